@@ -1,0 +1,27 @@
+# `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
+.PHONY: demo test build deps lint long-test bench-peers
+
+deps:
+	bash scripts/install-deps.sh
+
+build: deps
+	cargo build --release --locked
+
+demo: build
+	bash scripts/demo.sh target/release/box
+
+# What the tests need (root, namespaces, overlay) is checked first, and named where it is missing.
+test: deps
+	bash scripts/test.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo deny --offline check bans licenses sources
+
+# The long forms of the campaigns that `make test` runs in short (kill points, malicious archives, clock).
+long-test: deps
+	BOX_LONG=1 bash scripts/test.sh
+
+bench-peers: build
+	bash benches/peers target/release/box

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what box needs beside a Rust toolchain, and what its demo and tests use, from Debian's packages.
+set -euo pipefail
+
+# build: a C compiler (zstd, xz). run: uidmap. demo and tests: the rest.
+packages=(gcc make uidmap busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
+	skopeo umoci)
+
+missing=()
+for package in "${packages[@]}"; do
+	dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+	echo "these packages are missing, and only root can install them: ${missing[*]}" >&2
+	exit 1
+fi
+echo "installing: ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

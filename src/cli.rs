@@ -1,0 +1,333 @@
+//! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::values::{BuildArg, Cpus, Memory, TmpfsMount, Volume};
+
+/// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
+#[derive(Debug, Parser)]
+#[command(name = "box", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 a build step, an image or an input is at fault; \
+125 box itself failed; 126 the command can't be executed; 127 the command was not found; \
+128+N ended by signal N; otherwise the command's own.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where images, layers and the build cache are kept [default: /var/lib/box for root, else $XDG_DATA_HOME/box].
+    #[arg(long, global = true, value_name = "DIR", env = "BOX_ROOT", hide_env_values = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// The cgroup (as a path below the cgroup mount) under which containers get theirs [default: box's own].
+    #[arg(long, global = true, value_name = "PATH", env = "BOX_CGROUP_PARENT", hide_env_values = true)]
+    pub(crate) cgroup_parent: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Boxfile (or Containerfile, or Dockerfile).
+    Build(Box<BuildArgs>),
+    /// Run a command in a new container.
+    Run(Box<RunArgs>),
+    /// Make an image of a root file system archive (tar; plain or gz, xz, zst, bz2), a file, a URL or - for stdin.
+    Import(ImportArgs),
+    /// Load images from an OCI archive.
+    Load(LoadArgs),
+    /// Save images to an OCI archive.
+    Save(SaveArgs),
+    /// List images.
+    Images(ImagesArgs),
+    /// Remove images, by name or id.
+    Rmi(RmiArgs),
+    /// Give an image another name.
+    Tag(TagArgs),
+    /// Show an image's configuration as JSON.
+    Inspect(InspectArgs),
+    /// Show the steps that made an image.
+    History(HistoryArgs),
+}
+
+/// How a listing is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// tty where standard error is a terminal, else plain.
+    #[default]
+    Auto,
+    /// A live display.
+    Tty,
+    /// Lines, as they come.
+    Plain,
+    /// One JSON object a line.
+    Json,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// The network of a step or a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// Loopback alone.
+    None,
+    /// The host's own.
+    Host,
+}
+
+/// What happens to a limit that can't be enforced here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LimitsMode {
+    /// The command fails.
+    #[default]
+    Enforce,
+    /// It goes on without that limit.
+    BestEffort,
+}
+
+/// Which modification times the layers carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MtimesMode {
+    /// Times that are the same for every build: equal inputs give equal digests.
+    #[default]
+    Logical,
+    /// The clock's, as Docker's; digests then differ from build to build.
+    Real,
+}
+
+/// cgroup limits, spelled as Docker does.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LimitArgs {
+    /// Memory limit, swap included (for example 512m or 2g).
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<Memory>,
+    /// How many CPUs' worth of time (for example 1.5).
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<Cpus>,
+    /// How many processes and threads at most.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) pids_limit: Option<u64>,
+    /// What happens to a limit that can't be enforced here.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) limits: LimitsMode,
+}
+
+/// `box build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The Boxfile [default: Boxfile, Containerfile or Dockerfile in the context].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// A name for the image (may be repeated).
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(crate) tags: Vec<String>,
+    /// Build up to this stage and no further.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// A value for an ARG; without =VALUE it is taken from the environment.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<BuildArg>,
+    /// Run every step, whatever the cache holds.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// The network of RUN steps.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) network: Option<Network>,
+    #[command(flatten)]
+    pub(crate) limit: LimitArgs,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) progress: ProgressMode,
+    /// Print the image id alone.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the image id to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Which modification times the layers carry.
+    #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
+    pub(crate) mtimes: MtimesMode,
+    /// The build context: a directory.
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+}
+
+/// `box run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Remove the container when it ends.
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Keep standard input open and pass it on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set a variable; without =VALUE it is taken from the environment.
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<BuildArg>,
+    /// Read variables from a file, one a line.
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// The working directory.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// The user (and group), by name or number.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// What to run instead of the image's ENTRYPOINT; empty for none.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// A name for the container.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The container's host name [default: the container's id].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Bind a directory or file of the host into the container.
+    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
+    pub(crate) volumes: Vec<Volume>,
+    /// Mount an empty tmpfs.
+    #[arg(long, value_name = "TARGET[:size=BYTES,mode=OCTAL]")]
+    pub(crate) tmpfs: Vec<TmpfsMount>,
+    /// The container's network.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) network: Option<Network>,
+    #[command(flatten)]
+    pub(crate) limit: LimitArgs,
+    /// Give the command one more capability (ALL for every one).
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take a capability away (ALL for every one).
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Mount the root file system read-only.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// no-new-privileges[=true|false] or seccomp=unconfined.
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+    /// Run an init as process 1 that forwards signals and reaps zombies.
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// The image, by name or id.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The command and its arguments, instead of the image's CMD.
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// `box import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Refuse an archive whose SHA-256 is another.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(crate) checksum: Option<String>,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) progress: ProgressMode,
+    /// The archive: a file, an http(s) URL, or - for standard input.
+    #[arg(value_name = "FILE|URL|-")]
+    pub(crate) source: String,
+    /// A name for the image.
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+}
+
+/// `box load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The archive [default: standard input].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print the image ids alone.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `box save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// Where to write the archive [default: standard output, if that is no terminal].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The images, by name or id.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `box images`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) format: Format,
+    /// Print ids alone.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print whole ids.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
+/// `box rmi`.
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Remove an image by its id even if it has several names.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// The images, by name or id.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `box tag`.
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// The image, by name or id.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Its new name.
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+}
+
+/// `box inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The images, by name or id.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `box history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) format: Format,
+    /// Print whole commands.
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// The image, by name or id.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}

@@ -1,0 +1,73 @@
+//! How a failure reaches the user: what failed, the causes below it, a hint with the cure, and the exit code.
+
+use std::error::Error;
+use std::fmt;
+
+/// box's own failure (as `docker run` has it): bad options, a store that can't be opened, a sandbox that can't be made.
+pub(crate) const EXIT_BOX: u8 = 125;
+/// A build step failed, an image or an input is at fault.
+pub(crate) const EXIT_INPUT: u8 = 1;
+/// Ended by Ctrl-C: 128 + SIGINT.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+/// A failure on its way to the terminal.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The process' exit code.
+    pub(crate) code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with this exit code and message.
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// A failure of box itself.
+    pub(crate) fn own(message: impl Into<String>) -> Self {
+        Self::new(EXIT_BOX, message)
+    }
+
+    /// A failure that the given input is to blame for.
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self::new(EXIT_INPUT, message)
+    }
+
+    /// The error with all its causes, as one message.
+    pub(crate) fn of(code: u8, error: &dyn Error) -> Self {
+        Self::new(code, chain(error))
+    }
+
+    /// Adds what the user can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error and its causes in one line; a cause whose text the error above already holds is not said twice.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let line = inner.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = inner.source();
+    }
+    text
+}

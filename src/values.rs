@@ -1,0 +1,213 @@
+//! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A number of bytes: `64`, `64b`, `64k`, `64m`, `64g`, `64t`, with or without a trailing `b`, as Docker takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory(pub(crate) u64);
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no size; write for example 512m or 2g");
+        let lower = text.trim().to_ascii_lowercase();
+        let number_end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let (number, unit) = lower.split_at(number_end);
+        let shift = match unit {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
+            _ => return Err(wrong()),
+        };
+        let bytes = match number.parse::<u64>() {
+            Ok(whole) => whole.checked_mul(1 << shift).ok_or_else(wrong)?,
+            Err(_) => fraction(number, shift).ok_or_else(wrong)?,
+        };
+        if bytes == 0 { Err(wrong()) } else { Ok(Self(bytes)) }
+    }
+}
+
+/// `1.5` with a unit: exact enough in floating point, since only people write it.
+fn fraction(number: &str, shift: u32) -> Option<u64> {
+    let value = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
+    (value.is_finite() && value >= 1.0 && value < 9.0e18).then_some(value as u64)
+}
+
+/// CPUs, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cpus(pub(crate) u64);
+
+impl FromStr for Cpus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let value = text.parse::<f64>().ok().filter(|v| v.is_finite() && *v >= 0.01 && *v <= 100_000.0);
+        let value = value.ok_or_else(|| format!("'{text}' is no number of CPUs; write for example 1.5 (at least 0.01)"))?;
+        Ok(Self((value * 1000.0).round() as u64))
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` whose value comes from the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BuildArg {
+    /// The variable's name, not empty.
+    pub(crate) name: String,
+    /// What stood after `=`.
+    pub(crate) value: Option<String>,
+}
+
+impl FromStr for BuildArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() {
+            return Err(format!("'{text}' has no name before '='"));
+        }
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+impl BuildArg {
+    /// The pair, its value taken from the environment where none was given; `None` when it is not set there either.
+    pub(crate) fn resolved(&self) -> Option<(String, String)> {
+        let value = self.value.clone().or_else(|| std::env::var(&self.name).ok())?;
+        Some((self.name.clone(), value))
+    }
+}
+
+/// `SOURCE:TARGET[:ro|rw]`, a bind mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// A path of the host.
+    pub(crate) source: PathBuf,
+    /// An absolute path of the container.
+    pub(crate) target: PathBuf,
+    /// Whether the container may not write to it.
+    pub(crate) read_only: bool,
+}
+
+impl FromStr for Volume {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, options) = match parts[..] {
+            [source, target] => (source, target, ""),
+            [source, target, options] => (source, target, options),
+            _ => return Err(format!("'{text}' is no SOURCE:TARGET[:ro]")),
+        };
+        if !source.starts_with(['/', '.', '~']) {
+            return Err(format!("'{source}' names a volume, and named volumes are not supported yet; give a path (./{source})"));
+        }
+        if !target.starts_with('/') {
+            return Err(format!("the target '{target}' must be an absolute path"));
+        }
+        let mut read_only = false;
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            match option {
+                "ro" => read_only = true,
+                "rw" => read_only = false,
+                _ => return Err(format!("the volume option '{option}' is not supported; ro and rw are")),
+            }
+        }
+        Ok(Self { source: source.into(), target: target.into(), read_only })
+    }
+}
+
+/// `TARGET[:size=BYTES,mode=OCTAL]`, an empty file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TmpfsMount {
+    /// An absolute path of the container.
+    pub(crate) target: PathBuf,
+    /// Its largest size in bytes.
+    pub(crate) size: Option<u64>,
+    /// Its mode.
+    pub(crate) mode: Option<u32>,
+}
+
+impl FromStr for TmpfsMount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        if !target.starts_with('/') {
+            return Err(format!("the target '{target}' must be an absolute path"));
+        }
+        let mut mount = Self { target: target.into(), size: None, mode: None };
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            match option.split_once('=') {
+                Some(("size", value)) => mount.size = Some(value.parse::<Memory>()?.0),
+                Some(("mode", value)) => mount.mode = Some(parse_mode(value)?),
+                _ => return Err(format!("the tmpfs option '{option}' is not supported; size= and mode= are")),
+            }
+        }
+        Ok(mount)
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777);
+    mode.ok_or_else(|| format!("'{text}' is no octal mode; write for example 1777"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let check = |text: &str, expect: Option<u64>| assert_eq!(text.parse::<Memory>().ok().map(|m| m.0), expect, "{text}");
+        check("64", Some(64));
+        check("64k", Some(65536));
+        check("512M", Some(512 << 20));
+        check("2gb", Some(2 << 30));
+        check("1.5g", Some(3 << 29));
+        check("0", None);
+        check("-1", None);
+        check("12x", None);
+        check("", None);
+        check("99999999999999999999t", None);
+    }
+
+    #[test]
+    fn cpus() {
+        let check = |text: &str, expect: Option<u64>| assert_eq!(text.parse::<Cpus>().ok().map(|c| c.0), expect, "{text}");
+        check("1.5", Some(1500));
+        check("0.5", Some(500));
+        check("0", None);
+        check("nan", None);
+        check("-2", None);
+    }
+
+    #[test]
+    fn volumes() {
+        let volume = "/a:/b:ro".parse::<Volume>().unwrap();
+        assert!(volume.read_only && volume.target == PathBuf::from("/b"));
+        for wrong in ["name:/b", "/a", "/a:b", "/a:/b:O", "/a:/b:ro:x"] {
+            assert!(wrong.parse::<Volume>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_options() {
+        let mount = "/t:size=1m,mode=1777".parse::<TmpfsMount>().unwrap();
+        assert_eq!((mount.size, mount.mode), (Some(1 << 20), Some(0o1777)));
+        assert!("/t:uid=3".parse::<TmpfsMount>().is_err());
+        assert!("t".parse::<TmpfsMount>().is_err());
+    }
+
+    #[test]
+    fn variables() {
+        let arg = "A=b=c".parse::<BuildArg>().unwrap();
+        assert_eq!(arg.resolved(), Some(("A".into(), "b=c".into())));
+        assert!("=x".parse::<BuildArg>().is_err());
+    }
+}
