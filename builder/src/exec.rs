@@ -1,0 +1,343 @@
+//! The port through which a step is run: the builder says what, the command line brings a container.
+//!
+//! The builder knows no namespaces and no cgroups. It hands an [`ExecRequest`] to an [`Executor`] and gets an
+//! [`ExecOutcome`] back; its tests use an executor that writes into the upper directory itself.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The directories of a layer in the making, as overlayfs wants them. (Stands in for the store's own type until that
+/// is there.)
+#[derive(Debug, Clone)]
+pub struct OverlayDirs {
+    /// Top-most first.
+    pub lower: Vec<PathBuf>,
+    /// Gets the changes.
+    pub upper: PathBuf,
+    /// Overlayfs's own.
+    pub work: PathBuf,
+}
+
+/// Runs the command of a step in a container of its own.
+///
+/// Contract: `run` returns only when no process of the step is left and nothing of it is mounted any more, so that the
+/// upper directory can be read and renamed. It changes nothing but that directory. A command that ends badly is an
+/// outcome, not an error; an error means that the command did not run to its end. Several steps may run at once.
+pub trait Executor: Sync {
+    /// Runs one command to its end.
+    ///
+    /// # Errors
+    /// [`ExecError::Cancelled`] after [`CancelToken::cancel`]; otherwise why the command could not be run.
+    fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError>;
+}
+
+/// What is run, in what.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// The root file system; the changes go to its upper directory.
+    pub dirs: &'a OverlayDirs,
+    /// The program and its arguments; never empty. Without a `/` the program is looked up in `PATH` of `env`.
+    pub args: Vec<OsString>,
+    /// The whole environment but `HOME`, which the runner sets from the rootfs's passwd where it is missing.
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory, absolute; made by the runner if it is missing.
+    pub cwd: PathBuf,
+    /// `""`, `user` or `user:group`, names or numbers; looked up in the rootfs by the runner.
+    pub user: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Its network.
+    pub network: NetworkMode,
+    /// Its limits.
+    pub limits: Limits,
+    /// What happens to a limit that can't be enforced here.
+    pub limits_policy: LimitsPolicy,
+    /// Every `id >> 16` of users and groups that the layers hold: the range of the container must have them.
+    pub id_pages: BTreeSet<u32>,
+}
+
+/// What the command is connected to. Standard input is empty.
+#[derive(Clone, Copy)]
+pub struct ExecIo<'a> {
+    /// Gets the output in pieces, as they come; called from any thread.
+    pub output: &'a (dyn Fn(Stream, &[u8]) + Sync),
+    /// Ends the command when it is cancelled.
+    pub cancel: &'a CancelToken,
+}
+
+impl fmt::Debug for ExecIo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExecIo")
+    }
+}
+
+/// Where output comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The network of a step. It is part of the cache key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NetworkMode {
+    /// Loopback alone.
+    None,
+    /// The host's own.
+    #[default]
+    Host,
+}
+
+impl NetworkMode {
+    /// `none` or `host`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NetworkMode::None => "none",
+            NetworkMode::Host => "host",
+        }
+    }
+}
+
+/// Limits of a step. They say whether it may finish, not what it makes: they are in no cache key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory, swap included.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU.
+    pub millicpus: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Wall-clock time.
+    pub time: Option<Duration>,
+}
+
+impl Limits {
+    /// These limits, completed from `base` where they say nothing.
+    #[must_use]
+    pub fn over(self, base: Limits) -> Limits {
+        Limits {
+            memory: self.memory.or(base.memory),
+            millicpus: self.millicpus.or(base.millicpus),
+            pids: self.pids.or(base.pids),
+            time: self.time.or(base.time),
+        }
+    }
+}
+
+/// What happens to a limit that can't be enforced on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitsPolicy {
+    /// The step fails with [`ExecError::LimitUnenforceable`].
+    #[default]
+    Enforce,
+    /// The step runs without that limit.
+    BestEffort,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecStatus {
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+impl ExecStatus {
+    /// Whether it exited with 0.
+    pub fn success(self) -> bool {
+        self == ExecStatus::Exited(0)
+    }
+}
+
+/// How a command ended and what it used.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecOutcome {
+    /// How it ended.
+    pub status: ExecStatus,
+    /// Whether the kernel killed one of its processes for memory.
+    pub oom_killed: bool,
+    /// Whether it was ended since its time was over.
+    pub timed_out: bool,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a step used; none where this machine can't tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Wall-clock time.
+    pub wall: Duration,
+    /// CPU time in user space.
+    pub cpu_user: Option<Duration>,
+    /// CPU time in the kernel.
+    pub cpu_system: Option<Duration>,
+    /// The most memory in use at once, in bytes.
+    pub peak_memory: Option<u64>,
+    /// Bytes read from devices.
+    pub io_read: Option<u64>,
+    /// Bytes written to devices.
+    pub io_written: Option<u64>,
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// The build was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// The program does not exist in the rootfs.
+    #[error("{command}: command not found")]
+    CommandNotFound {
+        /// The program as it was asked for.
+        command: String,
+    },
+    /// The program can't be executed.
+    #[error("{command}: cannot be executed: {reason}")]
+    CommandNotExecutable {
+        /// The program as it was asked for.
+        command: String,
+        /// The kernel's answer.
+        reason: String,
+    },
+    /// A limit was asked for that this machine can't enforce.
+    #[error("the limit {limit} cannot be enforced: {reason}")]
+    LimitUnenforceable {
+        /// Which one (`memory`).
+        limit: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The container could not be set up.
+    #[error("cannot run the step's container: {source}")]
+    Failed {
+        /// What the runner says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Cancels a build from another thread. Clones are one token.
+#[derive(Clone, Default)]
+pub struct CancelToken(Arc<Cancel>);
+
+type Hook = Box<dyn Fn() + Send>;
+
+#[derive(Default)]
+struct Cancel {
+    flag: AtomicBool,
+    hooks: Mutex<Hooks>,
+}
+
+#[derive(Default)]
+struct Hooks {
+    next: u64,
+    live: Vec<(u64, Hook)>,
+}
+
+impl CancelToken {
+    /// A token that nobody has cancelled.
+    pub fn new() -> CancelToken {
+        CancelToken::default()
+    }
+
+    /// Whether the build is to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.flag.load(Ordering::SeqCst)
+    }
+
+    /// Stops the build: hooks are called, no further step begins. Idempotent. (Not for signal handlers.)
+    pub fn cancel(&self) {
+        let hooks = self.hooks();
+        if !self.0.flag.swap(true, Ordering::SeqCst) {
+            hooks.live.iter().for_each(|(_, hook)| hook());
+        }
+    }
+
+    /// Has `hook` called by [`cancel`](Self::cancel) as long as the guard lives; at once if that has happened. The hook
+    /// must not use this token.
+    pub fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> CancelHook<'_> {
+        let mut hooks = self.hooks();
+        if self.is_cancelled() {
+            hook();
+        }
+        let id = hooks.next;
+        hooks.next += 1;
+        hooks.live.push((id, Box::new(hook)));
+        CancelHook { token: self, id }
+    }
+
+    fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
+        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelToken").field(&self.is_cancelled()).finish()
+    }
+}
+
+/// A registered hook; dropping it takes the hook away.
+#[derive(Debug)]
+pub struct CancelHook<'a> {
+    token: &'a CancelToken,
+    id: u64,
+}
+
+impl Drop for CancelHook<'_> {
+    fn drop(&mut self) {
+        let mut hooks = self.token.hooks();
+        hooks.live.retain(|(id, _)| *id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_are_called_once_and_while_they_live() {
+        let token = CancelToken::new();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let hook = |n: u32| {
+            let calls = calls.clone();
+            move || calls.lock().unwrap().push(n)
+        };
+        let kept = token.on_cancel(hook(1));
+        drop(token.on_cancel(hook(2)));
+        token.cancel();
+        token.clone().cancel();
+        let _late = token.on_cancel(hook(3));
+        assert_eq!(*calls.lock().unwrap(), [1, 3]);
+        drop(kept);
+    }
+
+    #[test]
+    fn limits_of_a_step_go_before_those_of_its_stage() {
+        let stage = Limits {
+            memory: Some(1),
+            pids: Some(2),
+            ..Limits::default()
+        };
+        let step = Limits {
+            memory: Some(3),
+            ..Limits::default()
+        };
+        assert_eq!(
+            step.over(stage),
+            Limits {
+                memory: Some(3),
+                pids: Some(2),
+                ..Limits::default()
+            }
+        );
+    }
+}

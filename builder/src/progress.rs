@@ -1,0 +1,127 @@
+//! What a build tells while it goes on. The builder never prints; whoever starts a build shows its events.
+
+use std::time::Duration;
+
+use crate::diagnostic::Diagnostic;
+use crate::exec::{Stream, Usage};
+
+/// Gets the events of a build.
+///
+/// Contract: called from any thread, also from several at once; must not block for long, since the build waits for it.
+pub trait EventSink: Sync {
+    /// Takes one event.
+    fn event(&self, event: Event<'_>);
+}
+
+/// A sink that drops everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl EventSink for Silent {
+    fn event(&self, _event: Event<'_>) {}
+}
+
+/// A step within one build, counted from 0 over all its stages; its base counts as a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// One thing that happened. Of each step: one `StepStarted`, then any number of outputs and fetches, then exactly one of
+/// `StepCached`, `StepFinished` and `StepFailed`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// How much is ahead, told once before any step.
+    Planned {
+        /// Stages that the target reaches.
+        stages: usize,
+        /// Steps of all of them, bases included.
+        steps: usize,
+    },
+    /// A stage begins.
+    StageStarted {
+        /// Its place in the Boxfile, from 0.
+        stage: usize,
+        /// Its name.
+        name: Option<&'a str>,
+    },
+    /// A step begins: it is looked up, and if need be done.
+    StepStarted {
+        /// The step.
+        id: StepId,
+        /// Its stage's place in the Boxfile, from 0.
+        stage: usize,
+        /// Its stage's name.
+        stage_name: Option<&'a str>,
+        /// Its place in the stage, from 1; 1 is FROM.
+        index: usize,
+        /// Steps of its stage.
+        total: usize,
+        /// The instruction on one line.
+        text: &'a str,
+        /// Its first line in the Boxfile, from 1.
+        line: u32,
+    },
+    /// A piece of its output.
+    StepOutput {
+        /// The step.
+        id: StepId,
+        /// Where it comes from.
+        stream: Stream,
+        /// The bytes; may end in the middle of a line or character.
+        bytes: &'a [u8],
+    },
+    /// It had been done before, or changes the image's configuration alone.
+    StepCached {
+        /// The step.
+        id: StepId,
+        /// Whether there was nothing to do: ENV, CMD, FROM an image that is here.
+        config_only: bool,
+    },
+    /// It is done.
+    StepFinished {
+        /// The step.
+        id: StepId,
+        /// From its start to its layer's commit.
+        wall: Duration,
+        /// What its command used; none if it ran none.
+        usage: Option<Usage>,
+        /// Bytes of files in its layer.
+        layer_size: u64,
+        /// Entries of its layer.
+        layer_entries: u64,
+    },
+    /// It failed; the build's error says why.
+    StepFailed {
+        /// The step.
+        id: StepId,
+        /// From its start.
+        wall: Duration,
+        /// What its command used, if it ran.
+        usage: Option<Usage>,
+    },
+    /// A download or an unpacking begins.
+    FetchStarted {
+        /// The step it is for.
+        id: StepId,
+        /// What (a URL, a file).
+        what: &'a str,
+        /// Its size in bytes, where that is known.
+        total: Option<u64>,
+    },
+    /// It goes on.
+    FetchProgress {
+        /// The step it is for.
+        id: StepId,
+        /// Bytes more than at the last such event.
+        bytes: u64,
+    },
+    /// It is over.
+    FetchDone {
+        /// The step it is for.
+        id: StepId,
+    },
+    /// Something in the Boxfile is odd.
+    Warning(&'a Diagnostic),
+    /// Something worth saying in one line.
+    Note(&'a str),
+}
