@@ -4,6 +4,13 @@
 //! Boxfile ──form──► stages ──FROM expanded with global ARGs──► bases ──COPY --from, mounts──► edges ──prune──► StageGraph
 //! ```
 
+mod base;
+mod order;
+mod resolve;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::{Boxfile, Directives, Instruction};
@@ -40,8 +47,7 @@ pub struct StageGraph {
     pub directives: Directives,
     /// The texts that spans point into.
     pub sources: Sources,
-    names: BTreeMap<String, StageId>,
-    contexts: BTreeSet<String>,
+    names: Names,
 }
 
 /// One stage.
@@ -121,10 +127,19 @@ impl StageGraph {
     ///
     /// # Errors
     /// Everything that is wrong with its stages: an instruction before the first FROM, unknown or
-    /// circular stages, an invalid base, a target that does not exist.
+    /// circular stages, an empty base, a target that does not exist.
     pub fn new(boxfile: &Boxfile, options: &GraphOptions) -> Result<StageGraph, Vec<Diagnostic>> {
-        let _ = (boxfile, options);
-        Err(Vec::new())
+        let (stages, names, global_args) = resolve::resolve(boxfile, options)?;
+        let target = order::target(&stages, &names, options, boxfile)?;
+        let stages = order::order(stages, target)?;
+        Ok(StageGraph {
+            stages,
+            target,
+            global_args,
+            directives: boxfile.directives.clone(),
+            sources: boxfile.sources.clone(),
+            names,
+        })
     }
 
     /// The stage with that id, if it is built.
@@ -134,7 +149,35 @@ impl StageGraph {
 
     /// What `COPY --from=NAME` or a mount's `from=NAME` means. (Stages are known to exist.)
     pub fn resolve(&self, name: &str) -> FromRef {
-        let _ = (&self.names, &self.contexts);
-        FromRef::Image(name.to_owned())
+        self.names.resolve(name)
+    }
+}
+
+/// What names and numbers of stages mean, seen from behind the last stage.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    stages: BTreeMap<String, StageId>,
+    contexts: BTreeSet<String>,
+    count: usize,
+}
+
+impl Names {
+    fn resolve(&self, name: &str) -> FromRef {
+        if self.contexts.contains(name) {
+            return FromRef::Context(name.to_owned());
+        }
+        match self
+            .number(name)
+            .or_else(|| self.stages.get(&name.to_lowercase()).copied())
+        {
+            Some(id) => FromRef::Stage(id),
+            None => FromRef::Image(name.to_owned()),
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<StageId> {
+        let digits = name.bytes().all(|b| b.is_ascii_digit());
+        let number = name.parse().ok().filter(|_| digits)?;
+        (number < self.count).then_some(StageId(number))
     }
 }

@@ -1,0 +1,184 @@
+//! Instructions → stages with their bases and needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::base::{expand_global, resolve_base};
+use super::{Base, FromRef, GraphOptions, Names, Stage, StageId};
+use crate::ast::{ArgDeclaration, Boxfile, Escape, From, Instruction, InstructionKind};
+use crate::diagnostic::Diagnostic;
+use crate::expand::{arg_value, expand_word};
+use crate::source::Spanned;
+
+type Resolved = (Vec<Stage>, Names, BTreeMap<String, String>);
+
+/// All stages of a Boxfile, in its order.
+pub(super) fn resolve(boxfile: &Boxfile, options: &GraphOptions) -> Result<Resolved, Vec<Diagnostic>> {
+    let mut resolver = Resolver {
+        escape: boxfile.directives.escape,
+        options,
+        args: options.platform_args.clone(),
+        names: Names {
+            contexts: options.contexts.clone(),
+            ..Names::default()
+        },
+        stages: Vec::new(),
+        errors: Vec::new(),
+    };
+    for instruction in &boxfile.instructions {
+        resolver.instruction(instruction);
+    }
+    if resolver.stages.is_empty() && resolver.errors.is_empty() {
+        let span = boxfile.instructions.last().map(|i| i.span).unwrap_or_default();
+        resolver
+            .errors
+            .push(Diagnostic::error(span, "no build stage: there is no FROM").expected("FROM BASE"));
+    }
+    resolver.needs();
+    match resolver.errors.is_empty() {
+        true => Ok((resolver.stages, resolver.names, resolver.args)),
+        false => Err(resolver.errors),
+    }
+}
+
+struct Resolver<'a> {
+    escape: Escape,
+    options: &'a GraphOptions,
+    args: BTreeMap<String, String>,
+    names: Names,
+    stages: Vec<Stage>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Resolver<'_> {
+    fn instruction(&mut self, instruction: &Instruction) {
+        match (&instruction.kind, self.stages.last_mut()) {
+            (InstructionKind::From(from), _) => match self.stage(from, instruction) {
+                Ok(stage) => self.stages.push(stage),
+                Err(error) => self.fail(error, instruction),
+            },
+            (_, Some(stage)) => stage.instructions.push(instruction.clone()),
+            (InstructionKind::Arg(declarations), None) => {
+                for declaration in declarations {
+                    if let Err(error) = self.global_arg(declaration) {
+                        self.errors.push(error);
+                    }
+                }
+            }
+            (kind, None) if self.errors.is_empty() => {
+                let message = format!(
+                    "no build stage in current context: {} before the first FROM",
+                    kind.name()
+                );
+                let error = Diagnostic::error(instruction.keyword.span, message);
+                self.errors
+                    .push(error.expected("FROM; only ARG may come before it"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps numbers and names right behind a FROM that is wrong.
+    fn fail(&mut self, error: Diagnostic, instruction: &Instruction) {
+        self.errors.push(error);
+        self.stages.push(Stage {
+            id: StageId(self.stages.len()),
+            name: None,
+            from: instruction.clone(),
+            base: Base::Scratch,
+            platform: None,
+            instructions: Vec::new(),
+            needs: BTreeSet::new(),
+        });
+        self.names.count = self.stages.len();
+    }
+
+    fn global_arg(&mut self, declaration: &ArgDeclaration) -> Result<(), Diagnostic> {
+        let name = &declaration.name.value;
+        let default = declaration.default.as_ref().map(|w| {
+            expand_word(&w.text, self.escape, &self.args)
+                .map_err(|e| Diagnostic::error(w.span, format!("failed to expand the default: {e}")))
+        });
+        let default = default.transpose()?;
+        if let Some(value) = arg_value(name, default.as_deref(), &self.options.build_args, &self.args) {
+            self.args.insert(name.clone(), value);
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, from: &From, instruction: &Instruction) -> Result<Stage, Diagnostic> {
+        let id = StageId(self.stages.len());
+        let base = resolve_base(from, self.escape, &self.args, &self.names)?;
+        let expand = |w| expand_global(w, "platform", self.escape, &self.args);
+        let platform = from.platform.as_ref().map(expand).transpose()?;
+        let name = from.alias.as_ref().map(|a| a.name.clone());
+        if let Some(name) = &name {
+            self.names.stages.insert(name.clone(), id);
+        }
+        self.names.count = id.0 + 1;
+        let (instructions, needs) = (Vec::new(), BTreeSet::new());
+        Ok(Stage {
+            id,
+            name,
+            from: instruction.clone(),
+            base,
+            platform,
+            instructions,
+            needs,
+        })
+    }
+
+    /// Finds out which stages each one needs. A later stage may be copied from, too.
+    fn needs(&mut self) {
+        for index in 0..self.stages.len() {
+            let mut needs = BTreeSet::new();
+            let stage = &self.stages[index];
+            if let Base::Stage(base) = stage.base {
+                needs.insert(base);
+                let triggers = self.stages[base.0].instructions.iter().filter_map(trigger);
+                triggers.for_each(|t| copied_from(t, &self.names, &mut needs, &mut self.errors));
+            }
+            for instruction in &stage.instructions {
+                copied_from(instruction, &self.names, &mut needs, &mut self.errors);
+            }
+            self.stages[index].needs = needs;
+        }
+    }
+}
+
+/// What an ONBUILD does in the stages that are built on its own.
+fn trigger(instruction: &Instruction) -> Option<&Instruction> {
+    match &instruction.kind {
+        InstructionKind::OnBuild(on_build) => Some(&on_build.trigger),
+        _ => None,
+    }
+}
+
+/// Adds the stages that an instruction copies or mounts from.
+fn copied_from(
+    instruction: &Instruction,
+    names: &Names,
+    needs: &mut BTreeSet<StageId>,
+    errors: &mut Vec<Diagnostic>,
+) {
+    let sources: Vec<&Spanned<String>> = match &instruction.kind {
+        InstructionKind::Copy(copy) => copy.from.iter().collect(),
+        InstructionKind::Run(run) => run.mounts.iter().filter_map(|m| m.from.as_ref()).collect(),
+        _ => Vec::new(),
+    };
+    for source in sources {
+        match names.resolve(source) {
+            FromRef::Stage(id) => {
+                needs.insert(id);
+            }
+            FromRef::Image(name) if name.is_empty() => {
+                let error = Diagnostic::error(source.span, "'from' points to an empty value");
+                errors.push(error.expected("a stage's name or number, or an image"));
+            }
+            FromRef::Image(name) if name.bytes().all(|b| b.is_ascii_digit()) => {
+                let message = format!("invalid stage index {name}: there are {} stages", names.count);
+                errors.push(Diagnostic::error(source.span, message).expected("a number counted from 0"));
+            }
+            FromRef::Image(_) | FromRef::Context(_) => {}
+        }
+    }
+}
