@@ -1,1 +1,38 @@
-//! The store of box.
+//! The store of box: bytes, digests and durability.
+//!
+//! Blobs, layers, images, names and build records in one directory (docs/store-format.md), made and read by any number of
+//! processes at once. The front is [`Store`]; a build step writes into an [`ActiveSnapshot`] or through a [`LayerWriter`],
+//! both of which become a [`Layer`]; [`Tree`] reads layers without a mount. This crate never mounts, prints, or reads the
+//! environment.
+
+pub mod beneath;
+pub mod blob;
+pub mod digest;
+pub mod disk;
+pub mod error;
+pub mod image;
+pub mod layer;
+pub mod layout;
+pub mod lock;
+pub mod record;
+pub mod reference;
+mod root;
+pub mod snapshot;
+pub mod stamp;
+mod store;
+pub mod tree;
+
+pub use blob::{BlobReader, BlobWriter};
+pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
+pub use error::{Result, StoreError};
+pub use image::{ContainerConfig, History, Image, ImageConfig, NamedImage};
+pub use layer::Layer;
+pub use layout::Layout;
+pub use lock::{LockGuard, OwnerId};
+pub use record::{Record, RecordKind};
+pub use reference::Reference;
+pub use root::{OverlayXattrs, StoreOptions};
+pub use snapshot::{ActiveSnapshot, Attrs, LayerWriter, MountStub, Mtimes, OverlayDirs, PrepareOptions};
+pub use stamp::Stamp;
+pub use store::Store;
+pub use tree::{Resolved, Tree, TreeEntry};

@@ -1,0 +1,127 @@
+//! Where everything is in the store's root (docs/store-format.md holds the same, byte by byte).
+//!
+//! Pure: no function here touches the disk.
+
+use std::path::{Path, PathBuf};
+
+use crate::digest::{DiffId, Digest};
+
+/// The version of the format, kept in `version`. A store of another version is refused, never guessed at.
+pub const FORMAT: u32 = 1;
+
+/// The paths of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The directories that exist in every store.
+    pub const DIRECTORIES: [&str; 12] = [
+        "blobs/sha256",
+        "layers",
+        "meta",
+        "synced",
+        "fixups",
+        "records",
+        "names",
+        "images",
+        "locks",
+        "tmp",
+        "ranges",
+        "volumes",
+    ];
+
+    /// The layout below `root`.
+    pub fn new(root: &Path) -> Layout {
+        Layout {
+            root: root.to_owned(),
+        }
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file that holds the format's version.
+    pub fn version(&self) -> PathBuf {
+        self.root.join("version")
+    }
+
+    /// The OCI image layout's marker.
+    pub fn oci_layout(&self) -> PathBuf {
+        self.root.join("oci-layout")
+    }
+
+    /// The OCI image layout's index.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    /// A blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// A layer's unpacked tree.
+    pub fn layer(&self, diff_id: &DiffId) -> PathBuf {
+        self.root.join("layers").join(diff_id.hex())
+    }
+
+    /// A layer's record.
+    pub fn meta(&self, diff_id: &DiffId) -> PathBuf {
+        self.root.join("meta").join(diff_id.hex())
+    }
+
+    /// The marker of a layer that is on the platter.
+    pub fn synced(&self, diff_id: &DiffId) -> PathBuf {
+        self.root.join("synced").join(diff_id.hex())
+    }
+
+    /// A fix-up lower, by the digest of its plan.
+    pub fn fixup(&self, plan: &Digest) -> PathBuf {
+        self.root.join("fixups").join(plan.hex())
+    }
+
+    /// The directory of a kind of records.
+    pub fn records(&self, kind: &str) -> PathBuf {
+        self.root.join("records").join(kind)
+    }
+
+    /// A record.
+    pub fn record(&self, kind: &str, key: &Digest) -> PathBuf {
+        let hex = key.hex();
+        self.records(kind).join(&hex[..2]).join(hex)
+    }
+
+    /// The directory of names.
+    pub fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// The directory of images.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The directory of locks of one class.
+    pub fn locks(&self, class: &str) -> PathBuf {
+        self.root.join("locks").join(class)
+    }
+
+    /// The lock that is held shared while the store is used.
+    pub fn store_lock(&self) -> PathBuf {
+        self.root.join("locks/store")
+    }
+
+    /// The directory of everything temporary.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The directory of locked id ranges (used by the command line's executor).
+    pub fn ranges(&self) -> PathBuf {
+        self.root.join("ranges")
+    }
+}

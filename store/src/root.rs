@@ -1,0 +1,242 @@
+//! The open store as its parts see it: paths, disk, this process' temporary directory, and what must still be synced.
+//!
+//! Knows nothing of layers or images; those are built on it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::digest::DiffId;
+use crate::disk::{Disk, Durability};
+use crate::error::{IoContext, Result, StoreError};
+use crate::layout::{FORMAT, Layout};
+use crate::lock::{self, LockGuard, Owner, OwnerId};
+
+/// Which attributes overlayfs keeps its marks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverlayXattrs {
+    /// `trusted.overlay.*`: root's mounts.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`: mounts in a user namespace (`userxattr`).
+    User,
+}
+
+impl OverlayXattrs {
+    /// The attribute that marks a directory as opaque.
+    pub fn opaque(self) -> &'static str {
+        match self {
+            OverlayXattrs::Trusted => "trusted.overlay.opaque",
+            OverlayXattrs::User => "user.overlay.opaque",
+        }
+    }
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// Which attributes overlayfs keeps its marks in.
+    pub overlay_xattrs: OverlayXattrs,
+    /// What stands for the running kernel's boot; read from `/proc` when not given (tests give one).
+    pub boot_id: Option<String>,
+    /// The disk; tests give one with faults.
+    pub disk: Disk,
+}
+
+/// An open store's root.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) layout: Layout,
+    pub(crate) disk: Disk,
+    pub(crate) overlay_xattrs: OverlayXattrs,
+    pub(crate) boot_id: String,
+    owner: Mutex<Option<Arc<Owner>>>,
+    owner_id: std::sync::OnceLock<OwnerId>,
+    counter: AtomicU64,
+    dirty: AtomicBool,
+    unsynced: Mutex<Vec<DiffId>>,
+    _store_lock: LockGuard,
+}
+
+impl Root {
+    /// Opens the store at `path`; makes it when missing. Writes nothing to a store that is there.
+    pub(crate) fn open(path: &Path, options: StoreOptions) -> Result<Root> {
+        let layout = Layout::new(path);
+        let disk = options.disk;
+        match disk.read(&layout.version(), 64)? {
+            Some(version) => check_version(&layout, &version)?,
+            None => create(&layout, &disk)?,
+        }
+        let boot_id = match options.boot_id {
+            Some(boot_id) => boot_id,
+            None => read_boot_id()?,
+        };
+        let store_lock = lock::shared(&layout.store_lock())?;
+        lock::reap(&disk, &layout.tmp())?;
+        Ok(Root {
+            layout,
+            disk,
+            overlay_xattrs: options.overlay_xattrs,
+            boot_id,
+            owner: Mutex::new(None),
+            owner_id: std::sync::OnceLock::new(),
+            counter: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            unsynced: Mutex::new(Vec::new()),
+            _store_lock: store_lock,
+        })
+    }
+
+    fn claimed(&self) -> Result<Arc<Owner>> {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(owner) = &*owner {
+            return Ok(Arc::clone(owner));
+        }
+        let fresh = Arc::new(Owner::claim(&self.disk, &self.layout.tmp())?);
+        let _ = self.owner_id.set(fresh.id().clone());
+        *owner = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    /// This process' id; claimed (and its directory made) when first asked for, so that a build that finds everything
+    /// cached writes nothing.
+    pub(crate) fn owner(&self) -> Result<&OwnerId> {
+        let owner = self.claimed()?;
+        Ok(self.owner_id.get_or_init(|| owner.id().clone()))
+    }
+
+    /// A name in this process' temporary directory that was not used before.
+    pub(crate) fn temp_path(&self) -> Result<PathBuf> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        Ok(self.claimed()?.dir().join(number.to_string()))
+    }
+
+    /// A fresh temporary directory, removed with the handle.
+    pub(crate) fn temp_dir(&self) -> Result<TempDir> {
+        let path = self.temp_path()?;
+        self.disk.make_dir(&path)?;
+        Ok(TempDir {
+            path,
+            disk: self.disk.clone(),
+        })
+    }
+
+    /// Puts a file with these bytes in place of `dest`.
+    pub(crate) fn replace(&self, dest: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
+        self.disk.replace(&self.temp_path()?, dest, bytes, durability)?;
+        self.wrote();
+        Ok(())
+    }
+
+    /// Notes that something was written that a sync must cover.
+    pub(crate) fn wrote(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Notes a layer that gets its marker with the next sync.
+    pub(crate) fn wrote_layer(&self, diff_id: DiffId) {
+        self.unsynced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(diff_id);
+        self.wrote();
+    }
+
+    /// Makes all that this process wrote durable: one `syncfs`, then the markers of the layers it covers.
+    /// Nothing happens when nothing was written.
+    pub(crate) fn sync(&self) -> Result<()> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let layers = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        let result = self.sync_layers(&layers);
+        if result.is_err() {
+            self.unsynced
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(layers);
+            self.wrote();
+        }
+        result
+    }
+
+    fn sync_layers(&self, layers: &[DiffId]) -> Result<()> {
+        self.disk.sync_all(self.layout.root())?;
+        for layer in layers {
+            let marker = self.layout.synced(layer);
+            match self.disk.create_file(&marker) {
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                result => drop(result?),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_version(layout: &Layout, version: &[u8]) -> Result<()> {
+    let found = String::from_utf8_lossy(version).trim().to_owned();
+    if found == FORMAT.to_string() {
+        return Ok(());
+    }
+    Err(StoreError::Format {
+        root: layout.root().to_owned(),
+        found,
+        understood: FORMAT,
+    })
+}
+
+/// Makes a store. `version` is written last: without it, the next command makes the rest again.
+fn create(layout: &Layout, disk: &Disk) -> Result<()> {
+    disk.make_dir(layout.root())?;
+    for directory in Layout::DIRECTORIES {
+        disk.make_dir(&layout.root().join(directory))?;
+    }
+    let files = [
+        (layout.store_lock(), String::new()),
+        (layout.oci_layout(), "{\"imageLayoutVersion\":\"1.0.0\"}".to_owned()),
+        (
+            layout.index(),
+            "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}".to_owned(),
+        ),
+        (layout.version(), format!("{FORMAT}\n")),
+    ];
+    for (path, text) in files {
+        // Two commands may make the store at once; a file is never replaced, since the other may hold it locked.
+        let temp = layout.root().join(format!(
+            "tmp/new-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        let _ = fs::remove_file(&temp);
+        fs::write(&temp, text).at("write", &temp)?;
+        disk.rename_new(&temp, &path)?;
+        let _ = fs::remove_file(&temp);
+    }
+    Ok(())
+}
+
+fn read_boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(path).at("read", path)?.trim().to_owned())
+}
+
+/// A directory in this process' part of `tmp/`; removed with the handle, or by a later command if this one is killed.
+#[derive(Debug)]
+pub(crate) struct TempDir {
+    path: PathBuf,
+    disk: Disk,
+}
+
+impl TempDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // What can't be removed now is removed with the owner's directory.
+        let _ = self.disk.remove_tree(&self.path);
+    }
+}

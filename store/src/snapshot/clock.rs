@@ -1,0 +1,151 @@
+//! The times of a layer in the making: real on disk, logical in its canonical tar.
+//!
+//! For an entry with time m on disk, in order:
+//!
+//! 0. the same path below has exactly this time (a copy-up that did not touch it): the canonical time of the entry below;
+//! 1. some entry of a lower layer has exactly this time (`cp -p`; topmost layer first): that layer's canonical time of m — but a
+//!    whole second at or after the step's start that is only a logical time below is taken for ours;
+//! 2. m is not older than a minute before the step's start: the layer's logical time L;
+//! 3. else m itself, in whole seconds: a tool set it on purpose.
+//!
+//! L is one second after the newest canonical time below, so that layers are in order everywhere, whenever they are built.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::layer::{EPOCH, Layer, LayerTimes};
+use crate::stamp::Stamp;
+
+/// How far file times may lag behind the clock (and what writes whole seconds cuts off), in seconds.
+const SLACK: i64 = 60;
+/// The longest wait for the file clock: three of the longest ticks there are (100 Hz), nearly.
+const LONGEST_WAIT: Duration = Duration::from_millis(12);
+
+/// The times of one layer in the making.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    /// Bottom first.
+    lowers: Vec<Layer>,
+    times: LayerTimes,
+    is_real: bool,
+    known: HashMap<Stamp, i64>,
+}
+
+impl Clock {
+    /// Starts the clock of a layer on these layers (bottom first), when a file written now is newer than what they wrote.
+    pub(crate) fn start(lowers: &[Layer], is_real: bool, source_date_epoch: Option<i64>) -> Clock {
+        wait_until_after(newest_written(lowers));
+        let start = Stamp::now();
+        let below = lowers.iter().map(Layer::newest_time).max();
+        let mut times = LayerTimes {
+            logical: below.map_or(EPOCH, |newest| newest.saturating_add(1).max(EPOCH)),
+            threshold: (!is_real).then(|| start.sec - SLACK),
+            start,
+            clamp: source_date_epoch.filter(|_| !is_real),
+            exceptions: Default::default(),
+        };
+        times.logical = times.clamped(times.logical);
+        Clock {
+            lowers: lowers.to_vec(),
+            times,
+            is_real,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The layer's logical time.
+    pub(crate) fn logical_time(&self) -> i64 {
+        self.times.logical
+    }
+
+    /// Whether the layer's step wrote this time, by the threshold alone.
+    pub(crate) fn is_logical(&self, on_disk: Stamp) -> bool {
+        self.times.is_logical(on_disk)
+    }
+
+    /// Makes a time on disk mean its own whole second, whatever the rules say.
+    pub(crate) fn keep(&mut self, on_disk: Stamp) {
+        self.settle(on_disk, on_disk.sec);
+    }
+
+    /// The canonical time of an entry. `below` is what the same path has in the layers below: on disk, and canonical.
+    pub(crate) fn canonical(&mut self, on_disk: Stamp, below: Option<(Stamp, i64)>) -> Result<i64> {
+        if self.is_real {
+            return Ok(on_disk.sec);
+        }
+        if let Some(&known) = self.known.get(&on_disk) {
+            return Ok(known);
+        }
+        let time = match below {
+            Some((same, canonical)) if same == on_disk => canonical,
+            _ => self
+                .copied_from_below(on_disk)?
+                .unwrap_or_else(|| self.times.plain(on_disk)),
+        };
+        Ok(self.settle(on_disk, time))
+    }
+
+    /// One time on disk has one meaning in a layer, or its tar could not be made again from tree and record.
+    fn settle(&mut self, on_disk: Stamp, time: i64) -> i64 {
+        let time = self.times.clamped(time);
+        if self.times.plain(on_disk) != time {
+            self.times.exceptions.insert(on_disk, time);
+        }
+        self.known.insert(on_disk, time);
+        time
+    }
+
+    fn copied_from_below(&self, on_disk: Stamp) -> Result<Option<i64>> {
+        for layer in self.lowers.iter().rev() {
+            let times = &layer.facts().times;
+            if let Some(&time) = times.exceptions.get(&on_disk) {
+                return Ok(Some(time));
+            }
+            if self.may_be_from(layer, on_disk) && layer.has_mtime(on_disk)? {
+                return Ok(Some(times.canonical(on_disk)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The cheap test, so that trees are walked only where it can matter.
+    fn may_be_from(&self, layer: &Layer, on_disk: Stamp) -> bool {
+        let facts = layer.facts();
+        if facts.times.is_logical(on_disk) {
+            let is_ours = on_disk.nsec == 0 && on_disk.sec >= self.times.start.sec;
+            return !is_ours
+                && facts
+                    .window
+                    .is_some_and(|(oldest, newest)| oldest <= on_disk && on_disk <= newest);
+        }
+        // A time both sides keep means the same on both, but where the layer below cut it off.
+        let means_the_same = !self.times.is_logical(on_disk) && facts.times.plain(on_disk) == on_disk.sec;
+        !means_the_same && facts.newest_on_disk.is_some_and(|newest| on_disk <= newest)
+    }
+
+    /// What the layer's record says of its times.
+    pub(crate) fn finish(self) -> LayerTimes {
+        self.times
+    }
+}
+
+/// The newest time that a step below wrote, leaving out times it set in its own future.
+fn newest_written(lowers: &[Layer]) -> Option<Stamp> {
+    let written = |layer: &Layer| {
+        layer
+            .facts()
+            .window
+            .map(|(_, newest)| newest.min(layer.facts().committed))
+    };
+    lowers.iter().filter_map(written).max()
+}
+
+fn wait_until_after(newest: Option<Stamp>) {
+    let step = Duration::from_micros(500);
+    let mut waited = Duration::ZERO;
+    while waited < LONGEST_WAIT && newest.is_some_and(|newest| Stamp::file_clock() <= newest) {
+        std::thread::sleep(step);
+        waited += step;
+    }
+}

@@ -1,0 +1,147 @@
+//! Snapshots: what a step or a container writes into, and how it becomes a layer.
+
+mod clock;
+mod diff;
+mod fixup;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use writer::{Attrs, LayerWriter};
+
+use crate::beneath;
+use crate::error::{IoContext, Result};
+use crate::layer::{Draft, Layer, Layers};
+use crate::root::{OverlayXattrs, Root, TempDir};
+use crate::snapshot::clock::Clock;
+use crate::tree::Tree;
+
+pub(crate) use fixup::Fixups;
+
+/// The directories of an overlay mount, as plain data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayDirs {
+    /// The lowers, top first (as overlayfs wants them), the fix-up lower included. Symbolic links are fine to follow.
+    pub lower: Vec<PathBuf>,
+    /// The upper.
+    pub upper: PathBuf,
+    /// The work directory.
+    pub work: PathBuf,
+    /// Which attributes the mount must use (`userxattr` for [`OverlayXattrs::User`]).
+    pub overlay_xattrs: OverlayXattrs,
+}
+
+/// What becomes of times in the canonical tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mtimes {
+    /// What the step wrote has the layer's logical time: equal builds are equal.
+    #[default]
+    Logical,
+    /// Real times, in whole seconds, as Docker does: builds are not reproducible.
+    Real,
+}
+
+/// Something that must exist for the runner to mount over, without ever entering a layer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MountStub {
+    /// A directory, by its path in the rootfs.
+    Directory(PathBuf),
+    /// A file, by its path in the rootfs.
+    File(PathBuf),
+}
+
+/// How a snapshot is prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PrepareOptions {
+    /// What must exist to be mounted over.
+    pub mount_stubs: Vec<MountStub>,
+    /// What becomes of times.
+    pub mtimes: Mtimes,
+    /// No canonical time of the new layer is later than this, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
+}
+
+impl PrepareOptions {
+    /// The stubs that every container of the runner needs.
+    pub fn standard_stubs() -> Vec<MountStub> {
+        let dirs = ["/proc", "/sys", "/dev"].map(|path| MountStub::Directory(path.into()));
+        let files =
+            ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"].map(|path| MountStub::File(path.into()));
+        dirs.into_iter().chain(files).collect()
+    }
+}
+
+/// A place to write into, on top of layers. Dropping it discards what was written.
+#[derive(Debug)]
+pub struct ActiveSnapshot {
+    layers: Arc<Layers>,
+    temp: TempDir,
+    dirs: OverlayDirs,
+    lowers: Vec<Layer>,
+    clock: Clock,
+}
+
+impl ActiveSnapshot {
+    /// What to mount.
+    pub fn dirs(&self) -> &OverlayDirs {
+        &self.dirs
+    }
+
+    /// The layer's logical time L: what RUN sees as SOURCE_DATE_EPOCH, in seconds since 1970.
+    pub fn logical_time(&self) -> i64 {
+        self.clock.logical_time()
+    }
+
+    /// Makes a layer of what was written: the upper directory is cleaned up and renamed, never copied. Nothing may have the
+    /// overlay mounted any more. The layer is usable at once; its digest may still be on its way.
+    pub fn commit(self) -> Result<Layer> {
+        let upper = beneath::open_root(&self.dirs.upper).at("open", &self.dirs.upper)?;
+        let facts = diff::normalise(
+            &upper,
+            &Tree::new(&self.lowers),
+            self.clock,
+            self.dirs.overlay_xattrs,
+        )?;
+        drop(upper);
+        self.layers.adopt(Draft {
+            temp: self.temp,
+            tree: self.dirs.upper,
+            facts,
+            diff_id: None,
+        })
+    }
+}
+
+/// Prepares a snapshot on these layers, bottom first.
+pub(crate) fn prepare(
+    root: &Arc<Root>,
+    layers: &Arc<Layers>,
+    fixups: &Fixups,
+    lowers: &[Layer],
+    options: &PrepareOptions,
+) -> Result<ActiveSnapshot> {
+    let tree = Tree::new(lowers);
+    let mut lower = Vec::with_capacity(lowers.len() + 1);
+    lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);
+    lower.extend(lowers.iter().rev().map(Layer::path));
+    let temp = root.temp_dir()?;
+    let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
+    root.disk.make_dir(&upper)?;
+    root.disk.make_dir(&work)?;
+    fixup::set_dir_attrs(&upper, &tree.root_attrs())?;
+    let dirs = OverlayDirs {
+        lower,
+        upper,
+        work,
+        overlay_xattrs: root.overlay_xattrs,
+    };
+    let clock = Clock::start(lowers, options.mtimes == Mtimes::Real, options.source_date_epoch);
+    Ok(ActiveSnapshot {
+        layers: Arc::clone(layers),
+        temp,
+        dirs,
+        lowers: lowers.to_vec(),
+        clock,
+    })
+}

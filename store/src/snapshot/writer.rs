@@ -1,0 +1,486 @@
+//! Layers written directly, entry by entry (COPY, ADD, WORKDIR): no container, no overlay.
+//!
+//! All paths are relative to the rootfs (a slash at the beginning is fine) and already resolved by the caller; they are walked by
+//! directory fd and never through a link. What is equal to the entry below (bytes, type, attributes) is left out. Missing
+//! parents are made with the attributes of the directory below, or 0755 and root's. Everything gets one time on disk,
+//! that of the writing, and L in the tar, but for entries that bring a time of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timestamps, Uid};
+
+use crate::beneath::{self, Kind, Metadata};
+use crate::digest::{Digest, Hasher};
+use crate::error::{IoContext, Result, StoreError};
+use crate::layer::survey::survey;
+use crate::layer::{DirAttrs, Draft, Layer, Layers};
+use crate::root::{Root, TempDir};
+use crate::snapshot::clock::Clock;
+use crate::snapshot::{Mtimes, PrepareOptions};
+use crate::stamp::Stamp;
+use crate::tree::Tree;
+
+const BUFFER: usize = 128 << 10;
+
+/// What an entry is given besides its content.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attrs {
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Extended attributes; those that a tar does not keep are left out.
+    pub xattrs: Vec<(OsString, Vec<u8>)>,
+    /// A time of its own, kept in the tar, in seconds since 1970; else the layer's.
+    pub mtime: Option<i64>,
+}
+
+/// Writes one layer. Dropping it discards what was written.
+#[derive(Debug)]
+pub struct LayerWriter {
+    layers: Arc<Layers>,
+    temp: TempDir,
+    path: PathBuf,
+    dir: OwnedFd,
+    below: Tree,
+    clock: Clock,
+    stamp: Stamp,
+    root: Option<DirAttrs>,
+    /// Directories written, and the time each is given at the end.
+    dirs: BTreeMap<PathBuf, Stamp>,
+    written: BTreeSet<PathBuf>,
+    scratch: u64,
+}
+
+impl LayerWriter {
+    pub(crate) fn new(
+        root: &Arc<Root>,
+        layers: &Arc<Layers>,
+        lowers: &[Layer],
+        options: &PrepareOptions,
+    ) -> Result<LayerWriter> {
+        let temp = root.temp_dir()?;
+        let path = temp.path().join("tree");
+        root.disk.make_dir(&path)?;
+        let dir = beneath::open_root(&path).at("open", &path)?;
+        let clock = Clock::start(lowers, options.mtimes == Mtimes::Real, options.source_date_epoch);
+        Ok(LayerWriter {
+            layers: Arc::clone(layers),
+            temp,
+            path,
+            dir,
+            below: Tree::new(lowers),
+            clock,
+            stamp: Stamp::file_clock(),
+            root: None,
+            dirs: BTreeMap::new(),
+            written: BTreeSet::new(),
+            scratch: 0,
+        })
+    }
+
+    /// The layer's logical time L, in seconds since 1970.
+    pub fn logical_time(&self) -> i64 {
+        self.clock.logical_time()
+    }
+
+    /// Writes a directory (the root, too: its attributes), or gives one already written other attributes.
+    pub fn directory(&mut self, path: &Path, attrs: &Attrs) -> Result<()> {
+        let path = plain(path)?;
+        let wanted = dir_attrs(attrs);
+        if path.as_os_str().is_empty() {
+            self.root = Some(wanted).filter(|wanted| *wanted != self.below.root_attrs());
+            return Ok(());
+        }
+        let is_written = self.dirs.contains_key(&path);
+        if !is_written && attrs.mtime.is_none() && self.is_dir_below(&path, &wanted)? {
+            return Ok(());
+        }
+        let stamp = self.stamp_of(attrs);
+        self.make_dir(&path, &wanted, stamp)
+    }
+
+    /// Writes a regular file with all that `source` gives; the digest is of its bytes.
+    pub fn file(&mut self, path: &Path, attrs: &Attrs, source: &mut dyn Read) -> Result<Digest> {
+        let path = self.entry_path(path)?;
+        let scratch = self.scratch_path();
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&scratch)
+            .at("create", &path)?;
+        let digest = copy(source, &mut file, &path)?;
+        if self.is_file_below(&path, attrs, &mut file)? {
+            std::fs::remove_file(&scratch).at("remove", &scratch)?;
+            return Ok(digest);
+        }
+        let stamp = self.stamp_of(attrs);
+        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
+        rustix::fs::fchown(&file, owner.0, owner.1).at("set the owner of", &path)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(attrs.mode)).at("set the mode of", &path)?;
+        for (name, value) in kept(&attrs.xattrs) {
+            rustix::fs::fsetxattr(&file, name, value, rustix::fs::XattrFlags::empty())
+                .at("set an attribute of", &path)?;
+        }
+        rustix::fs::futimens(&file, &timestamps(stamp)).at("set the times of", &path)?;
+        let (parent, name) = self.make_room(&path)?;
+        rustix::fs::renameat(rustix::fs::CWD, &scratch, &parent, &name).at("rename to", &path)?;
+        self.written.insert(path);
+        Ok(digest)
+    }
+
+    /// Writes a symbolic link.
+    pub fn symlink(&mut self, path: &Path, target: &OsStr, attrs: &Attrs) -> Result<()> {
+        let path = self.entry_path(path)?;
+        if attrs.mtime.is_none() && self.is_symlink_below(&path, target, attrs)? {
+            return Ok(());
+        }
+        let (parent, name) = self.make_room(&path)?;
+        rustix::fs::symlinkat(target, &parent, &name).at("link", &path)?;
+        self.finish_entry(&parent, &name, path, attrs, false)
+    }
+
+    /// Writes a named pipe.
+    pub fn fifo(&mut self, path: &Path, attrs: &Attrs) -> Result<()> {
+        self.node(path, Kind::Fifo, (0, 0), attrs)
+    }
+
+    /// Writes a device or a named pipe.
+    pub fn node(&mut self, path: &Path, kind: Kind, device: (u32, u32), attrs: &Attrs) -> Result<()> {
+        let path = self.entry_path(path)?;
+        let file_type = match kind {
+            Kind::Fifo => FileType::Fifo,
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => return Err(StoreError::BadPath { path }),
+        };
+        if attrs.mtime.is_none() && self.is_node_below(&path, kind, device, attrs)? {
+            return Ok(());
+        }
+        let (parent, name) = self.make_room(&path)?;
+        let number = rustix::fs::makedev(device.0, device.1);
+        rustix::fs::mknodat(&parent, &name, file_type, Mode::from_raw_mode(0o600), number)
+            .at("make", &path)?;
+        self.finish_entry(&parent, &name, path, attrs, true)
+    }
+
+    /// Gives a file of the rootfs another name. A file of a lower layer is copied into this one for it.
+    pub fn hard_link(&mut self, path: &Path, target: &Path) -> Result<()> {
+        let path = self.entry_path(path)?;
+        let target = self.entry_path(target)?;
+        if !self.written.contains(&target) {
+            self.copy_up(&target)?;
+        }
+        let (parent, name) = self.make_room(&path)?;
+        let (target_parent, target_name) = self.parent(&target)?;
+        rustix::fs::linkat(&target_parent, &target_name, &parent, &name, AtFlags::empty())
+            .at("link", &path)?;
+        self.written.insert(path);
+        Ok(())
+    }
+
+    /// Removes what the layers below have at this path (a whiteout); nothing happens where there is nothing.
+    pub fn remove(&mut self, path: &Path) -> Result<()> {
+        let path = self.entry_path(path)?;
+        let is_below = self.below.lookup(&path)?.is_some();
+        if !is_below {
+            return self.clear(&path);
+        }
+        let (parent, name) = self.make_room(&path)?;
+        rustix::fs::mknodat(&parent, &name, FileType::CharacterDevice, Mode::empty(), 0).at("make", &path)
+    }
+
+    /// Makes a layer of what was written.
+    pub fn commit(mut self) -> Result<Layer> {
+        for (path, stamp) in self.dirs.iter().rev() {
+            let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
+            rustix::fs::futimens(&dir, &timestamps(*stamp)).at("set the times of", path)?;
+        }
+        let root = self.root.take();
+        super::fixup::set_dir_attrs(&self.path, root.as_ref().unwrap_or(&self.below.root_attrs()))?;
+        let facts = survey(&self.dir, self.clock.finish(), root, Vec::new())?;
+        drop(self.dir);
+        self.layers.adopt(Draft {
+            temp: self.temp,
+            tree: self.path,
+            facts,
+            diff_id: None,
+        })
+    }
+
+    fn stamp_of(&mut self, attrs: &Attrs) -> Stamp {
+        let Some(sec) = attrs.mtime else { return self.stamp };
+        let stamp = Stamp::new(sec, 0);
+        self.clock.keep(stamp);
+        stamp
+    }
+
+    fn scratch_path(&mut self) -> PathBuf {
+        self.scratch += 1;
+        self.temp.path().join(format!("new-{}", self.scratch))
+    }
+
+    fn entry_path(&self, path: &Path) -> Result<PathBuf> {
+        let plain = plain(path)?;
+        if plain.as_os_str().is_empty() {
+            Err(StoreError::BadPath {
+                path: path.to_owned(),
+            })
+        } else {
+            Ok(plain)
+        }
+    }
+
+    /// What the layers below have at a path that this layer has not written yet.
+    fn below_unwritten(&self, path: &Path) -> Result<Option<Metadata>> {
+        let is_written = beneath::lookup(&self.dir, path).at("read", path)?.is_some();
+        if is_written {
+            Ok(None)
+        } else {
+            Ok(self.below.lookup(path)?.map(|entry| entry.metadata))
+        }
+    }
+
+    fn has_attrs_below(&self, path: &Path, below: &Metadata, attrs: &Attrs) -> Result<bool> {
+        let same_owner = (below.uid, below.gid) == (attrs.uid, attrs.gid);
+        let same_mode = below.kind == Kind::Symlink || below.mode == attrs.mode & 0o7777;
+        Ok(same_owner && same_mode && self.below.xattrs(path)? == dir_attrs(attrs).xattrs)
+    }
+
+    fn is_dir_below(&self, path: &Path, attrs: &DirAttrs) -> Result<bool> {
+        Ok(self
+            .below
+            .dir_attrs(path)?
+            .is_some_and(|(below, _)| below == *attrs))
+    }
+
+    fn is_file_below(&self, path: &Path, attrs: &Attrs, file: &mut File) -> Result<bool> {
+        let length = file.metadata().at("read", path)?.len();
+        let same_kind = |below: &Metadata| below.kind == Kind::File && below.size == length;
+        let Some(below) = self.below_unwritten(path)?.filter(same_kind) else {
+            return Ok(false);
+        };
+        if attrs.mtime.is_some() || !self.has_attrs_below(path, &below, attrs)? {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::Start(0)).at("read", path)?;
+        equal_content(&mut self.below.open_file(path)?, file).at("read", path)
+    }
+
+    fn is_symlink_below(&self, path: &Path, target: &OsStr, attrs: &Attrs) -> Result<bool> {
+        let below = self
+            .below_unwritten(path)?
+            .filter(|below| below.kind == Kind::Symlink);
+        let Some(below) = below else { return Ok(false) };
+        Ok(self.has_attrs_below(path, &below, attrs)? && self.below.read_link(path)? == target)
+    }
+
+    fn is_node_below(&self, path: &Path, kind: Kind, device: (u32, u32), attrs: &Attrs) -> Result<bool> {
+        let same = |below: &Metadata| below.kind == kind && below.device == device;
+        let Some(below) = self.below_unwritten(path)?.filter(same) else {
+            return Ok(false);
+        };
+        self.has_attrs_below(path, &below, attrs)
+    }
+
+    fn copy_up(&mut self, path: &Path) -> Result<()> {
+        let below = self
+            .below
+            .lookup(path)?
+            .filter(|below| below.metadata.kind == Kind::File);
+        let below = below.ok_or_else(|| StoreError::NotFound {
+            path: path.to_owned(),
+        })?;
+        let Metadata { mode, uid, gid, .. } = below.metadata;
+        let attrs = Attrs {
+            mode,
+            uid,
+            gid,
+            xattrs: self.below.xattrs(path)?,
+            mtime: Some(below.canonical_mtime()),
+        };
+        let mut source = self.below.open_file(path)?;
+        self.file(path, &attrs, &mut source).map(drop)
+    }
+
+    /// Makes the parents of `path`, and removes what this layer wrote there before.
+    fn make_room(&mut self, path: &Path) -> Result<(OwnedFd, OsString)> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.make_parents(parent)?;
+        }
+        self.clear(path)?;
+        self.parent(path)
+    }
+
+    fn clear(&mut self, path: &Path) -> Result<()> {
+        let Some(old) = beneath::lookup(&self.dir, path).at("read", path)? else {
+            return Ok(());
+        };
+        let (parent, name) = self.parent(path)?;
+        if old.kind != Kind::Directory {
+            rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).at("remove", path)?;
+        } else {
+            let away = self.scratch_path();
+            rustix::fs::renameat(&parent, &name, rustix::fs::CWD, &away).at("remove", path)?;
+        }
+        self.dirs.retain(|dir, _| !dir.starts_with(path));
+        self.written.retain(|file| !file.starts_with(path));
+        Ok(())
+    }
+
+    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok((beneath::open_dir(&self.dir, parent).at("open", parent)?, name))
+    }
+
+    fn make_parents(&mut self, path: &Path) -> Result<()> {
+        if self.dirs.contains_key(path) {
+            return Ok(());
+        }
+        let attrs = self
+            .below
+            .dir_attrs(path)?
+            .map(|(attrs, _)| attrs)
+            .unwrap_or_default();
+        self.make_dir(path, &attrs, self.stamp)
+    }
+
+    fn make_dir(&mut self, path: &Path, attrs: &DirAttrs, stamp: Stamp) -> Result<()> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            self.make_parents(parent)?;
+        }
+        if !self.dirs.contains_key(path) {
+            self.clear(path)?;
+            let (parent, name) = self.parent(path)?;
+            rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700)).at("make directory", path)?;
+        }
+        let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
+        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
+        rustix::fs::fchown(&dir, owner.0, owner.1).at("set the owner of", path)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
+        for (name, value) in kept(&attrs.xattrs) {
+            beneath::set_xattr(&dir, OsStr::new("."), name, value).at("set an attribute of", path)?;
+        }
+        self.dirs.insert(path.to_owned(), stamp);
+        Ok(())
+    }
+
+    /// Owner, mode, attributes and time of a link or node just made.
+    fn finish_entry(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        attrs: &Attrs,
+        has_mode: bool,
+    ) -> Result<()> {
+        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
+        rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+            .at("set the owner of", &path)?;
+        if has_mode {
+            let mode = Mode::from_raw_mode(attrs.mode);
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).at("set the mode of", &path)?;
+        }
+        for (attribute, value) in kept(&attrs.xattrs) {
+            beneath::set_xattr(parent, name, attribute, value).at("set an attribute of", &path)?;
+        }
+        let times = timestamps(self.stamp_of(attrs));
+        rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .at("set the times of", &path)?;
+        self.written.insert(path);
+        Ok(())
+    }
+}
+
+fn timestamps(stamp: Stamp) -> Timestamps {
+    Timestamps {
+        last_access: stamp.timespec(),
+        last_modification: stamp.timespec(),
+    }
+}
+
+fn dir_attrs(attrs: &Attrs) -> DirAttrs {
+    let mut xattrs: Vec<_> = kept(&attrs.xattrs).cloned().collect();
+    xattrs.sort_unstable();
+    DirAttrs {
+        mode: attrs.mode & 0o7777,
+        uid: attrs.uid,
+        gid: attrs.gid,
+        xattrs,
+    }
+}
+
+/// The attributes that a tar keeps.
+fn kept(xattrs: &[(OsString, Vec<u8>)]) -> impl Iterator<Item = &(OsString, Vec<u8>)> {
+    xattrs
+        .iter()
+        .filter(|(name, _)| crate::layer::whiteout::is_kept_xattr(name))
+}
+
+fn plain(path: &Path) -> Result<PathBuf> {
+    let bad = || StoreError::BadPath {
+        path: path.to_owned(),
+    };
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) if !name.as_bytes().contains(&0) => plain.push(name),
+            Component::RootDir | Component::CurDir => {}
+            _ => return Err(bad()),
+        }
+    }
+    Ok(plain)
+}
+
+fn copy(source: &mut dyn Read, file: &mut File, path: &Path) -> Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                file.write_all(&buffer[..read]).at("write", path)?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).at("read the source of", path),
+        }
+    }
+}
+
+fn equal_content(a: &mut impl Read, b: &mut impl Read) -> std::io::Result<bool> {
+    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
+    loop {
+        let length = fill(a, &mut left)?;
+        if length != fill(b, &mut right)? || left[..length] != right[..length] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
