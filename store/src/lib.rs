@@ -20,7 +20,9 @@ mod root;
 pub mod snapshot;
 pub mod stamp;
 mod store;
+pub mod transfer;
 pub mod tree;
+mod unpack;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
@@ -36,3 +38,4 @@ pub use snapshot::{ActiveSnapshot, Attrs, LayerWriter, MountStub, Mtimes, Overla
 pub use stamp::Stamp;
 pub use store::Store;
 pub use tree::{Resolved, Tree, TreeEntry};
+pub use unpack::{ApplyOptions, LayerBlob};

@@ -8,6 +8,8 @@
 //!
 //! Locking: `locks/layer/<hex>` is held while a layer is published.
 
+pub mod apply;
+pub mod decompress;
 mod meta;
 pub(crate) mod survey;
 pub(crate) mod tar;
