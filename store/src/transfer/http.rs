@@ -1,0 +1,139 @@
+//! Fetching a file over HTTP and HTTPS.
+//!
+//! Everything is bounded: size, redirects, attempts, and how slow a server may be. A transfer that breaks off goes on
+//! where it stopped (`Range`) if the server's strong ETag, or a checksum, makes sure that the parts belong together;
+//! otherwise it begins again. Bytes are kept as the server has them: no content coding is asked for or undone.
+//! Redirects are followed here, not by the client, so that credentials in a URL stay with their origin (RFC 9110,
+//! section 15.4) and HTTPS never becomes HTTP. Nothing is read from the environment: proxies are options.
+
+mod client;
+mod error;
+mod options;
+mod response;
+mod sink;
+
+use std::fs::File;
+use std::time::Duration;
+
+pub use error::FetchError;
+pub use options::{FetchLimits, FetchOptions, Proxies, Validators};
+
+use crate::digest::Digest;
+use crate::transfer::Progress;
+use client::{Client, Part};
+use sink::Sink;
+
+/// What a fetch came to.
+#[derive(Debug)]
+pub enum Fetched {
+    /// The server says that what the validators belong to is still what it has (304).
+    NotModified,
+    /// The file is there, whole.
+    File(FetchedFile),
+}
+
+/// A file that was fetched.
+#[derive(Debug)]
+pub struct FetchedFile {
+    /// The file, to be read from its beginning.
+    pub file: File,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// To ask again with, later.
+    pub validators: Validators,
+    /// Where it was in the end, after redirects, without credentials.
+    pub url: String,
+}
+
+/// Fetches `url` into `into`, an empty file open for reading and writing.
+///
+/// # Errors
+/// See [`FetchError`]. What was written to the file then means nothing.
+pub async fn fetch(
+    url: &str,
+    options: &FetchOptions,
+    into: File,
+    progress: &dyn Progress,
+) -> Result<Fetched, FetchError> {
+    let client = Client::new(url, options)?;
+    let mut sink = Sink::new(into, options, progress);
+    let result = attempts(&client, options, &mut sink).await;
+    progress.finish();
+    match result? {
+        None => Ok(Fetched::NotModified),
+        Some(part) => sink.finish(part, options).map(Fetched::File),
+    }
+}
+
+/// [`fetch`] for callers without a runtime. Must not be called from within one.
+pub fn fetch_blocking(
+    url: &str,
+    options: &FetchOptions,
+    into: File,
+    progress: &dyn Progress,
+) -> Result<Fetched, FetchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| FetchError::Local {
+        action: "start a runtime",
+        source,
+    })?;
+    let result = runtime.block_on(fetch(url, options, into, progress));
+    // A name lookup that hangs is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Tries until it is whole, fails for good, or failed too often without getting further.
+async fn attempts(
+    client: &Client<'_>,
+    options: &FetchOptions,
+    sink: &mut Sink<'_>,
+) -> Result<Option<Part>, FetchError> {
+    let mut failures = 0;
+    loop {
+        let (before, resumed) = (sink.size(), sink.resumable().is_some());
+        let error = match client.attempt(sink).await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        // An attempt that got further counts as the first one; how often is bounded all the same.
+        let weight = error.weight(options.limits.retries);
+        failures = if sink.size() > before {
+            weight
+        } else {
+            failures + weight
+        };
+        sink.attempts += 1;
+        let odd = resumed && matches!(error, FetchError::Protocol { .. });
+        if odd {
+            sink.forget();
+        }
+        let again = (odd || error.is_temporary()) && failures <= options.limits.retries;
+        if !again || sink.attempts > options.limits.retries.saturating_mul(4) {
+            return Err(error);
+        }
+        pause(&error, failures, options, sink).await?;
+    }
+}
+
+/// As long as the server asks for, or longer each time.
+async fn pause(
+    error: &FetchError,
+    failures: u32,
+    options: &FetchOptions,
+    sink: &Sink<'_>,
+) -> Result<(), FetchError> {
+    let own = options.limits.retry_delay.saturating_mul(1 << failures.min(6));
+    let wait = error.retry_after().unwrap_or(own).min(options.limits.max_delay);
+    let end = tokio::time::Instant::now() + wait;
+    while tokio::time::Instant::now() < end {
+        sink.check_cancelled()?;
+        tokio::time::sleep_until(end.min(tokio::time::Instant::now() + Duration::from_millis(100))).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
