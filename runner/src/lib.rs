@@ -1,1 +1,34 @@
-//! The runner of box.
+//! The runner of box: namespaces, cgroups, mounts and processes, and nothing of images.
+//!
+//! Layout: a [`ContainerSpec`] is turned into a flat list of operations (`setup`, pure), sent over
+//! a pipe (`channel`) to a freshly started process (`init`), which executes them; `parent` starts,
+//! signals and awaits it. `userns`, `cgroup`, `confine`, `user` and `pty` are what those two use,
+//! `sys` is the only unsafe code.
+//!
+//! A program that uses this crate calls [`init_main_if_requested`] on the first line of `main`.
+
+mod cgroup;
+mod channel;
+mod confine;
+mod error;
+mod init;
+mod parent;
+mod pty;
+mod setup;
+mod spec;
+mod state;
+mod sys;
+mod user;
+mod userns;
+
+pub use confine::Capabilities;
+pub use error::{Result, RunnerError};
+pub use init::init_main_if_requested;
+pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
+pub use pty::{RawMode, Terminal};
+pub use spec::{
+    ContainerSpec, EtcFiles, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Network, Process,
+    Resource, Rlimit, RootFs, Seccomp,
+};
+pub use state::{Reaped, reap, reap_default};
+pub use userns::UserNamespace;

@@ -1,0 +1,240 @@
+//! The other side: the process that the runner starts afresh, and the container's first process.
+//!
+//! Lifecycle: the program starts again with [`HIDDEN_ARGUMENT`], reads one `Start`, does the
+//! operations before `Fork` in the runner's own namespaces and then forks. The parent of that fork
+//! is the *keeper*: it stays outside, kills the container when the runner is gone, and reports how
+//! it ended. The child is pid 1 of the container: it does the rest and execs the command.
+//!
+//! Everything here runs in a single-threaded process.
+
+mod confine;
+mod exec;
+mod keeper;
+mod mounts;
+mod overlay;
+mod reaper;
+mod targets;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{Failure, FailureKind, Raw};
+use crate::setup::{SetupOp, Slot};
+use crate::{channel, sys, user};
+
+/// The first argument that makes a program of this library the init of a container.
+pub(crate) const HIDDEN_ARGUMENT: &str = "__box_container_init";
+
+/// The descriptors the runner starts this process with, after the standard streams.
+pub(crate) mod fds {
+    pub(crate) const CONTROL: i32 = 3;
+    pub(crate) const REPORT: i32 = 4;
+}
+
+/// The description of a container. Descriptors that come along: the user namespace, then the
+/// network namespace when `net`, then the cgroups as told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) ops: Vec<SetupOp>,
+    pub(crate) net: bool,
+    /// How many `tasks` files of cgroups version 1 come along.
+    pub(crate) tasks: usize,
+    /// Whether the directory of a cgroup of version 2 comes along.
+    pub(crate) unified: bool,
+}
+
+/// To be called on the first line of `main`: when the program was started as the init of a
+/// container it becomes that and never returns; otherwise this does nothing.
+pub fn init_main_if_requested() {
+    if std::env::args_os().nth(1).is_some_and(|a| a == HIDDEN_ARGUMENT) {
+        sys::exit_now(keeper::main());
+    }
+}
+
+/// What the operations work on.
+struct Context {
+    /// The mounts made so far.
+    slots: HashMap<Slot, OwnedFd>,
+    userns: OwnedFd,
+    net: Option<OwnedFd>,
+    tasks: Vec<OwnedFd>,
+    unified: Option<OwnedFd>,
+    /// Where the container's first process reports.
+    report: Option<UnixStream>,
+    /// Set by SwitchUser.
+    user: Option<user::User>,
+    /// Set by Terminal: the slave side.
+    terminal: Option<OwnedFd>,
+}
+
+impl Context {
+    fn slot(&self, slot: Slot) -> io::Result<BorrowedFd<'_>> {
+        self.slots
+            .get(&slot)
+            .map(AsFd::as_fd)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Turns a kernel error into a failure of the named step.
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+    let what = what.into();
+    move |e| {
+        let kind = match e.raw_os_error() {
+            Some(libc::EPERM) => FailureKind::Forbidden,
+            _ => FailureKind::Setup,
+        };
+        Failure {
+            kind,
+            what,
+            errno: e.raw_os_error(),
+        }
+    }
+}
+
+fn refused(what: impl Into<String>) -> Failure {
+    Failure {
+        kind: FailureKind::RootFsRefused,
+        what: what.into(),
+        errno: None,
+    }
+}
+
+/// One operation. `Fork` and `Exec` are not among them: the keeper and the first process do those.
+fn perform(ctx: &mut Context, op: SetupOp) -> Done {
+    match op {
+        SetupOp::Overlay(overlay) => overlay::make(ctx, &overlay),
+        SetupOp::BindSource {
+            slot,
+            source,
+            idmapped,
+            attrs,
+        } => mounts::bind_source(ctx, slot, &source, idmapped, attrs),
+        SetupOp::HostNode {
+            slot,
+            path,
+            major,
+            minor,
+        } => mounts::host_node(ctx, slot, &path, (major, minor)),
+        SetupOp::HostSys => mounts::host_sys(ctx),
+        SetupOp::GivePipes { uid } => confine::give_pipes(uid),
+        SetupOp::Rlimits(limits) => confine::rlimits(&limits),
+        SetupOp::JoinUser => join(Some(ctx.userns.as_fd()), libc::CLONE_NEWUSER, "user"),
+        SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),
+        SetupOp::JoinCgroups => confine::join_cgroups(ctx),
+        SetupOp::BecomeRoot => sys::set_ids(0, 0, &[]).map_err(failed("become the container's root")),
+        SetupOp::SessionKeyring => sys::new_session_keyring().map_err(failed("new session keyring")),
+        SetupOp::Hostname(name) => {
+            rustix::system::sethostname(name.as_bytes()).map_err(|e| failed("set the host name")(e.into()))
+        }
+        SetupOp::Loopback => sys::loopback_up().map_err(failed("bring up loopback")),
+        SetupOp::Sysctl { name, value } => mounts::sysctl(ctx, &name, &value),
+        SetupOp::Terminal => exec::terminal(ctx),
+        SetupOp::Umask(mask) => {
+            rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
+            Ok(())
+        }
+        other => perform_confinement(ctx, other),
+    }
+}
+
+fn perform_confinement(ctx: &mut Context, op: SetupOp) -> Done {
+    match op {
+        SetupOp::BoundingSet(caps) => {
+            sys::limit_bounding_set(caps.bits()).map_err(failed("limit the bounding set"))
+        }
+        SetupOp::SwitchUser(text) => confine::switch_user(ctx, &text),
+        SetupOp::Chdir(path) => confine::chdir(&path),
+        SetupOp::RegainCaps => confine::regain_caps(),
+        SetupOp::Seccomp(caps) => confine::seccomp(caps),
+        SetupOp::Capabilities(caps) => confine::capabilities(caps),
+        SetupOp::NoNewPrivs => sys::set_no_new_privs().map_err(failed("set no_new_privs")),
+        SetupOp::CloseFds => sys::cloexec_from(3).map_err(failed("close descriptors")),
+        other => perform_mount(ctx, other),
+    }
+}
+
+fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
+    match op {
+        SetupOp::PrivateMounts => mounts::private(),
+        SetupOp::AttachRoot => mounts::attach_root(ctx),
+        SetupOp::NewMount {
+            slot,
+            fs,
+            options,
+            attrs,
+        } => mounts::new_mount(ctx, slot, &fs, &options, attrs),
+        SetupOp::CheckProc => mounts::check_proc(ctx),
+        SetupOp::MakeDir { slot, path, mode } => mounts::make_dir(ctx, slot, &path, mode),
+        SetupOp::MakeFile { slot, path, content } => mounts::make_file(ctx, slot, &path, &content.0),
+        SetupOp::MakeLink { slot, path, target } => mounts::make_link(ctx, slot, &path, &target),
+        SetupOp::Attach {
+            slot,
+            target,
+            missing,
+            links,
+        } => mounts::attach(ctx, slot, &target, missing, links),
+        SetupOp::AttachIn { slot, on, path } => mounts::attach_in(ctx, slot, on, &path),
+        SetupOp::BindEntry {
+            from,
+            path,
+            target,
+            missing,
+        } => mounts::bind_entry(ctx, from, &path, &target, missing),
+        SetupOp::Detach { slot } => mounts::detach(ctx, slot),
+        SetupOp::SetAttrs { slot, attrs } => mounts::set_attrs(ctx, slot, attrs),
+        SetupOp::MakeCwd(path) => mounts::make_cwd(ctx, &path),
+        SetupOp::PivotRoot => mounts::pivot(ctx),
+        SetupOp::ReadOnlyPath { slot, path } => mounts::read_only_path(ctx, slot, &path),
+        SetupOp::MaskPath { slot, path } => mounts::mask_path(ctx, slot, &path),
+        SetupOp::MaskEach {
+            slot,
+            dir,
+            prefix,
+            child,
+        } => mounts::mask_each(ctx, slot, &dir, &prefix, &child),
+        other => Err(failed(format!("misplaced operation {other:?}"))(
+            io::ErrorKind::InvalidInput.into(),
+        )),
+    }
+}
+
+fn join(namespace: Option<BorrowedFd<'_>>, kind: libc::c_int, name: &str) -> Done {
+    let fd = namespace.ok_or_else(|| failed(format!("{name} namespace"))(io::ErrorKind::NotFound.into()))?;
+    sys::setns(fd, kind).map_err(failed(format!("join the {name} namespace")))
+}
+
+/// The last operation of a list.
+struct Command {
+    args: Vec<Raw>,
+    env: Vec<Raw>,
+    init: bool,
+}
+
+/// The container's first process; never returns but by failing.
+fn first_process(ctx: &mut Context, ops: Vec<SetupOp>) -> Failure {
+    for op in ops {
+        match op {
+            SetupOp::Exec { args, env, init } => return exec::run(ctx, Command { args, env, init }),
+            op => match perform(ctx, op) {
+                Ok(()) => {}
+                Err(failure) => return failure,
+            },
+        }
+    }
+    failed("operations without a command")(io::ErrorKind::InvalidInput.into())
+}
+
+fn report(to: Option<&UnixStream>, failure: Failure) {
+    let Some(to) = to else {
+        return;
+    };
+    // When the runner is gone nobody is left to tell.
+    let _ = channel::send(to, &channel::FromInit::Failed(failure), &[]);
+}

@@ -1,0 +1,99 @@
+//! Finding and making mount targets below the container's root, as descriptors.
+//!
+//! Every lookup is one openat2 beneath a directory descriptor, so a symlink that the image or
+//! another process puts in the way never leads outside (CVE-2021-30465).
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
+use rustix::io::Errno;
+
+use super::{failed, refused};
+use crate::channel::Failure;
+use crate::setup::{Links, Missing};
+
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Opens `path` below `root` as a place to mount on.
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::io::Result<OwnedFd> {
+    let resolve = match links {
+        Links::Inside => INSIDE,
+        Links::Refuse => INSIDE.union(ResolveFlags::NO_SYMLINKS),
+    };
+    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Opens the target of a mount whose own root is a directory or not, making it when missing.
+/// `Ok(None)`: it can't be had and may be left out.
+pub(super) fn find(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    directory: bool,
+    missing: Missing,
+    links: Links,
+) -> Result<Option<OwnedFd>, Failure> {
+    let found = match open(root, path, links) {
+        Err(Errno::NOENT) if missing != Missing::Fail => {
+            make(root, path, directory).and_then(|()| open(root, path, links))
+        }
+        other => other,
+    };
+    let fd = match found {
+        Ok(fd) => fd,
+        Err(Errno::LOOP) => return Err(refused(format!("{} is a symlink", path.display()))),
+        Err(_) if missing == Missing::MakeOrSkip => return Ok(None),
+        Err(e) => return Err(failed(format!("mount target {}", path.display()))(e.into())),
+    };
+    match is_directory(&fd) {
+        Ok(found) if found == directory => Ok(Some(fd)),
+        Ok(_) if missing == Missing::MakeOrSkip => Ok(None),
+        Ok(_) => {
+            let kind = if directory {
+                "not a directory"
+            } else {
+                "a directory"
+            };
+            Err(refused(format!("mount target {} is {kind}", path.display())))
+        }
+        Err(e) => Err(failed(format!("mount target {}", path.display()))(e)),
+    }
+}
+
+/// Whether the descriptor is of a directory.
+pub(super) fn is_directory(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Result<()> {
+    if directory {
+        return make_dirs(root, path);
+    }
+    if let Some(parent) = path.parent() {
+        make_dirs(root, parent)?;
+    }
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    openat2(root, path, flags, Mode::from_bits_truncate(0o644), INSIDE).map(drop)
+}
+
+/// Makes a directory and all that leads to it, following symlinks inside the root only.
+pub(super) fn make_dirs(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut done = PathBuf::from("/");
+    let mut parent = openat2(root, "/", directory, Mode::empty(), INSIDE)?;
+    for part in path.components() {
+        let std::path::Component::Normal(name) = part else {
+            continue;
+        };
+        done.push(name);
+        parent = match openat2(root, &done, directory, Mode::empty(), INSIDE) {
+            Err(Errno::NOENT) => {
+                mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
+                openat2(root, &done, directory, Mode::empty(), INSIDE)?
+            }
+            other => other?,
+        };
+    }
+    Ok(())
+}

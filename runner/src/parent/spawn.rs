@@ -1,0 +1,196 @@
+//! Starting one container.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::Runtime;
+use super::running::{Keeper, Running};
+use super::stdio::{Ends, Stdio};
+use crate::cgroup::Cgroups;
+use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper};
+use crate::error::{Result, RunnerError};
+use crate::init::{HIDDEN_ARGUMENT, Start};
+use crate::setup::{Surroundings, plan};
+use crate::spec::{ContainerSpec, Network};
+use crate::sys::{self, ExecStrings, attr};
+use crate::userns::UserNamespace;
+
+/// The program by way of a detached read-only clone of its mount: what runs in a container can
+/// never write to it through /proc/self/exe (CVE-2019-5736). It costs nothing, unlike a copy.
+pub(super) fn open_program(path: &Path) -> Result<OwnedFd> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let open = || -> std::io::Result<OwnedFd> {
+        let mount = open_tree(CWD, path, clone)?;
+        sys::mount_setattr(
+            mount.as_fd(),
+            false,
+            attr::RDONLY | attr::NOSUID | attr::NODEV,
+            None,
+        )?;
+        Ok(mount)
+    };
+    open().map_err(|source| RunnerError::Forbidden {
+        step: format!("clone the mount of {}", path.display()),
+        source,
+    })
+}
+
+pub(super) fn spawn(
+    runtime: &Runtime,
+    spec: &ContainerSpec,
+    user: &UserNamespace,
+    stdio: Stdio,
+) -> Result<Running> {
+    let keeper_error = |e| RunnerError::os("start the container's init", e);
+    let (ends, mut keeper) = start_keeper(runtime, spec.terminal, stdio).map_err(keeper_error)?;
+    // The new program is loading meanwhile.
+    let name = format!("box-{}-{}", runtime.config.owner, spec.id);
+    let groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let mut running = Running::new(groups, spec.limits.time);
+    match describe(runtime, spec, user, &keeper.control, &running.groups) {
+        Err(RunnerError::Os { source, doing }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            drop(doing);
+        }
+        other => other?,
+    }
+    let [stdin, stdout, stderr] = ends;
+    running.stdin = stdin.map(File::from);
+    running.stdout = stdout.map(File::from);
+    running.stderr = stderr.map(File::from);
+    await_exec(&mut keeper, &mut running)?;
+    running.keeper = Some(keeper);
+    running.started = Instant::now();
+    Ok(running)
+}
+
+type OurEnds = [Option<OwnedFd>; 3];
+
+fn start_keeper(runtime: &Runtime, terminal: bool, stdio: Stdio) -> std::io::Result<(OurEnds, Keeper)> {
+    let stdio = if terminal { Stdio::null() } else { stdio };
+    let (mut stdin, mut stdout, mut stderr) = (
+        Ends::open(stdio.stdin, 0)?,
+        Ends::open(stdio.stdout, 1)?,
+        Ends::open(stdio.stderr, 2)?,
+    );
+    let (control, their_control) = UnixStream::pair()?;
+    let (report, their_report) = UnixStream::pair()?;
+    let fds = [
+        stdin.raw(),
+        stdout.raw(),
+        stderr.raw(),
+        their_control.as_raw_fd(),
+        their_report.as_raw_fd(),
+    ];
+    let (name, argument) = (c"box", CString::new(HIDDEN_ARGUMENT)?);
+    let args = [name, argument.as_c_str()];
+    let (pid, _pidfd) = sys::spawn(&sys::Program {
+        file: runtime.program.as_fd(),
+        args: &ExecStrings::new(&args),
+        env: &ExecStrings::new(&[]),
+        fds: &fds,
+    })?;
+    let ours = [stdin.ours.take(), stdout.ours.take(), stderr.ours.take()];
+    Ok((
+        ours,
+        Keeper {
+            pid,
+            control,
+            report,
+            first: None,
+            reaped: false,
+        },
+    ))
+}
+
+fn describe(
+    runtime: &Runtime,
+    spec: &ContainerSpec,
+    user: &UserNamespace,
+    control: &UnixStream,
+    groups: &Cgroups,
+) -> Result<()> {
+    let around = Surroundings {
+        ids: user.ids().clone(),
+        cgroups: runtime.hierarchies.view(groups),
+    };
+    let tasks = groups
+        .tasks()
+        .map_err(|e| RunnerError::os("open the container's cgroups", e))?;
+    let unified = groups
+        .unified()
+        .map_err(|e| RunnerError::os("open the container's cgroup", e))?;
+    let net = match spec.network {
+        Network::None => Some(user.isolated_network()?),
+        _ => None,
+    };
+    let start = Start {
+        ops: plan(spec, &around),
+        net: net.is_some(),
+        tasks: tasks.len(),
+        unified: unified.is_some(),
+    };
+    let mut fds = vec![user.fd()];
+    fds.extend(net);
+    fds.extend(tasks.iter().map(AsFd::as_fd));
+    fds.extend(unified.as_ref().map(AsFd::as_fd));
+    channel::send(control, &start, &fds).map_err(|e| RunnerError::os("describe the container to its init", e))
+}
+
+/// Waits until the command runs, or until somebody says why it can't.
+fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
+    let garbled = |e: std::io::Error| RunnerError::Protocol { what: e.to_string() };
+    match channel::recv::<FromKeeper>(&keeper.control).map_err(garbled)? {
+        Some((FromKeeper::Spawned, fds)) => keeper.first = fds.into_iter().next(),
+        Some((FromKeeper::Failed(failure), _)) => return Err(error(failure)),
+        Some((FromKeeper::Exited { .. }, _)) | None => return Err(keeper.died()),
+    }
+    loop {
+        match channel::recv::<FromInit>(&keeper.report).map_err(garbled)? {
+            Some((FromInit::Failed(failure), _)) => return Err(error(failure)),
+            Some((FromInit::Terminal, fds)) => {
+                running.terminal = fds.into_iter().next().map(crate::pty::Terminal::new);
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+fn error(failure: Failure) -> RunnerError {
+    let source = match failure.errno {
+        Some(number) => std::io::Error::from_raw_os_error(number),
+        None => std::io::ErrorKind::Other.into(),
+    };
+    let what = failure.what;
+    match failure.kind {
+        FailureKind::Setup => RunnerError::Setup { step: what, source },
+        FailureKind::Forbidden => RunnerError::Forbidden { step: what, source },
+        FailureKind::BindSource => RunnerError::BindSource {
+            path: what.into(),
+            source,
+        },
+        FailureKind::BindNotMappable => RunnerError::BindNotMappable {
+            path: what.into(),
+            source,
+        },
+        FailureKind::RootFsRefused => RunnerError::RootFsRefused { what },
+        FailureKind::CommandNotFound => RunnerError::CommandNotFound { command: what },
+        FailureKind::CommandNotExecutable => RunnerError::CommandNotExecutable {
+            command: what,
+            source,
+        },
+        FailureKind::NoSuchUser => {
+            let (user, reason) = what.split_once('\n').unwrap_or((&what, ""));
+            RunnerError::NoSuchUser {
+                user: user.to_owned(),
+                reason: reason.to_owned(),
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The standard streams of a container.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// Where one standard stream goes.
+#[derive(Debug)]
+pub enum Stream {
+    /// Nowhere: /dev/null.
+    Null,
+    /// Where the caller's own goes.
+    Inherit,
+    /// To this descriptor.
+    Fd(OwnedFd),
+    /// To a pipe whose other end [`Running`](crate::Running) has.
+    Piped,
+}
+
+/// The three standard streams. With a terminal they are the terminal and this is not used.
+#[derive(Debug)]
+pub struct Stdio {
+    /// What the command reads.
+    pub stdin: Stream,
+    /// Its output.
+    pub stdout: Stream,
+    /// Its errors.
+    pub stderr: Stream,
+}
+
+impl Stdio {
+    /// The caller's own streams.
+    pub fn inherit() -> Stdio {
+        Stdio {
+            stdin: Stream::Inherit,
+            stdout: Stream::Inherit,
+            stderr: Stream::Inherit,
+        }
+    }
+
+    /// Nothing to read, output and errors by pipes; what a build step has.
+    pub fn captured() -> Stdio {
+        Stdio {
+            stdin: Stream::Null,
+            stdout: Stream::Piped,
+            stderr: Stream::Piped,
+        }
+    }
+
+    /// All three nowhere.
+    pub fn null() -> Stdio {
+        Stdio {
+            stdin: Stream::Null,
+            stdout: Stream::Null,
+            stderr: Stream::Null,
+        }
+    }
+}
+
+/// A stream made ready: the container's end and ours.
+pub(super) struct Ends {
+    /// `None` is the caller's own descriptor of this number.
+    theirs: Option<OwnedFd>,
+    number: RawFd,
+    pub(super) ours: Option<OwnedFd>,
+}
+
+impl Ends {
+    pub(super) fn open(stream: Stream, number: RawFd) -> io::Result<Ends> {
+        let (theirs, ours) = match stream {
+            Stream::Null => {
+                let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+                (Some(null), None)
+            }
+            Stream::Inherit => (None, None),
+            Stream::Fd(fd) => (Some(fd), None),
+            Stream::Piped => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+                if number == 0 {
+                    (Some(read), Some(write))
+                } else {
+                    (Some(write), Some(read))
+                }
+            }
+        };
+        Ok(Ends { theirs, number, ours })
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.theirs.as_ref().map_or(self.number, AsRawFd::as_raw_fd)
+    }
+}

@@ -1,0 +1,146 @@
+//! From a spec to the flat list of operations that makes the container: pure, no system calls.
+//!
+//! The order is that of the security contract and must not be changed lightly: descriptors of host
+//! things first, then the user namespace, then everything inside it, root and masks by descriptor,
+//! privileges dropped last.
+
+mod mounts;
+mod ops;
+
+pub(crate) use ops::{Links, Missing, Overlay, RlimitOp, SetupOp, Slot};
+
+use crate::channel::Raw;
+use crate::spec::{ContainerSpec, IdMap, Network, Resource, Rlimit, Seccomp};
+
+/// What the list depends on besides the spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// The ids of the container's user namespace.
+    pub(crate) ids: IdMap,
+    /// How the container sees its cgroups.
+    pub(crate) cgroups: CgroupView,
+}
+
+/// How the container sees its cgroups below /sys/fs/cgroup, always read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CgroupView {
+    /// Not at all.
+    None,
+    /// The one hierarchy of version 2.
+    Unified,
+    /// One directory for each hierarchy of version 1: its name and its controllers.
+    Legacy(Vec<(String, Vec<String>)>),
+}
+
+/// The whole list.
+pub(crate) fn plan(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = outside(spec, around);
+    ops.extend(entering());
+    ops.extend(mounts::root_and_kernel_mounts(spec, around));
+    ops.extend(identity(spec));
+    ops.push(SetupOp::PivotRoot);
+    ops.extend(mounts::confined_paths());
+    if spec.terminal {
+        ops.push(SetupOp::Terminal);
+    }
+    ops.extend(privileges(spec));
+    ops.push(exec(spec));
+    ops
+}
+
+/// What is done in the namespaces of the runner.
+fn outside(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = mounts::sources(spec, around);
+    if let Some(uid) = around.ids.to_host(0) {
+        ops.push(SetupOp::GivePipes { uid });
+    }
+    ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
+    ops.push(SetupOp::JoinUser);
+    if spec.network == Network::None {
+        ops.push(SetupOp::JoinNet);
+    }
+    ops.push(SetupOp::Fork);
+    ops
+}
+
+fn entering() -> [SetupOp; 4] {
+    [
+        SetupOp::JoinCgroups,
+        SetupOp::BecomeRoot,
+        SetupOp::SessionKeyring,
+        SetupOp::PrivateMounts,
+    ]
+}
+
+fn rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
+    let defaults = [(Resource::Core, 0, 0), (Resource::Nofile, 1024, 524_288)];
+    let kept = defaults
+        .into_iter()
+        .filter(|(r, ..)| asked.iter().all(|a| a.resource != *r));
+    let kept = kept.map(|(resource, soft, hard)| RlimitOp {
+        resource,
+        soft,
+        hard,
+        clamp: true,
+    });
+    let own = asked.iter().map(|a| RlimitOp {
+        resource: a.resource,
+        soft: a.soft,
+        hard: a.hard,
+        clamp: false,
+    });
+    kept.chain(own).collect()
+}
+
+/// Host name and network.
+fn identity(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::Hostname(spec.hostname.clone())];
+    if spec.network == Network::None {
+        ops.push(SetupOp::Loopback);
+        ops.push(SetupOp::Sysctl {
+            name: "net/ipv4/ip_unprivileged_port_start".into(),
+            value: "0".into(),
+        });
+    }
+    ops
+}
+
+/// User and privileges. Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it is loaded
+/// before that is dropped; with it, loading comes last.
+fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let mut ops = vec![
+        SetupOp::Umask(spec.umask),
+        SetupOp::BoundingSet(spec.caps),
+        SetupOp::SwitchUser(spec.process.user.clone()),
+        SetupOp::Chdir(Raw::from(&spec.process.cwd)),
+        SetupOp::CloseFds,
+        SetupOp::RegainCaps,
+    ];
+    let filter = (spec.seccomp == Seccomp::Default).then_some(SetupOp::Seccomp(spec.caps));
+    let caps = SetupOp::Capabilities(spec.caps);
+    if spec.no_new_privs {
+        ops.extend([caps, SetupOp::NoNewPrivs]);
+        ops.extend(filter);
+    } else {
+        ops.extend(filter);
+        ops.push(caps);
+    }
+    ops
+}
+
+fn exec(spec: &ContainerSpec) -> SetupOp {
+    let variable = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
+        let mut text = Raw::from(name);
+        text.0.push(b'=');
+        text.0.extend(Raw::from(value).0);
+        text
+    };
+    SetupOp::Exec {
+        args: spec.process.args.iter().map(Raw::from).collect(),
+        env: spec.process.env.iter().map(variable).collect(),
+        init: spec.init,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+//! The mounts of a container.
+
+use super::ops::{Links, Missing, Overlay, SetupOp, Slot};
+use super::{CgroupView, Surroundings};
+use crate::channel::Raw;
+use crate::confine::paths;
+use crate::spec::{ContainerSpec, Mount, MountKind, Network, RootFs};
+use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
+
+const NODES: [(Slot, &str, u32, u32); 6] = [
+    (Slot::Null, "null", 1, 3),
+    (Slot::Zero, "zero", 1, 5),
+    (Slot::Full, "full", 1, 7),
+    (Slot::Random, "random", 1, 8),
+    (Slot::Urandom, "urandom", 1, 9),
+    (Slot::Tty, "tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+
+/// Everything of the host that the container gets, as detached clones.
+pub(super) fn sources(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::Overlay(overlay(&spec.rootfs, around))];
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        if let MountKind::Bind { source } = &mount.kind {
+            ops.push(SetupOp::BindSource {
+                slot: Slot::Mount(index as u32),
+                source: Raw::from(source),
+                idmapped: !around.ids.is_identity(),
+                attrs: NODEV | if mount.read_only { RDONLY } else { 0 },
+            });
+        }
+    }
+    ops.extend(NODES.iter().map(|(slot, name, major, minor)| SetupOp::HostNode {
+        slot: *slot,
+        path: format!("/dev/{name}"),
+        major: *major,
+        minor: *minor,
+    }));
+    if spec.network == Network::Host {
+        ops.push(SetupOp::HostSys);
+    }
+    ops
+}
+
+fn overlay(rootfs: &RootFs, around: &Surroundings) -> Overlay {
+    let name = |p: &std::path::Path| p.file_name().map(Raw::from).unwrap_or_default();
+    let mut flags = Vec::new();
+    if rootfs.volatile {
+        flags.push("volatile".to_owned());
+    }
+    if rootfs.userxattr {
+        flags.push("userxattr".to_owned());
+    }
+    Overlay {
+        lower: rootfs.lower.iter().map(Raw::from).collect(),
+        dir: rootfs.upper.parent().map(Raw::from).unwrap_or_default(),
+        upper: name(&rootfs.upper),
+        work: name(&rootfs.work),
+        idmapped_root: (!around.ids.is_identity())
+            .then(|| around.ids.to_host(0))
+            .flatten(),
+        flags,
+    }
+}
+
+/// The root, /proc, /dev, /sys, the files of /etc and the caller's mounts.
+pub(super) fn root_and_kernel_mounts(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::AttachRoot];
+    ops.extend(etc(spec));
+    ops.extend(proc());
+    ops.extend(sys(spec.network));
+    ops.extend(cgroups(&around.cgroups));
+    ops.extend(dev(around));
+    ops.extend(callers(&spec.mounts));
+    ops.push(SetupOp::MakeCwd(Raw::from(&spec.process.cwd)));
+    if spec.rootfs.read_only {
+        ops.push(SetupOp::SetAttrs {
+            slot: Slot::Root,
+            attrs: RDONLY,
+        });
+    }
+    ops
+}
+
+fn new_mount(slot: Slot, fs: &str, options: &[(&str, &str)], attrs: u64) -> SetupOp {
+    let option =
+        |(key, value): &(&str, &str)| (key.to_string(), (!value.is_empty()).then(|| value.to_string()));
+    SetupOp::NewMount {
+        slot,
+        fs: fs.into(),
+        options: options.iter().map(option).collect(),
+        attrs,
+    }
+}
+
+fn attach(slot: Slot, target: &str) -> SetupOp {
+    SetupOp::Attach {
+        slot,
+        target: Raw::from(target),
+        missing: Missing::Make,
+        links: Links::Refuse,
+    }
+}
+
+/// The three files live on a tmpfs that must be attached while they are bound; /dev serves for
+/// that and the tmpfs itself is taken away again.
+fn etc(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let files = [
+        ("resolv.conf", &spec.etc.resolv_conf),
+        ("hosts", &spec.etc.hosts),
+        ("hostname", &spec.etc.hostname),
+    ];
+    let mut ops = vec![
+        new_mount(
+            Slot::Etc,
+            "tmpfs",
+            &[("mode", "755"), ("size", "1m")],
+            NOSUID | NODEV | NOEXEC,
+        ),
+        attach(Slot::Etc, "/dev"),
+    ];
+    for (name, content) in files {
+        let path = name.to_owned();
+        ops.push(SetupOp::MakeFile {
+            slot: Slot::Etc,
+            path,
+            content: Raw(content.clone()),
+        });
+        ops.push(SetupOp::BindEntry {
+            from: Slot::Etc,
+            path: name.to_owned(),
+            target: Raw::from(&format!("/etc/{name}")),
+            missing: Missing::MakeOrSkip,
+        });
+    }
+    ops.push(SetupOp::Detach { slot: Slot::Etc });
+    ops
+}
+
+fn proc() -> [SetupOp; 3] {
+    [
+        new_mount(Slot::Proc, "proc", &[], NOSUID | NODEV | NOEXEC),
+        SetupOp::CheckProc,
+        attach(Slot::Proc, "/proc"),
+    ]
+}
+
+/// A fresh sysfs shows the network namespace, so that must be the container's own.
+fn sys(network: Network) -> Vec<SetupOp> {
+    let mut ops = Vec::new();
+    if network != Network::Host {
+        ops.push(new_mount(
+            Slot::Sys,
+            "sysfs",
+            &[],
+            RDONLY | NOSUID | NODEV | NOEXEC,
+        ));
+    }
+    ops.push(attach(Slot::Sys, "/sys"));
+    ops
+}
+
+fn cgroups(view: &CgroupView) -> Vec<SetupOp> {
+    const ATTRS: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+    let at = |slot, on, path: &str| SetupOp::AttachIn {
+        slot,
+        on,
+        path: path.to_owned(),
+    };
+    let hierarchies = match view {
+        CgroupView::Unified => {
+            return vec![
+                new_mount(Slot::Cgroup, "cgroup2", &[], ATTRS),
+                at(Slot::Cgroup, Slot::Sys, "fs/cgroup"),
+            ];
+        }
+        CgroupView::None => &[][..],
+        CgroupView::Legacy(hierarchies) => hierarchies,
+    };
+    let mut ops = vec![
+        new_mount(
+            Slot::Cgroup,
+            "tmpfs",
+            &[("mode", "755"), ("size", "64k")],
+            NOSUID | NODEV | NOEXEC,
+        ),
+        at(Slot::Cgroup, Slot::Sys, "fs/cgroup"),
+    ];
+    for (number, (name, controllers)) in hierarchies.iter().enumerate() {
+        let slot = Slot::Hierarchy(number as u8);
+        let options: Vec<(&str, &str)> = controllers.iter().map(|c| (c.as_str(), "")).collect();
+        ops.push(SetupOp::MakeDir {
+            slot: Slot::Cgroup,
+            path: name.clone(),
+            mode: 0o755,
+        });
+        ops.push(new_mount(slot, "cgroup", &options, ATTRS));
+        ops.push(at(slot, Slot::Cgroup, name));
+    }
+    ops.push(SetupOp::SetAttrs {
+        slot: Slot::Cgroup,
+        attrs: RDONLY,
+    });
+    ops
+}
+
+fn dev(around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = vec![
+        new_mount(
+            Slot::Dev,
+            "tmpfs",
+            &[("mode", "755"), ("size", "64k")],
+            NOSUID | NOEXEC,
+        ),
+        attach(Slot::Dev, "/dev"),
+    ];
+    for (slot, name, ..) in NODES {
+        ops.push(SetupOp::MakeFile {
+            slot: Slot::Dev,
+            path: name.to_owned(),
+            content: Raw::default(),
+        });
+        ops.push(SetupOp::AttachIn {
+            slot,
+            on: Slot::Dev,
+            path: name.to_owned(),
+        });
+    }
+    for (name, target) in LINKS {
+        let (path, target) = (name.to_owned(), target.to_owned());
+        ops.push(SetupOp::MakeLink {
+            slot: Slot::Dev,
+            path,
+            target,
+        });
+    }
+    ops.extend(dev_mounts(around));
+    ops
+}
+
+fn dev_mounts(around: &Surroundings) -> Vec<SetupOp> {
+    const ATTRS: u64 = NOSUID | NODEV | NOEXEC;
+    const TTY_GROUP: u32 = 5;
+    let mut pts = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if around.ids.contains(TTY_GROUP) {
+        pts.push(("gid", "5"));
+    }
+    let mounts = [
+        (
+            "pts",
+            new_mount(Slot::DevPts, "devpts", &pts, NOSUID | NOEXEC),
+            Slot::DevPts,
+        ),
+        (
+            "mqueue",
+            new_mount(Slot::Mqueue, "mqueue", &[], ATTRS),
+            Slot::Mqueue,
+        ),
+        (
+            "shm",
+            new_mount(Slot::Shm, "tmpfs", &[("mode", "1777"), ("size", "64m")], ATTRS),
+            Slot::Shm,
+        ),
+    ];
+    let place = |(name, mount, slot): (&str, SetupOp, Slot)| {
+        let path = name.to_owned();
+        let make = SetupOp::MakeDir {
+            slot: Slot::Dev,
+            path: path.clone(),
+            mode: 0o755,
+        };
+        [
+            make,
+            mount,
+            SetupOp::AttachIn {
+                slot,
+                on: Slot::Dev,
+                path,
+            },
+        ]
+    };
+    mounts.into_iter().flat_map(place).collect()
+}
+
+/// Those with shorter targets first, so that none hides another by accident.
+fn callers(mounts: &[Mount]) -> Vec<SetupOp> {
+    let mut sorted: Vec<(u32, &Mount)> = (0..).zip(mounts).collect();
+    sorted.sort_by_key(|(_, m)| m.target.components().count());
+    let mut ops = Vec::new();
+    for (index, mount) in sorted {
+        let slot = Slot::Mount(index);
+        if let MountKind::Tmpfs { size, mode, exec } = mount.kind {
+            ops.push(tmpfs(slot, size, mode, exec, mount.read_only));
+        }
+        let target = Raw::from(&mount.target);
+        ops.push(SetupOp::Attach {
+            slot,
+            target,
+            missing: Missing::Make,
+            links: Links::Inside,
+        });
+    }
+    ops
+}
+
+fn tmpfs(slot: Slot, size: Option<u64>, mode: u32, exec: bool, read_only: bool) -> SetupOp {
+    let (mode, size) = (format!("{mode:o}"), size.map(|s| s.to_string()));
+    let mut options = vec![("mode", mode.as_str())];
+    if let Some(size) = &size {
+        options.push(("size", size));
+    }
+    let attrs = NOSUID | NODEV | if exec { 0 } else { NOEXEC } | if read_only { RDONLY } else { 0 };
+    new_mount(slot, "tmpfs", &options, attrs)
+}
+
+/// What is hidden and what is read-only of /proc and /sys.
+pub(super) fn confined_paths() -> Vec<SetupOp> {
+    let read_only = |path: &&str| SetupOp::ReadOnlyPath {
+        slot: Slot::Proc,
+        path: path.to_string(),
+    };
+    let mask = |slot| {
+        move |path: &&str| SetupOp::MaskPath {
+            slot,
+            path: path.to_string(),
+        }
+    };
+    let empty = [("size", "4k"), ("nr_inodes", "1"), ("mode", "755")];
+    let mut ops: Vec<SetupOp> = paths::READ_ONLY_PROC.iter().map(read_only).collect();
+    ops.push(new_mount(
+        Slot::Empty,
+        "tmpfs",
+        &empty,
+        RDONLY | NOSUID | NODEV | NOEXEC,
+    ));
+    ops.extend(paths::MASKED_PROC.iter().map(mask(Slot::Proc)));
+    ops.extend(paths::MASKED_SYS.iter().map(mask(Slot::Sys)));
+    ops.push(SetupOp::MaskEach {
+        slot: Slot::Sys,
+        dir: "devices/system/cpu".into(),
+        prefix: "cpu".into(),
+        child: "thermal_throttle".into(),
+    });
+    ops
+}

@@ -1,0 +1,216 @@
+//! The operations a container is made of. The order of the list is the order of execution.
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Raw;
+use crate::confine::Capabilities;
+use crate::spec::Resource;
+
+/// A mount that an operation made and a later one uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Slot {
+    Root,
+    Proc,
+    Sys,
+    Dev,
+    DevPts,
+    Shm,
+    Mqueue,
+    Etc,
+    Null,
+    Zero,
+    Full,
+    Random,
+    Urandom,
+    Tty,
+    Cgroup,
+    Hierarchy(u8),
+    Empty,
+    /// The n-th of the spec's mounts.
+    Mount(u32),
+}
+
+/// What happens when a mount target is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Missing {
+    /// It is an error.
+    Fail,
+    /// Make what the mount's own kind needs, directory or file.
+    Make,
+    /// As `Make`; where even that fails, leave the mount out.
+    MakeOrSkip,
+}
+
+/// How symlinks on the way to a mount target are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Links {
+    /// Followed, never out of the root.
+    Inside,
+    /// The root file system is refused.
+    Refuse,
+}
+
+/// An overlay, made in the namespaces of the runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Overlay {
+    pub(crate) lower: Vec<Raw>,
+    /// The directory that `upper` and `work` lie in.
+    pub(crate) dir: Raw,
+    pub(crate) upper: Raw,
+    pub(crate) work: Raw,
+    /// The outside ids of the container's root, when the layers are to be mapped.
+    pub(crate) idmapped_root: Option<u32>,
+    /// Further flags: `volatile`, `userxattr`.
+    pub(crate) flags: Vec<String>,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RlimitOp {
+    pub(crate) resource: Resource,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+    /// Take what can be had where the hard limit can't be raised so far.
+    pub(crate) clamp: bool,
+}
+
+/// One step. Those before [`SetupOp::Fork`] are done by the keeper in the runner's namespaces,
+/// those after it by the container's first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SetupOp {
+    /// The root file system, detached.
+    Overlay(Overlay),
+    /// A detached clone of a file or directory outside with all below it.
+    BindSource {
+        slot: Slot,
+        source: Raw,
+        idmapped: bool,
+        attrs: u64,
+    },
+    /// A detached clone of a device node, checked to be this character device.
+    HostNode {
+        slot: Slot,
+        path: String,
+        major: u32,
+        minor: u32,
+    },
+    /// A detached read-only clone of the runner's own /sys.
+    HostSys,
+    /// Gives pipes among the standard streams to this outside id.
+    GivePipes {
+        uid: u32,
+    },
+    Rlimits(Vec<RlimitOp>),
+    JoinUser,
+    JoinNet,
+    /// New mount, pid, uts and ipc namespaces; what follows runs as pid 1 in them.
+    Fork,
+
+    /// Enters the container's own cgroups and makes them the root of a cgroup namespace.
+    JoinCgroups,
+    /// Root of the user namespace, no supplementary groups.
+    BecomeRoot,
+    SessionKeyring,
+    /// No mount made from now on shows outside.
+    PrivateMounts,
+    /// Mounts the root over the old one, not yet entered.
+    AttachRoot,
+    /// A new file system, detached.
+    NewMount {
+        slot: Slot,
+        fs: String,
+        options: Vec<(String, Option<String>)>,
+        attrs: u64,
+    },
+    /// That the mount is really a proc file system.
+    CheckProc,
+    MakeDir {
+        slot: Slot,
+        path: String,
+        mode: u32,
+    },
+    MakeFile {
+        slot: Slot,
+        path: String,
+        content: Raw,
+    },
+    MakeLink {
+        slot: Slot,
+        path: String,
+        target: String,
+    },
+    /// Attaches a detached mount below the root.
+    Attach {
+        slot: Slot,
+        target: Raw,
+        missing: Missing,
+        links: Links,
+    },
+    /// Attaches a detached mount on an entry of another mount that we made.
+    AttachIn {
+        slot: Slot,
+        on: Slot,
+        path: String,
+    },
+    /// Binds an entry of a mount that we made below the root.
+    BindEntry {
+        from: Slot,
+        path: String,
+        target: Raw,
+        missing: Missing,
+    },
+    /// Unmounts an attached mount; binds of its entries stay.
+    Detach {
+        slot: Slot,
+    },
+    SetAttrs {
+        slot: Slot,
+        attrs: u64,
+    },
+    Hostname(String),
+    Loopback,
+    /// Writes below /proc/sys, by the descriptor of /proc; one the kernel doesn't have is left out.
+    Sysctl {
+        name: String,
+        value: String,
+    },
+    /// Makes the working directory when missing.
+    MakeCwd(Raw),
+    /// Enters the root and detaches the old one.
+    PivotRoot,
+    ReadOnlyPath {
+        slot: Slot,
+        path: String,
+    },
+    MaskPath {
+        slot: Slot,
+        path: String,
+    },
+    /// Masks `dir/<prefix>*/child`.
+    MaskEach {
+        slot: Slot,
+        dir: String,
+        prefix: String,
+        child: String,
+    },
+    /// A terminal of the container's own devpts, as /dev/console and the standard streams.
+    Terminal,
+    Umask(u32),
+    BoundingSet(Capabilities),
+    /// Looks the user up in the root file system and becomes it; keeps the capabilities for now.
+    SwitchUser(String),
+    /// Enters the working directory; one outside the root is refused.
+    Chdir(Raw),
+    /// Makes the kept capabilities effective again.
+    RegainCaps,
+    Seccomp(Capabilities),
+    Capabilities(Capabilities),
+    NoNewPrivs,
+    /// No descriptor but the standard streams survives exec.
+    CloseFds,
+    Exec {
+        args: Vec<Raw>,
+        env: Vec<Raw>,
+        init: bool,
+    },
+}

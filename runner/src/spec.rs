@@ -1,0 +1,455 @@
+//! What a container is asked to be: plain data, checked once by [`ContainerSpec::validate`].
+//!
+//! Nothing here touches the kernel. The runner knows neither images nor the store: whoever calls it
+//! says where the layers are and what to start.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use crate::confine::Capabilities;
+use crate::error::RunnerError;
+
+/// The directories an overlay is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFs {
+    /// Read-only layers, the top-most first, as overlayfs wants them; at least one.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go. It must lie in the same directory as `work`.
+    pub upper: PathBuf,
+    /// Overlayfs' own scratch directory, empty, beside `upper`.
+    pub work: PathBuf,
+    /// Keep overlay attributes as `user.overlay.*`; what an ordinary user needs.
+    pub userxattr: bool,
+    /// Never sync the upper directory; for builds, which sync once at the end.
+    pub volatile: bool,
+    /// Give the container its root read-only.
+    pub read_only: bool,
+}
+
+/// One run of ids: `len` ids from `container` on are those from `host` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdExtent {
+    /// First id as the container sees it.
+    pub container: u32,
+    /// First id as the namespace of the runner sees it.
+    pub host: u32,
+    /// How many ids.
+    pub len: u32,
+}
+
+/// How a container's user and group ids (the same for both) appear outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// The runs; the kernel takes at most 340.
+    pub extents: Vec<IdExtent>,
+}
+
+impl IdMap {
+    /// The map that gives the container `len` ids from 0 on, which are `host`… outside.
+    pub fn range(host: u32, len: u32) -> IdMap {
+        IdMap {
+            extents: vec![IdExtent {
+                container: 0,
+                host,
+                len,
+            }],
+        }
+    }
+
+    /// Whether every id is the same inside and outside, so that no mount needs mapping.
+    pub fn is_identity(&self) -> bool {
+        self.extents.iter().all(|e| e.container == e.host)
+    }
+
+    /// The outside id of the container's `id`.
+    pub fn to_host(&self, id: u32) -> Option<u32> {
+        self.extents.iter().find_map(|e| {
+            let offset = id.checked_sub(e.container).filter(|o| *o < e.len)?;
+            e.host.checked_add(offset)
+        })
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.to_host(id).is_some()
+    }
+
+    /// The text of `/proc/<pid>/uid_map`.
+    pub(crate) fn kernel_text(&self) -> String {
+        self.extents
+            .iter()
+            .map(|e| format!("{} {} {}\n", e.container, e.host, e.len))
+            .collect()
+    }
+}
+
+/// The command of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The command and its arguments; the command is looked up in the container's PATH.
+    pub args: Vec<OsString>,
+    /// The whole environment, in order. HOME is added from the container's passwd when missing.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory, absolute; made when missing.
+    pub cwd: PathBuf,
+    /// `""`, `"user"`, `"user:group"`, `"uid"` or `"uid:gid"`; names are looked up in the root file system.
+    pub user: String,
+}
+
+/// A mount the caller adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where, absolute inside the container; made when missing, symlinks followed inside the root only.
+    pub target: PathBuf,
+    /// Whether the container may not write to it.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the caller, with all that is mounted below it.
+    Bind {
+        /// Its path outside; a symlink as the last part is followed once, when it is opened.
+        source: PathBuf,
+    },
+    /// A fresh tmpfs: nosuid and nodev, and noexec unless `exec`.
+    Tmpfs {
+        /// Most bytes it may hold; `None` is half the machine's memory, as the kernel has it.
+        size: Option<u64>,
+        /// Permissions of its root directory, 0o1777 as usual.
+        mode: u32,
+        /// Whether programs may be started from it.
+        exec: bool,
+    },
+}
+
+/// Files bound over the image's own, kept on a tmpfs and so never in a layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EtcFiles {
+    /// Content of `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// Content of `/etc/hosts`.
+    pub hosts: Vec<u8>,
+    /// Content of `/etc/hostname`.
+    pub hostname: Vec<u8>,
+}
+
+/// Which network the container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A network namespace with nothing but loopback.
+    None,
+    /// The caller's own network.
+    Host,
+    /// A network of its own with a way out; refused by name for now.
+    Private,
+}
+
+/// Which system calls are let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Docker's default profile for the capabilities given.
+    Default,
+    /// All.
+    Unconfined,
+}
+
+/// What a container may use. `None` is no limit, but for `pids`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory; swap is not given on top where the kernel can account it.
+    pub memory: Option<u64>,
+    /// Thousandths of a cpu: 500 is half a cpu.
+    pub millicpus: Option<u64>,
+    /// Most processes and threads; 2048 when not said.
+    pub pids: Option<u64>,
+    /// Wall time after which the container is killed.
+    pub time: Option<Duration>,
+}
+
+/// What happens when a limit can't be enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitsPolicy {
+    /// The container is not started.
+    Enforce,
+    /// It runs without that limit.
+    BestEffort,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Which.
+    pub resource: Resource,
+    /// The limit in force.
+    pub soft: u64,
+    /// The most the process may raise it to.
+    pub hard: u64,
+}
+
+/// The resources of setrlimit(2), by Docker's names for `--ulimit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[allow(missing_docs)]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// Everything the runner needs to know to start one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Unique among the owner's living containers; letters, digits, `_`, `.` and `-`. Part of cgroup names.
+    pub id: String,
+    /// Its root file system.
+    pub rootfs: RootFs,
+    /// What is started.
+    pub process: Process,
+    /// Its host name, at most 64 bytes.
+    pub hostname: String,
+    /// Give it a terminal of its own; see [`Running::take_terminal`](crate::Running::take_terminal).
+    pub terminal: bool,
+    /// Put a small init of ours at pid 1 that passes signals on and reaps orphans.
+    pub init: bool,
+    /// The capabilities root has in it.
+    pub caps: Capabilities,
+    /// Forbid gaining privileges by set-user-ID programs and file capabilities.
+    pub no_new_privs: bool,
+    /// The system call filter.
+    pub seccomp: Seccomp,
+    /// Mounts of the caller, attached in the order of their targets' depth.
+    pub mounts: Vec<Mount>,
+    /// The files of `/etc` that belong to the container, not to the image.
+    pub etc: EtcFiles,
+    /// Its network.
+    pub network: Network,
+    /// What it may use.
+    pub limits: Limits,
+    /// What happens when a limit can't be enforced.
+    pub limits_policy: LimitsPolicy,
+    /// Limits of setrlimit(2) that differ from core 0 and nofile 1024:524288.
+    pub rlimits: Vec<Rlimit>,
+    /// The file creation mask, 0o022 as usual.
+    pub umask: u32,
+}
+
+impl ContainerSpec {
+    /// The default container of a root file system and a command: no network, Podman's capabilities,
+    /// Docker's filter, no_new_privs on.
+    pub fn new(id: impl Into<String>, rootfs: RootFs, process: Process) -> ContainerSpec {
+        let id = id.into();
+        ContainerSpec {
+            hostname: id.chars().take(64).collect(),
+            id,
+            rootfs,
+            process,
+            terminal: false,
+            init: false,
+            caps: Capabilities::default(),
+            no_new_privs: true,
+            seccomp: Seccomp::Default,
+            mounts: Vec::new(),
+            etc: EtcFiles::default(),
+            network: Network::None,
+            limits: Limits::default(),
+            limits_policy: LimitsPolicy::Enforce,
+            rlimits: Vec::new(),
+            umask: 0o022,
+        }
+    }
+
+    /// Checks what can be checked without the kernel.
+    pub fn validate(&self) -> Result<(), RunnerError> {
+        check_id(&self.id)?;
+        check_rootfs(&self.rootfs)?;
+        check_process(&self.process)?;
+        check_hostname(&self.hostname)?;
+        check_limits(&self.limits)?;
+        self.mounts.iter().try_for_each(check_mount)?;
+        match self.network {
+            Network::Private => Err(RunnerError::NetworkRefused { network: "private" }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn invalid<T>(what: &'static str, value: impl Into<String>) -> Result<T, RunnerError> {
+    Err(RunnerError::InvalidSpec {
+        what,
+        value: value.into(),
+    })
+}
+
+fn check_id(id: &str) -> Result<(), RunnerError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.chars().all(good) {
+        return invalid("container id", id);
+    }
+    Ok(())
+}
+
+fn check_rootfs(rootfs: &RootFs) -> Result<(), RunnerError> {
+    if rootfs.lower.is_empty() || rootfs.lower.len() > 500 {
+        return invalid("number of layers (1 to 500)", rootfs.lower.len().to_string());
+    }
+    if rootfs.upper.parent().is_none() || rootfs.upper.parent() != rootfs.work.parent() {
+        return invalid(
+            "upper directory (must lie beside work)",
+            rootfs.upper.display().to_string(),
+        );
+    }
+    Ok(())
+}
+
+fn check_process(process: &Process) -> Result<(), RunnerError> {
+    match process.args.first() {
+        None => return invalid("command", "(empty)"),
+        Some(first) if first.is_empty() => return invalid("command", "(empty)"),
+        Some(_) => {}
+    }
+    if !process.cwd.is_absolute() {
+        return invalid(
+            "working directory (must be absolute)",
+            process.cwd.display().to_string(),
+        );
+    }
+    let texts = process
+        .args
+        .iter()
+        .chain(process.env.iter().flat_map(|(k, v)| [k, v]));
+    for text in texts {
+        if text.as_bytes().contains(&0) {
+            return invalid("argument or variable (has a NUL byte)", text.to_string_lossy());
+        }
+    }
+    match process
+        .env
+        .iter()
+        .find(|(k, _)| k.is_empty() || k.as_bytes().contains(&b'='))
+    {
+        Some((name, _)) => invalid("variable's name", name.to_string_lossy()),
+        None => Ok(()),
+    }
+}
+
+fn check_hostname(hostname: &str) -> Result<(), RunnerError> {
+    if hostname.is_empty() || hostname.len() > 64 || hostname.contains(['\0', '/', '\n']) {
+        return invalid("host name", hostname);
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
+    let zero = |limit: Option<u64>| limit == Some(0);
+    if zero(limits.memory) || zero(limits.millicpus) || zero(limits.pids) {
+        return invalid("limit", "0");
+    }
+    Ok(())
+}
+
+fn check_mount(mount: &Mount) -> Result<(), RunnerError> {
+    let target = &mount.target;
+    let climbs = target.components().any(|c| matches!(c, Component::ParentDir));
+    if !target.is_absolute() || climbs || target == Path::new("/") {
+        return invalid("mount target", target.display().to_string());
+    }
+    match &mount.kind {
+        MountKind::Bind { source } if !source.is_absolute() => {
+            invalid("bind source (must be absolute)", source.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_maps_translate() {
+        let map = IdMap {
+            extents: vec![
+                IdExtent {
+                    container: 0,
+                    host: 1000,
+                    len: 1,
+                },
+                IdExtent {
+                    container: 1,
+                    host: 100_000,
+                    len: 65_535,
+                },
+            ],
+        };
+        assert_eq!(map.to_host(0), Some(1000));
+        assert_eq!(map.to_host(1), Some(100_000));
+        assert_eq!(map.to_host(65_536), None);
+        assert!(!map.is_identity());
+        assert!(IdMap::range(0, 5).is_identity());
+        assert_eq!(map.kernel_text(), "0 1000 1\n1 100000 65535\n");
+    }
+
+    fn check(change: impl Fn(&mut ContainerSpec), good: bool) {
+        let rootfs = RootFs {
+            lower: vec!["/l".into()],
+            upper: "/s/upper".into(),
+            work: "/s/work".into(),
+            userxattr: false,
+            volatile: true,
+            read_only: false,
+        };
+        let process = Process {
+            args: vec!["true".into()],
+            env: vec![],
+            cwd: "/".into(),
+            user: String::new(),
+        };
+        let mut spec = ContainerSpec::new("c1", rootfs, process);
+        change(&mut spec);
+        assert_eq!(spec.validate().is_ok(), good, "{spec:?}");
+    }
+
+    #[test]
+    fn specs_are_checked() {
+        check(|_| {}, true);
+        check(|s| s.id = "../x".into(), false);
+        check(|s| s.id = "a/b".into(), false);
+        check(|s| s.hostname = "x".repeat(65), false);
+        check(|s| s.process.args.clear(), false);
+        check(|s| s.process.cwd = "x".into(), false);
+        check(|s| s.process.env.push(("A=B".into(), "".into())), false);
+        check(|s| s.rootfs.work = "/elsewhere/work".into(), false);
+        check(|s| s.rootfs.lower.clear(), false);
+        check(|s| s.limits.memory = Some(0), false);
+        check(|s| s.network = Network::Private, false);
+        let mount = |target: &str| Mount {
+            kind: MountKind::Tmpfs {
+                size: None,
+                mode: 0o1777,
+                exec: false,
+            },
+            target: target.into(),
+            read_only: false,
+        };
+        check(|s| s.mounts.push(mount("/data")), true);
+        check(|s| s.mounts.push(mount("/data/../etc")), false);
+        check(|s| s.mounts.push(mount("/")), false);
+    }
+}

@@ -1,0 +1,76 @@
+//! The user namespace of a container, or of all steps of a build.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use crate::error::{Result, RunnerError};
+use crate::spec::IdMap;
+use crate::sys::NamespaceHolder;
+
+/// A user namespace with its ids mapped, held by descriptor: made once, joined by every container
+/// that uses it. Its isolated network, made when first asked for, is shared the same way.
+#[derive(Debug)]
+pub struct UserNamespace {
+    fd: OwnedFd,
+    ids: IdMap,
+    net: OnceLock<OwnedFd>,
+}
+
+impl UserNamespace {
+    /// Makes one below the caller's with these ids, as users and as groups.
+    pub(crate) fn new(ids: &IdMap) -> Result<UserNamespace> {
+        if ids.to_host(0).is_none() {
+            return Err(RunnerError::InvalidSpec {
+                what: "id map (must map 0)",
+                value: ids.kernel_text(),
+            });
+        }
+        let holder = NamespaceHolder::new_user().map_err(|source| RunnerError::Forbidden {
+            step: "make a user namespace".into(),
+            source,
+        })?;
+        for file in ["uid_map", "gid_map"] {
+            let path = format!("/proc/{}/{file}", holder.pid());
+            fs::write(&path, ids.kernel_text())
+                .map_err(|e| RunnerError::os(format!("map the ids {:?}", ids.kernel_text()), e))?;
+        }
+        Ok(UserNamespace {
+            fd: namespace(&holder, "user")?,
+            ids: ids.clone(),
+            net: OnceLock::new(),
+        })
+    }
+
+    /// The ids it maps.
+    pub fn ids(&self) -> &IdMap {
+        &self.ids
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A network namespace with nothing but loopback, belonging to this user namespace.
+    pub(crate) fn isolated_network(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(fd) = self.net.get() {
+            return Ok(fd.as_fd());
+        }
+        let holder = NamespaceHolder::new_in(self.fd(), libc::CLONE_NEWNET as u64).map_err(|source| {
+            RunnerError::Forbidden {
+                step: "make a network namespace".into(),
+                source,
+            }
+        })?;
+        let fd = namespace(&holder, "net")?;
+        // When two steps are here at once, one namespace goes unused.
+        Ok(self.net.get_or_init(|| fd).as_fd())
+    }
+}
+
+fn namespace(holder: &NamespaceHolder, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/{kind}", holder.pid());
+    Ok(File::open(&path)
+        .map_err(|e| RunnerError::os(format!("open {path}"), e))?
+        .into())
+}
