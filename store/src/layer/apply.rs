@@ -39,7 +39,7 @@ pub use options::Limits;
 pub(crate) use options::{Extract, Extracted, Retime, RootAttrs, Source};
 pub(crate) use pax::Time;
 
-use member::Members;
+pub(crate) use member::{Kind, Members};
 use place::Placer;
 
 /// Extracts the uncompressed archive `tar` into the empty directory `root`. On an error, what was made so far is

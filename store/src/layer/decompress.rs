@@ -47,10 +47,7 @@ impl Compression {
 pub(crate) type Peeked<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 /// A plain stream out of a compressed one. A stream that ends too early is an error, not an end.
-pub(crate) struct Decompressor<R: Read> {
-    compression: Compression,
-    inner: Inner<R>,
-}
+pub(crate) struct Decompressor<R: Read>(Inner<R>);
 
 enum Inner<R: Read> {
     Plain(Peeked<R>),
@@ -74,17 +71,12 @@ impl<R: Read> Decompressor<R> {
             Compression::Zstd => Inner::Zstd(Box::new(zstd::Decoder::with_buffer(input)?)),
             Compression::Bzip2 => Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
         };
-        Ok(Decompressor { compression, inner })
-    }
-
-    /// What the first bytes said.
-    pub(crate) fn compression(&self) -> Compression {
-        self.compression
+        Ok(Decompressor(inner))
     }
 
     /// Reads what follows the compressed stream, so that a hash of the input covers every byte of it.
     pub(crate) fn drain_input(self) -> io::Result<()> {
-        let mut input = match self.inner {
+        let mut input = match self.0 {
             Inner::Plain(r) => r,
             Inner::Gzip(r) => r.into_inner(),
             Inner::Xz(r) => r.into_inner(),
@@ -108,7 +100,7 @@ fn xz_decoder<R: BufRead>(input: R) -> io::Result<xz2::bufread::XzDecoder<R>> {
 
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.inner {
+        match &mut self.0 {
             Inner::Plain(r) => r.read(buf),
             Inner::Gzip(r) => r.read(buf),
             Inner::Xz(r) => r.read(buf),

@@ -1,0 +1,131 @@
+//! The JSON documents of an image: manifest and index (OCI image spec 1.1, and Docker's of the same form).
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::digest::Digest;
+
+/// The largest manifest and config that is read, in bytes.
+pub(super) const DOCUMENT_LIMIT: u64 = 4 << 20;
+
+/// A JSON document that makes no sense, or says something that box does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} makes no sense: {problem}")]
+pub struct DocumentError {
+    /// What it is.
+    pub what: String,
+    /// Why.
+    pub problem: String,
+}
+
+/// What a document's media type makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Document {
+    Manifest,
+    Index,
+    /// Something that is no image, like a signature.
+    Other,
+}
+
+/// By its media type.
+pub(super) fn kind(media_type: &MediaType) -> Document {
+    match media_type.to_string().as_str() {
+        "application/vnd.oci.image.manifest.v1+json"
+        | "application/vnd.docker.distribution.manifest.v2+json" => Document::Manifest,
+        "application/vnd.oci.image.index.v1+json"
+        | "application/vnd.docker.distribution.manifest.list.v2+json" => Document::Index,
+        _ => Document::Other,
+    }
+}
+
+/// A manifest that was checked.
+pub(super) fn manifest(
+    bytes: &[u8],
+    media_type: &MediaType,
+    what: &str,
+) -> Result<ImageManifest, DocumentError> {
+    let manifest: ImageManifest = parse(bytes, media_type, what)?;
+    let wrong = |problem: &str| Err(wrong(what, problem));
+    match manifest.schema_version() {
+        2 => {}
+        _ => return wrong("its schemaVersion is not 2"),
+    }
+    match manifest.config().media_type().to_string().as_str() {
+        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {}
+        _ => return wrong("its config is not that of an image"),
+    }
+    match manifest
+        .layers()
+        .iter()
+        .find(|layer| !is_layer(layer.media_type()))
+    {
+        Some(layer) => wrong(&format!(
+            "its layers have the unknown media type {}",
+            layer.media_type()
+        )),
+        None => Ok(manifest),
+    }
+}
+
+/// An index that was checked.
+pub(super) fn index(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<ImageIndex, DocumentError> {
+    let index: ImageIndex = parse(bytes, media_type, what)?;
+    match index.schema_version() {
+        2 => Ok(index),
+        _ => Err(wrong(what, "its schemaVersion is not 2")),
+    }
+}
+
+/// The digest of a descriptor, if it is one that is known.
+pub(super) fn digest(descriptor: &Descriptor, what: &str) -> Result<Digest, DocumentError> {
+    let text = descriptor.digest().to_string();
+    text.parse()
+        .map_err(|_| wrong(what, &format!("`{text}` is not a sha256 digest")))
+}
+
+/// In the bytes that box writes: keys sorted, no spaces.
+pub(super) fn to_bytes(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_value(document)
+        .and_then(|value| serde_json::to_vec(&value))
+        .unwrap_or_default()
+}
+
+fn is_layer(media_type: &MediaType) -> bool {
+    let text = media_type.to_string();
+    let known = [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    let rest = known.iter().find_map(|start| text.strip_prefix(start));
+    rest.is_some_and(|rest| matches!(rest, "" | "+gzip" | "+zstd" | ".gzip" | ".zstd"))
+}
+
+/// What a document says it is must be what led to it said, and it must not be both (CVE-2021-41190).
+fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<T, DocumentError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| wrong(what, &e.to_string()))?;
+    let has = |key| value.get(key).is_some_and(|v| !v.is_null());
+    if has("manifests") && (has("layers") || has("config")) {
+        return Err(wrong(what, "it is a manifest and an index at once"));
+    }
+    if let Some(own) = value.get("mediaType").and_then(Value::as_str)
+        && own != media_type.to_string()
+    {
+        return Err(wrong(
+            what,
+            &format!("it says it is {own}, what leads to it {media_type}"),
+        ));
+    }
+    serde_json::from_value(value).map_err(|e| wrong(what, &e.to_string()))
+}
+
+/// A document is wrong.
+pub(super) fn wrong(what: &str, problem: &str) -> DocumentError {
+    DocumentError {
+        what: what.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
