@@ -1,6 +1,8 @@
 //! The builder of box.
 
 pub mod ast;
+#[cfg(test)]
+mod corpus;
 pub mod diagnostic;
 pub mod exec;
 pub mod expand;

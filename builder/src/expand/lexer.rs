@@ -48,13 +48,14 @@ pub(super) struct Lexer<'a> {
     growth: usize,
     found: BTreeSet<String>,
     missing: BTreeSet<String>,
+    undefined: BTreeSet<String>,
 }
 
 type Res<T> = Result<T, ExpandError>;
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, escape: Escape, variables: &'a dyn Variables, mode: Mode) -> Self {
-        let (found, missing) = (BTreeSet::new(), BTreeSet::new());
+        let (found, missing, undefined) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         Lexer {
             text,
             pos: 0,
@@ -65,6 +66,7 @@ impl<'a> Lexer<'a> {
             growth: 0,
             found,
             missing,
+            undefined,
         }
     }
 
@@ -76,6 +78,7 @@ impl<'a> Lexer<'a> {
             words: words.finish(),
             found: self.found,
             missing: self.missing,
+            undefined: self.undefined,
         })
     }
 
@@ -250,7 +253,7 @@ impl<'a> Lexer<'a> {
 
     /// The variable's value, or what was written for it.
     fn plain(&mut self, start: usize, name: &str) -> Res<String> {
-        match self.value(name)? {
+        match self.needed(name)? {
             None if self.mode.keep_unset => Ok(self.text[start..self.pos].to_owned()),
             value => Ok(value.unwrap_or_default()),
         }
@@ -258,7 +261,10 @@ impl<'a> Lexer<'a> {
 
     fn modified(&mut self, start: usize, name: &str, modifier: char, null_is_unset: bool) -> Res<String> {
         let word = self.until(Some('}'), matches!(modifier, '#' | '%'), None)?;
-        let value = self.value(name)?;
+        let value = match modifier {
+            '#' | '%' => self.needed(name)?,
+            _ => self.value(name)?,
+        };
         if value.is_none() && self.mode.keep_unset {
             return Ok(self.text[start..self.pos].to_owned());
         }
@@ -280,7 +286,7 @@ impl<'a> Lexer<'a> {
         }
         let pattern = self.until(Some('/'), true, None)?;
         let replacement = self.until(Some('}'), true, None)?;
-        match self.value(name)? {
+        match self.needed(name)? {
             None if self.mode.keep_unset => Ok(self.text[start..self.pos].to_owned()),
             None => Ok(String::new()),
             Some(value) => {
@@ -302,6 +308,15 @@ impl<'a> Lexer<'a> {
         };
         self.pos += len;
         rest[..len].to_owned()
+    }
+
+    /// The value of a variable that should be set.
+    fn needed(&mut self, name: &str) -> Res<Option<String>> {
+        let value = self.value(name)?;
+        if value.is_none() {
+            self.undefined.insert(name.to_owned());
+        }
+        Ok(value)
     }
 
     fn value(&mut self, name: &str) -> Res<Option<String>> {

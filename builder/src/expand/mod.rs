@@ -7,6 +7,9 @@ mod lexer;
 mod pattern;
 mod scope;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use thiserror::Error;
@@ -57,6 +60,8 @@ pub struct Expansion {
     pub found: BTreeSet<String>,
     /// Variables used that were unset.
     pub missing: BTreeSet<String>,
+    /// Those of them for which the word has no answer of its own, as `${v:-…}` has.
+    pub undefined: BTreeSet<String>,
 }
 
 /// What is wrong with a word.

@@ -76,7 +76,7 @@ impl Pattern {
         Ok(rest.chars().rev().collect())
     }
 
-    fn reversed(&self) -> Pattern {
+    pub(super) fn reversed(&self) -> Pattern {
         Pattern {
             tokens: self.tokens.iter().rev().copied().collect(),
         }

@@ -70,7 +70,8 @@ impl Variables for Scope {
 }
 
 /// The value of an ARG in a stage: what the caller gave, else its own default (expanded already), else,
-/// for a bare one, the global value.
+/// for a bare one, the global value. A default that is not needed (`build_args` has the name) must not be
+/// expanded: it may be `${NAME:?message}`.
 pub fn arg_value(
     name: &str,
     default: Option<&str>,

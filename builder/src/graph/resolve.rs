@@ -94,7 +94,9 @@ impl Resolver<'_> {
 
     fn global_arg(&mut self, declaration: &ArgDeclaration) -> Result<(), Diagnostic> {
         let name = &declaration.name.value;
-        let default = declaration.default.as_ref().map(|w| {
+        // A default that is not needed is not expanded: it may say `${NAME:?…}`.
+        let given = self.options.build_args.contains_key(name);
+        let default = declaration.default.as_ref().filter(|_| !given).map(|w| {
             expand_word(&w.text, self.escape, &self.args)
                 .map_err(|e| Diagnostic::error(w.span, format!("failed to expand the default: {e}")))
         });
