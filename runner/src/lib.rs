@@ -14,6 +14,7 @@ mod error;
 mod init;
 mod parent;
 mod pty;
+mod rootless;
 mod setup;
 mod spec;
 mod state;
@@ -26,6 +27,7 @@ pub use error::{Result, RunnerError};
 pub use init::init_main_if_requested;
 pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
 pub use pty::{RawMode, Terminal};
+pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
     ContainerSpec, EtcFiles, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Network, Process,
     Resource, Rlimit, RootFs, Seccomp,

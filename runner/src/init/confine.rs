@@ -90,7 +90,12 @@ pub(super) fn join_cgroups(ctx: &Context) -> Done {
     for tasks in &ctx.tasks {
         rustix::io::write(tasks, b"0").map_err(|e| failed("enter a cgroup")(e.into()))?;
     }
-    sys::unshare(libc::CLONE_NEWCGROUP as u64).map_err(failed("make a cgroup namespace"))
+    Ok(())
+}
+
+pub(super) fn unshare() -> Done {
+    let namespaces = libc::CLONE_NEWCGROUP | libc::CLONE_NEWIPC;
+    sys::unshare(namespaces as u64).map_err(failed("make the cgroup and ipc namespaces"))
 }
 
 pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {

@@ -11,8 +11,7 @@ use crate::channel::{self, Failure, FromKeeper};
 use crate::setup::SetupOp;
 use crate::sys::{self, Ended, Fork};
 
-const NAMESPACES: libc::c_int =
-    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
 
 /// Runs the keeper and gives its exit code; a code other than 0 is told in words on the channel.
 pub(super) fn main() -> i32 {

@@ -116,6 +116,7 @@ pub(super) fn new_mount(
 ) -> Done {
     let make = || -> io::Result<OwnedFd> {
         let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", fs)?;
         for (key, value) in options {
             match value {
                 Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str())?,

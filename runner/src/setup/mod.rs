@@ -63,10 +63,11 @@ fn outside(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
     ops
 }
 
-fn entering() -> [SetupOp; 4] {
+fn entering() -> [SetupOp; 5] {
     [
         SetupOp::JoinCgroups,
         SetupOp::BecomeRoot,
+        SetupOp::Unshare,
         SetupOp::SessionKeyring,
         SetupOp::PrivateMounts,
     ]

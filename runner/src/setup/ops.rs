@@ -103,13 +103,15 @@ pub(crate) enum SetupOp {
     Rlimits(Vec<RlimitOp>),
     JoinUser,
     JoinNet,
-    /// New mount, pid, uts and ipc namespaces; what follows runs as pid 1 in them.
+    /// New mount, pid and uts namespaces; what follows runs as pid 1 in them.
     Fork,
 
-    /// Enters the container's own cgroups and makes them the root of a cgroup namespace.
+    /// Enters the container's own cgroups.
     JoinCgroups,
     /// Root of the user namespace, no supplementary groups.
     BecomeRoot,
+    /// New cgroup and ipc namespaces, rooted in those cgroups and owned by that root.
+    Unshare,
     SessionKeyring,
     /// No mount made from now on shows outside.
     PrivateMounts,

@@ -37,6 +37,17 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
+/// As `set_ids`, but keeps the supplementary groups, and the process readable by its own user: what
+/// an ordinary user's process does in its own user namespace.
+pub(crate) fn become_namespace_root() -> io::Result<()> {
+    // SAFETY: numbers only, here and below.
+    check(unsafe { libc::setresgid(0, 0, 0) }.into())?;
+    // SAFETY: as above.
+    check(unsafe { libc::setresuid(0, 0, 0) }.into())?;
+    // SAFETY: as above.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }.into()).map(drop)
+}
+
 /// Keeps the permitted capabilities when the user id changes (reset by the kernel at exec).
 pub(crate) fn keep_caps() -> io::Result<()> {
     // SAFETY: numbers only.

@@ -4,7 +4,8 @@
 //! arguments as leaves. i386 is let in under its own numbers, x32 is not there. What the profile
 //! has never heard of is ENOSYS, so that programs fall back; all else it refuses is EPERM.
 //!
-//! Stricter than Docker's: the socket family is compared as the 32 bits the kernel looks at.
+//! Stricter than Docker's: the socket family is compared as the 32 bits the kernel looks at, and
+//! i386's socketcall, whose family no filter can see, is ENOSYS.
 
 mod table;
 
@@ -104,7 +105,17 @@ fn verdicts(
     of: impl Fn(&table::Calls) -> &'static [u32],
     special: &Special,
 ) -> Vec<(u32, Verdict)> {
-    let mut rules: Vec<(u32, Verdict)> = of(&table::ALWAYS).iter().map(|n| (*n, Verdict::Allow)).collect();
+    let admin = caps.has("SYS_ADMIN");
+    let or_allow = |verdict| if admin { Verdict::Allow } else { verdict };
+    // The first rule of a number counts.
+    let mut rules = vec![
+        (special.socket, Verdict::Socket),
+        (special.personality, Verdict::Personality),
+        (special.clone, or_allow(Verdict::CloneNoNamespaces)),
+        (special.clone3, or_allow(Verdict::Errno(libc::ENOSYS))),
+    ];
+    rules.extend(special.socketcall.map(|n| (n, Verdict::Errno(libc::ENOSYS))));
+    rules.extend(of(&table::ALWAYS).iter().map(|n| (*n, Verdict::Allow)));
     let mut newest = rules.iter().map(|(n, _)| *n).max().unwrap_or(0);
     for (name, calls) in table::WITH_CAPABILITY {
         newest = of(calls).iter().copied().fold(newest, u32::max);
@@ -112,15 +123,6 @@ fn verdicts(
             rules.extend(of(calls).iter().map(|n| (*n, Verdict::Allow)));
         }
     }
-    let admin = caps.has("SYS_ADMIN");
-    let or_allow = |verdict| if admin { Verdict::Allow } else { verdict };
-    rules.extend([
-        (special.socket, Verdict::Socket),
-        (special.personality, Verdict::Personality),
-        (special.clone, or_allow(Verdict::CloneNoNamespaces)),
-        (special.clone3, or_allow(Verdict::Errno(libc::ENOSYS))),
-    ]);
-    rules.extend(special.socketcall.map(|n| (n, Verdict::Errno(libc::ENOSYS))));
     segments(rules, newest)
 }
 

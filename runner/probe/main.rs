@@ -1,0 +1,203 @@
+//! The tests' other side: the program that is started as the containers' init, and, inside a
+//! container, one that tries what must be refused. Prints `name=result` lines.
+#![allow(unsafe_code, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+
+mod outside;
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+fn main() {
+    box_runner::init_main_if_requested();
+    let args: Vec<String> = std::env::args().collect();
+    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    match args.as_slice() {
+        ["syscalls"] => syscalls(),
+        ["write-self"] => write_self(),
+        ["fds"] => fds(),
+        ["open-for-writing", paths @ ..] => paths.iter().for_each(|p| open_for_writing(p)),
+        ["node", paths @ ..] => paths.iter().for_each(|p| node(p)),
+        ["eat", mebibytes] => eat(mebibytes.parse().unwrap()),
+        ["fork-bomb"] => fork_bomb(),
+        ["euid"] => println!("euid={}", unsafe { libc::geteuid() }),
+        ["orphans"] => orphans(),
+        ["rlimit"] => rlimits(),
+        ["outside", rest @ ..] => outside::main(rest),
+        other => panic!("no such probe: {other:?}"),
+    }
+}
+
+fn tell(name: &str, result: libc::c_long) {
+    let text = match result {
+        -1 => io::Error::last_os_error()
+            .raw_os_error()
+            .map_or("?".into(), |e| format!("errno {e}")),
+        _ => "ALLOWED".to_owned(),
+    };
+    println!("{name}={text}");
+}
+
+/// Calls that must be refused, each so that it would do something if it were let through.
+fn syscalls() {
+    const HIGH: libc::c_long = 1 << 32;
+    let null = std::ptr::null::<libc::c_char>();
+    unsafe {
+        let flags = libc::MS_BIND;
+        let root = c"/".as_ptr();
+        tell(
+            "mount",
+            libc::syscall(libc::SYS_mount, root, c"/tmp".as_ptr(), null, flags, null),
+        );
+        tell(
+            "umount",
+            libc::syscall(libc::SYS_umount2, c"/proc/sys".as_ptr(), libc::MNT_DETACH),
+        );
+        tell("pivot_root", libc::syscall(libc::SYS_pivot_root, root, root));
+        tell(
+            "open_tree",
+            libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, root, 1),
+        );
+        tell(
+            "unshare-user",
+            libc::syscall(libc::SYS_unshare, libc::CLONE_NEWUSER),
+        );
+        tell(
+            "unshare-mount",
+            libc::syscall(libc::SYS_unshare, libc::CLONE_NEWNS),
+        );
+        tell(
+            "clone-user",
+            libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | libc::SIGCHLD, 0, 0, 0, 0),
+        );
+        tell("setns", libc::syscall(libc::SYS_setns, 0, 0));
+        tell("keyctl", libc::syscall(libc::SYS_keyctl, 0, -3, 0));
+        tell(
+            "add_key",
+            libc::syscall(libc::SYS_add_key, null, null, null, 0, 0),
+        );
+        tell("bpf", libc::syscall(libc::SYS_bpf, 0, null, 0));
+        tell("io_uring_setup", libc::syscall(libc::SYS_io_uring_setup, 1, null));
+        tell(
+            "perf_event_open",
+            libc::syscall(libc::SYS_perf_event_open, null, 0, 0, -1, 0),
+        );
+        tell("userfaultfd", libc::syscall(libc::SYS_userfaultfd, 0));
+        tell("kexec_load", libc::syscall(libc::SYS_kexec_load, 0, 0, null, 0));
+        tell(
+            "mknod-block",
+            libc::mknod(c"/tmp/b".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)).into(),
+        );
+        tell(
+            "socket-vsock",
+            libc::syscall(libc::SYS_socket, 40, libc::SOCK_STREAM, 0),
+        );
+        tell(
+            "socket-vsock-high",
+            libc::syscall(libc::SYS_socket, HIGH | 40, libc::SOCK_STREAM, 0),
+        );
+        tell(
+            "socket-alg",
+            libc::syscall(libc::SYS_socket, 38, libc::SOCK_SEQPACKET, 0),
+        );
+        tell("clone3", libc::syscall(libc::SYS_clone3, null, 0));
+        tell("x32-getpid", libc::syscall(0x4000_0000 | libc::SYS_getpid));
+        tell("sethostname", libc::sethostname(c"x".as_ptr(), 1).into());
+        tell("reboot", libc::syscall(libc::SYS_reboot, 0, 0, 0, 0));
+        tell("swapon", libc::syscall(libc::SYS_swapon, null, 0));
+        tell("init_module", libc::syscall(libc::SYS_init_module, null, 0, null));
+    }
+}
+
+fn write_self() {
+    for path in ["/proc/self/exe", "/proc/1/exe"] {
+        open_for_writing(path);
+    }
+}
+
+fn open_for_writing(path: &str) {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(_) => println!("{path}=WRITABLE"),
+        Err(e) => println!("{path}=errno {}", e.raw_os_error().unwrap_or(0)),
+    }
+}
+
+fn fds() {
+    for fd in 0..4096 {
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0 {
+            println!("{fd}");
+        }
+    }
+}
+
+fn node(path: &str) {
+    let meta = std::fs::symlink_metadata(path).unwrap();
+    let kind = if meta.file_type().is_char_device() {
+        "char"
+    } else {
+        "other"
+    };
+    println!(
+        "{path}={kind} {}:{}",
+        libc::major(meta.rdev()),
+        libc::minor(meta.rdev())
+    );
+}
+
+fn eat(mebibytes: usize) {
+    let mut eaten = Vec::new();
+    for _ in 0..mebibytes {
+        eaten.push(vec![1u8; 1 << 20]);
+    }
+    println!("ate={}", eaten.len());
+}
+
+fn fork_bomb() {
+    let mut started = 0;
+    for _ in 0..5000 {
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            loop {
+                unsafe { libc::pause() };
+            }
+        }
+        if pid < 0 {
+            break;
+        }
+        started += 1;
+    }
+    println!("started={started}");
+}
+
+/// Leaves grandchildren that end after their parents, then counts zombies.
+fn orphans() {
+    for _ in 0..5 {
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            if unsafe { libc::fork() } == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(30));
+            }
+            unsafe { libc::_exit(0) };
+        }
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let zombies = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| std::fs::read_to_string(e.path().join("stat")).ok())
+        .filter(|s| s.contains(") Z "))
+        .count();
+    println!("zombies={zombies}");
+}
+
+fn rlimits() {
+    for (name, resource) in [("core", libc::RLIMIT_CORE), ("nofile", libc::RLIMIT_NOFILE)] {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        unsafe { libc::getrlimit(resource, &raw mut limit) };
+        println!("{name}={}:{}", limit.rlim_cur, limit.rlim_max);
+    }
+}

@@ -1,0 +1,225 @@
+//! An ordinary user's way in: a user namespace with the ids the administrator granted.
+//!
+//! `/etc/subuid` and `/etc/subgid` are read by us; writing the maps is left to `newuidmap` and
+//! `newgidmap`, the only programs here that run with more rights than their caller.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::error::{Result, RunnerError};
+use crate::spec::{IdExtent, IdMap};
+use crate::sys::{self, ExecStrings};
+
+/// Most bytes read of passwd, subuid or subgid.
+const MAX_FILE: u64 = 16 << 20;
+const TOOL_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
+const PACKAGE: &str = "uidmap";
+
+/// What the user namespace of this process has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rootless {
+    /// Every id there is, the same inside and outside: what containers are given.
+    pub ids: IdMap,
+}
+
+/// Moves this process, which must not have started a thread yet, into a user and a mount namespace
+/// of its own, where it is root: id 0 is the caller, the ids from 1 on are its subordinate ids.
+///
+/// Environment, working directory and open files stay. Fails with the cure where the tools or the
+/// ranges are missing, or where the kernel forbids user namespaces.
+pub fn enter_user_namespace() -> Result<Rootless> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let name = user_name(uid);
+    let uids = Range::find(Path::new("/etc/subuid"), &name, uid)?;
+    let gids = Range::find(Path::new("/etc/subgid"), &name, uid)?;
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let uid_mapper = Mapper::start("newuidmap", pid, uid, uids)?;
+    let gid_mapper = Mapper::start("newgidmap", pid, gid, gids)?;
+    sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64).map_err(|source| {
+        RunnerError::Forbidden {
+            step: "make a user namespace".into(),
+            source,
+        }
+    })?;
+    uid_mapper.finish()?;
+    gid_mapper.finish()?;
+    sys::become_namespace_root().map_err(|e| RunnerError::os("become root of the user namespace", e))?;
+    mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .map_err(|e| RunnerError::os("keep mounts to this namespace", e))?;
+    let len = 1 + uids.len.min(gids.len);
+    Ok(Rootless {
+        ids: IdMap {
+            extents: vec![IdExtent {
+                container: 0,
+                host: 0,
+                len,
+            }],
+        },
+    })
+}
+
+/// A run of subordinate ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    start: u32,
+    len: u32,
+}
+
+impl Range {
+    fn find(file: &Path, name: &str, uid: u32) -> Result<Range> {
+        let text = match read_capped(file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            other => other.map_err(|e| RunnerError::os(format!("read {}", file.display()), e))?,
+        };
+        Range::parse(&text, name, uid).ok_or_else(|| RunnerError::NoSubIds {
+            user: name.to_owned(),
+            file: file.to_owned(),
+        })
+    }
+
+    /// The longest run of the user, by name or number: lines of `user:start:count`.
+    fn parse(text: &str, name: &str, uid: u32) -> Option<Range> {
+        let number = uid.to_string();
+        let lines = text.lines().filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let who = fields.next()?;
+            let (start, len) = (fields.next()?.parse().ok()?, fields.next()?.parse::<u32>().ok()?);
+            let fits = u32::checked_add(start, len).is_some() && len > 0;
+            (fits && (who == name || who == number)).then_some(Range {
+                start,
+                len: len.min(u32::MAX - 1),
+            })
+        });
+        lines.max_by_key(|r| r.len)
+    }
+}
+
+fn read_capped(path: &Path) -> io::Result<String> {
+    use io::Read;
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn user_name(uid: u32) -> String {
+    let passwd = read_capped(Path::new("/etc/passwd")).unwrap_or_default();
+    name_in(&passwd, uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// A child that stayed in the old user namespace and writes a map of ours when told to.
+struct Mapper {
+    tool: &'static str,
+    pid: i32,
+    go: OwnedFd,
+}
+
+impl Mapper {
+    fn start(tool: &'static str, target: i32, own: u32, range: Range) -> Result<Mapper> {
+        let path = find_tool(tool)?;
+        let numbers = [target as u32, 0, own, 1, 1, range.start, range.len];
+        let failed = |e: io::Error| RunnerError::os(format!("start {tool}"), e);
+        let mut args = vec![CString::new(tool).map_err(|e| failed(e.into()))?];
+        for number in numbers {
+            args.push(CString::new(number.to_string()).map_err(|e| failed(e.into()))?);
+        }
+        let path = CString::new(path.into_os_string().into_encoded_bytes()).map_err(|e| failed(e.into()))?;
+        let (wait, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        match sys::fork().map_err(failed)? {
+            Some(pid) => Ok(Mapper { tool, pid, go }),
+            None => {
+                drop(go);
+                exec_when_told(&path, &args, wait)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        let failed = |e: io::Error| RunnerError::os(format!("wait for {}", self.tool), e);
+        rustix::io::write(&self.go, b"g").map_err(|e| failed(e.into()))?;
+        let ended = sys::wait_for(self.pid, false).map_err(failed)?;
+        match ended.map(|e| e.status) {
+            Some(0) => Ok(()),
+            status => {
+                let reason = format!("it ended with wait status {status:?}; see its message above");
+                Err(RunnerError::MapRefused {
+                    tool: self.tool,
+                    reason,
+                })
+            }
+        }
+    }
+}
+
+fn exec_when_told(path: &CStr, args: &[CString], wait: OwnedFd) -> ! {
+    let mut told = [0];
+    if !matches!(
+        rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut told)),
+        Ok(1)
+    ) {
+        sys::exit_now(1);
+    }
+    let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+    let _ = sys::exec(path, &ExecStrings::new(&args), &ExecStrings::new(&[]));
+    sys::exit_now(127)
+}
+
+fn find_tool(tool: &'static str) -> Result<PathBuf> {
+    let found = TOOL_DIRS
+        .iter()
+        .map(|dir| Path::new(dir).join(tool))
+        .find(|p| p.is_file());
+    found.ok_or(RunnerError::MissingTool {
+        tool,
+        package: PACKAGE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expect: Option<(u32, u32)>) {
+        let got = Range::parse(text, "ann", 1000).map(|r| (r.start, r.len));
+        assert_eq!(got, expect, "{text:?}");
+    }
+
+    #[test]
+    fn ranges_are_found() {
+        check("", None);
+        check("bob:100000:65536\n", None);
+        check("bob:100000:65536\nann:165536:65536\n", Some((165_536, 65_536)));
+        check("1000:5:6", Some((5, 6)));
+        check("ann:1:2\nann:100:200\n", Some((100, 200)));
+        check("ann:4294967295:2\nann:x:1\nann:1\nann:3:0", None);
+        check(":::\n\n#ann:1:1", None);
+    }
+
+    #[test]
+    fn names_are_found() {
+        assert_eq!(
+            name_in("root:x:0:0::/:\nann:x:1000:1000::/:\n", 1000).as_deref(),
+            Some("ann")
+        );
+        assert_eq!(name_in("broken\n:::\n", 1000), None);
+    }
+}
