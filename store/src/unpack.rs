@@ -54,10 +54,11 @@ impl Store {
         };
         let place = Place::new(self)?;
         let plain = Decompressor::new(archive).map_err(unreadable)?;
-        let (extracted, _) = extract(place.dir.as_fd(), plain, &how)?;
-        let default = DirAttrs::default();
-        let root = extracted.root.map(dir_attrs).filter(|root| *root != default);
-        place.adopt(self, LayerTimes::kept(), root, Vec::new(), None)
+        let (mut extracted, _) = extract(place.dir.as_fd(), plain, &how)?;
+        // There is nothing below: what is implied, or is as it would be anyway, is as good as listed.
+        extracted.implied.clear();
+        extracted.root = extracted.root.filter(|root| !is_default(root));
+        place.adopt(self, LayerTimes::kept(), extracted, None)
     }
 
     /// Makes a layer of an image's layer archive. Nothing is read if the layer is here already.
@@ -84,14 +85,7 @@ impl Store {
         let place = Place::new(self)?;
         let extracted = extract_checked(blob, about, &how, &place)?;
         let times = retime.map_or_else(LayerTimes::kept, |retime| imported(&retime, &extracted));
-        let implied = extracted.implied.into_iter().map(path).collect();
-        let layer = place.adopt(
-            self,
-            times,
-            extracted.root.map(dir_attrs),
-            implied,
-            Some(about.diff_id),
-        )?;
+        let layer = place.adopt(self, times, extracted, Some(about.diff_id))?;
         layer.diff_id()?;
         Ok(layer)
     }
@@ -171,11 +165,12 @@ impl Place {
         self,
         store: &Store,
         times: LayerTimes,
-        root: Option<DirAttrs>,
-        implied: Vec<PathBuf>,
+        extracted: Extracted,
         diff_id: Option<DiffId>,
     ) -> Result<Layer, ApplyError> {
-        let facts = survey(&self.dir, times, root, implied)?;
+        let implied = extracted.implied.into_iter().map(path).collect();
+        let mut facts = survey(&self.dir, times, extracted.root.map(dir_attrs), implied)?;
+        facts.is_opaque = extracted.opaque.iter().any(Vec::is_empty);
         let draft = Draft {
             temp: self.temp,
             tree: self.tree,
@@ -217,6 +212,10 @@ fn stamp(time: &Time) -> Stamp {
     Stamp::new(time.seconds, time.nanoseconds)
 }
 
+fn is_default(root: &RootAttrs) -> bool {
+    dir_attrs(root.clone()) == DirAttrs::default()
+}
+
 fn dir_attrs(root: RootAttrs) -> DirAttrs {
     let RootAttrs {
         mode,
@@ -239,6 +238,8 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     Path::new(&OsString::from_vec(bytes)).to_owned()
 }
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests {
     use std::fs;

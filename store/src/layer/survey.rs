@@ -70,6 +70,7 @@ impl Survey {
             id_pages: self.id_pages.into_iter().collect(),
             root,
             implied_parents,
+            is_opaque: false,
         }
     }
 }
