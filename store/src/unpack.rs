@@ -489,4 +489,93 @@ mod tests {
         let layer = store.apply_archive(&tar[..], &ApplyOptions::default()).unwrap();
         assert!(layer.facts().implied_parents.is_empty());
     }
+
+    /// Root cannot try what an ordinary user may not: the test starts itself again as one.
+    #[test]
+    fn an_ordinary_user_is_told_what_it_cannot_make() {
+        let inner = "unpack::tests::as_an_ordinary_user";
+        let out = std::process::Command::new("setpriv")
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", inner, "--ignored"])
+            .env("TMPDIR", "/tmp")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "started by an_ordinary_user_is_told_what_it_cannot_make, as an ordinary user"]
+    fn as_an_ordinary_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay_xattrs = crate::root::OverlayXattrs::User;
+        let options = StoreOptions {
+            overlay_xattrs,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let mine = |name: &'static str, flag| Head {
+            name: name.as_bytes(),
+            flag,
+            mode: 0o755,
+            uid: 65534,
+            gid: 65534,
+            ..Head::default()
+        };
+        let tar = Archive::default().head(mine("dev", b'5'));
+        let fine = tar
+            .clone()
+            .head(mine("dev/file", b'0'))
+            .head(mine("dev/pipe", b'6'))
+            .end();
+        store.apply_archive(&fine[..], &ApplyOptions::default()).unwrap();
+        for (flag, device) in [(b'3', (1, 3)), (b'4', (8, 0))] {
+            let bad = tar
+                .clone()
+                .head(Head {
+                    device,
+                    ..mine("dev/null", flag)
+                })
+                .end();
+            let error = store
+                .apply_archive(&bad[..], &ApplyOptions::default())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("`dev/null`") && error.contains("ordinary user"),
+                "{error}"
+            );
+        }
+        let other = tar
+            .clone()
+            .head(Head {
+                uid: 5,
+                ..mine("x", b'0')
+            })
+            .end();
+        let error = store
+            .apply_archive(&other[..], &ApplyOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`x`: cannot set the owner"), "{error}");
+        assert!(is_clean(&store));
+        // Whiteouts and opaque directories need no privilege.
+        let tar = tar
+            .head(mine("dev/.wh.gone", b'0'))
+            .head(mine("dev/.wh..wh..opq", b'0'));
+        let tar = tar.head(mine(".wh.gone", b'0')).end();
+        let layer = store
+            .apply_blob(&tar[..], &blob(&tar), &ApplyOptions::default())
+            .unwrap();
+        let mut out = Vec::new();
+        layer.write_tar(&mut out).unwrap();
+        let names = String::from_utf8_lossy(&out).into_owned();
+        assert!(names.contains(".wh.gone") && names.contains("dev/.wh..wh..opq"));
+    }
 }

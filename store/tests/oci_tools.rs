@@ -1,5 +1,7 @@
 //! What box saves is read by the tools that others use: skopeo, umoci, podman; and what they write is loaded.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
