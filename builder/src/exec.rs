@@ -11,17 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The directories of a layer in the making, as overlayfs wants them. (Stands in for the store's own type until that
-/// is there.)
-#[derive(Debug, Clone)]
-pub struct OverlayDirs {
-    /// Top-most first.
-    pub lower: Vec<PathBuf>,
-    /// Gets the changes.
-    pub upper: PathBuf,
-    /// Overlayfs's own.
-    pub work: PathBuf,
-}
+pub use box_store::snapshot::OverlayDirs;
 
 /// Runs the command of a step in a container of its own.
 ///

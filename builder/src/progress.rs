@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use box_store::digest::ImageId;
+
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Stream, Usage};
 
@@ -124,4 +126,9 @@ pub enum Event<'a> {
     Warning(&'a Diagnostic),
     /// Something worth saying in one line.
     Note(&'a str),
+    /// The image is there.
+    Built {
+        /// Its id.
+        id: ImageId,
+    },
 }

@@ -219,12 +219,6 @@ impl Layer {
     }
 }
 
-/// Of these layers, bottom first, those that are not hidden as a whole by one above them.
-pub(crate) fn visible(layers: &[Layer]) -> &[Layer] {
-    let first = layers.iter().rposition(|layer| layer.facts().is_opaque);
-    &layers[first.unwrap_or(0)..]
-}
-
 /// A tree that becomes a layer.
 pub(crate) struct Draft {
     /// Owns the directory the tree is in.

@@ -70,7 +70,6 @@ impl Survey {
             id_pages: self.id_pages.into_iter().collect(),
             root,
             implied_parents,
-            is_opaque: false,
         }
     }
 }

@@ -125,14 +125,6 @@ struct TreeWriter<'a> {
 
 impl TreeWriter<'_> {
     fn root(&mut self) -> Result<()> {
-        self.root_attrs()?;
-        match self.facts.is_opaque {
-            true => self.removal(Path::new(whiteout::OPAQUE)),
-            false => Ok(()),
-        }
-    }
-
-    fn root_attrs(&mut self) -> Result<()> {
         let Some(root) = &self.facts.root else {
             return Ok(());
         };

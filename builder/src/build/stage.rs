@@ -1,0 +1,450 @@
+//! One stage: its base, then its steps, each looked up before it is done.
+//!
+//! ```text
+//! parts ──known?──► chain of the layers below ──lookup──► hit
+//!   └─ never seen, or no hit ──lock of the recipe──► lookup again ──► the step ──► layer ──► record
+//! ```
+//!
+//! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use box_store::error::StoreError;
+use box_store::image::{History, format_rfc3339};
+use box_store::layer::Layer;
+use box_store::lock::LockGuard;
+
+use crate::base::{self, Unpacked, without_credentials};
+use crate::cache::{Cache, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::error::{BuildError, StepError};
+use crate::exec::Usage;
+use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Place, RunStep, StagePlan, Step, WorkdirStep};
+use crate::progress::{Event, StepId};
+use crate::request::TimesMode;
+use crate::steps::{At, Made, Tools, copy, run, workdir};
+
+use super::Results;
+use super::record::{Done, Recorder, chain};
+
+/// What the stages of a build share.
+pub(super) struct Shared<'a> {
+    pub(super) tools: Tools<'a>,
+    pub(super) cache: Cache<'a>,
+    pub(super) recorder: Recorder,
+}
+
+/// A stage that was built.
+#[derive(Clone)]
+pub(super) struct StageResult {
+    pub(super) layers: Vec<Layer>,
+    pub(super) history: Vec<History>,
+    pub(super) recipe: Recipe,
+    /// What its base says of when it was made.
+    pub(super) base_created: Option<i64>,
+    /// Whether some layer was made here, so that the image is not as old as its base.
+    pub(super) has_own_layers: bool,
+}
+
+/// Builds a stage whose needs are in `results`. Its steps are numbered from `first`.
+///
+/// # Errors
+/// The first step that fails ends it.
+pub(super) fn build_stage(
+    shared: &Shared<'_>,
+    plan: &StagePlan,
+    results: &Results,
+    first: usize,
+) -> Result<StageResult, BuildError> {
+    let events = shared.tools.events;
+    events.event(Event::StageStarted {
+        stage: plan.id.0,
+        name: plan.name.as_deref(),
+    });
+    let announced = Announced { shared, plan, first };
+    let base = announced.step(0, &plan.from, |id| begin(shared, plan, results, id))?;
+    let mut stage = Stage {
+        shared,
+        plan,
+        results,
+        result: base,
+    };
+    for (index, step) in plan.steps.iter().enumerate() {
+        announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
+    }
+    Ok(stage.result)
+}
+
+/// How a step ended, for its event.
+struct Ended<T> {
+    value: T,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Config,
+    Cached,
+    Done {
+        size: u64,
+        entries: u64,
+        usage: Option<Usage>,
+    },
+}
+
+/// Why a step failed, and what it used.
+struct Failed {
+    error: StepError,
+    usage: Option<Usage>,
+}
+
+impl<E: Into<StepError>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed {
+            error: error.into(),
+            usage: None,
+        }
+    }
+}
+
+/// Tells the events around steps.
+struct Announced<'a> {
+    shared: &'a Shared<'a>,
+    plan: &'a StagePlan,
+    first: usize,
+}
+
+impl Announced<'_> {
+    fn step<T>(
+        &self,
+        index: usize,
+        place: &Place,
+        run: impl FnOnce(StepId) -> Result<Ended<T>, Failed>,
+    ) -> Result<T, BuildError> {
+        let tools = &self.shared.tools;
+        if tools.request.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let id = StepId(self.first + index);
+        let start = Instant::now();
+        tools.events.event(self.started(id, index, place));
+        match run(id) {
+            Ok(Ended { value, outcome }) => {
+                tools.events.event(ended(id, &outcome, start));
+                Ok(value)
+            }
+            Err(Failed { error, usage }) => {
+                tools.events.event(Event::StepFailed {
+                    id,
+                    wall: start.elapsed(),
+                    usage,
+                });
+                Err(match error {
+                    StepError::Cancelled => BuildError::Cancelled,
+                    _ if tools.request.cancel.is_cancelled() => BuildError::Cancelled,
+                    source => BuildError::Step {
+                        place: Box::new(place.clone()),
+                        source,
+                    },
+                })
+            }
+        }
+    }
+
+    fn started<'e>(&'e self, id: StepId, index: usize, place: &'e Place) -> Event<'e> {
+        Event::StepStarted {
+            id,
+            stage: self.plan.id.0,
+            stage_name: self.plan.name.as_deref(),
+            index: index + 1,
+            total: self.plan.steps.len() + 1,
+            text: &place.text,
+            line: place.span.line,
+        }
+    }
+}
+
+fn ended(id: StepId, outcome: &Outcome, start: Instant) -> Event<'static> {
+    match *outcome {
+        Outcome::Config => Event::StepCached {
+            id,
+            config_only: true,
+        },
+        Outcome::Cached => Event::StepCached {
+            id,
+            config_only: false,
+        },
+        Outcome::Done { size, entries, usage } => Event::StepFinished {
+            id,
+            wall: start.elapsed(),
+            usage,
+            layer_size: size,
+            layer_entries: entries,
+        },
+    }
+}
+
+/// A stage right after its FROM.
+fn begin(
+    shared: &Shared<'_>,
+    plan: &StagePlan,
+    results: &Results,
+    id: StepId,
+) -> Result<Ended<StageResult>, Failed> {
+    let tools = &shared.tools;
+    let (base, shown) = match &plan.base {
+        BasePlan::Scratch => {
+            return Ok(Ended {
+                value: on(Vec::new(), Vec::new(), None)?,
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::Stage(stage) => {
+            return Ok(Ended {
+                value: results.get(*stage)?.clone(),
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::Image(image) => {
+            let layers = tools.store.image_layers(image)?;
+            let value = on(
+                layers,
+                image.config.history.clone(),
+                image.config.created_seconds(),
+            )?;
+            return Ok(Ended {
+                value,
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::File { path, checksum } => (
+            base::from_context(tools, id, path, checksum.as_ref())?,
+            path.clone(),
+        ),
+        BasePlan::Url { url, checksum } => (
+            base::from_url(tools, id, url, checksum.as_ref())?,
+            without_credentials(url),
+        ),
+    };
+    let Unpacked { layer, is_cached } = base;
+    let history = History {
+        created: Some(format_rfc3339(layer.newest_time())),
+        created_by: Some(format!("FROM {shown}")),
+        ..History::default()
+    };
+    let outcome = match is_cached {
+        true => Outcome::Cached,
+        false => Outcome::Done {
+            size: layer.size(),
+            entries: layer.entries(),
+            usage: None,
+        },
+    };
+    let value = StageResult {
+        has_own_layers: true,
+        ..on(vec![layer], vec![history], None)?
+    };
+    Ok(Ended { value, outcome })
+}
+
+/// A stage on these layers. What its base says of when it was made counts only if it leaves something out.
+fn on(layers: Vec<Layer>, history: Vec<History>, created: Option<i64>) -> Result<StageResult, StoreError> {
+    let counts = layers
+        .iter()
+        .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
+    let recipe = Recipe::of_base(chain(&layers)?);
+    Ok(StageResult {
+        layers,
+        history,
+        recipe,
+        base_created: created.filter(|_| counts),
+        has_own_layers: false,
+    })
+}
+
+struct Stage<'a> {
+    shared: &'a Shared<'a>,
+    plan: &'a StagePlan,
+    results: &'a Results,
+    result: StageResult,
+}
+
+impl Stage<'_> {
+    fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
+        let ended = match &step.action {
+            Action::Config => {
+                self.note(step, None);
+                return Ok(Ended {
+                    value: (),
+                    outcome: Outcome::Config,
+                });
+            }
+            Action::Run(action) => self.run(id, action)?,
+            Action::Copy(action) => self.copy(id, action)?,
+            Action::Workdir(action) => self.workdir(id, action)?,
+        };
+        let (layer, recipe, outcome) = ended;
+        self.note(step, layer.as_ref());
+        self.result.has_own_layers |= layer.is_some();
+        self.result.layers.extend(layer);
+        self.result.recipe = recipe;
+        Ok(Ended { value: (), outcome })
+    }
+
+    /// Adds to the history. `created` is the layer's logical time; what makes no layer has that of the last one.
+    fn note(&mut self, step: &Step, layer: Option<&Layer>) {
+        let created = match layer {
+            Some(layer) => Some(format_rfc3339(layer.logical_time())),
+            None => self.result.history.last().and_then(|last| last.created.clone()),
+        };
+        self.result.history.push(History {
+            created,
+            created_by: Some(step.created_by.clone()),
+            comment: Some("box".to_owned()),
+            empty_layer: layer.is_none().then_some(true),
+            ..History::default()
+        });
+    }
+
+    fn run(&self, id: StepId, step: &RunStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        let parts = KeyParts {
+            env: step.env.clone(),
+            user: step.user.clone(),
+            workdir: step.workdir.clone(),
+            network: Some(step.network.as_str().to_owned()),
+            ..self.parts(StepKind::Run, step.args.clone())
+        };
+        let usage = Cell::new(None);
+        let made = self.cached(parts, step.is_uncached, || {
+            run::run(&self.shared.tools, self.at(id), step, &usage)
+        });
+        made.map_err(|error| Failed {
+            error,
+            usage: usage.get(),
+        })
+    }
+
+    fn workdir(&self, id: StepId, step: &WorkdirStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        let parts = KeyParts {
+            user: step.user.clone(),
+            ..self.parts(StepKind::Workdir, vec![step.path.clone()])
+        };
+        Ok(self.cached(parts, false, || {
+            workdir::run(&self.shared.tools, self.at(id), step)
+        })?)
+    }
+
+    fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        let tools = &self.shared.tools;
+        let reading = match &step.from {
+            CopyFrom::Context => copy::Reading::new(tools, step, None)?,
+            CopyFrom::Stage(stage) => {
+                let result = self.results.get(*stage)?;
+                copy::Reading::new(tools, step, Some((&result.layers, format!("stage {}", stage.0))))?
+            }
+            CopyFrom::Image(name, image) => {
+                let layers = tools.store.image_layers(image)?;
+                copy::Reading::new(tools, step, Some((&layers, format!("image {name}"))))?
+            }
+        };
+        let keeps_owners = !matches!(step.from, CopyFrom::Context);
+        let inputs = reading.inputs()?;
+        let parts = KeyParts {
+            inputs,
+            ..self.parts(StepKind::Copy, copy::canonical(step, keeps_owners))
+        };
+        Ok(self.cached(parts, false, || reading.copy(self.at(id)))?)
+    }
+
+    fn at(&self, id: StepId) -> At<'_> {
+        At {
+            id,
+            layers: &self.result.layers,
+        }
+    }
+
+    /// The parts of every key of this stage.
+    fn parts(&self, kind: StepKind, instruction: Vec<String>) -> KeyParts {
+        let tools = &self.shared.tools;
+        KeyParts {
+            version: VERSION,
+            kind,
+            platform: self.plan.platform.to_string(),
+            instruction,
+            env: std::collections::BTreeMap::new(),
+            user: String::new(),
+            workdir: String::new(),
+            network: None,
+            inputs: Vec::new(),
+            layer: LayerMode {
+                ownership: "ids".to_owned(),
+                mtimes: match tools.request.mtimes {
+                    TimesMode::Logical => "logical".to_owned(),
+                    TimesMode::Real => "real".to_owned(),
+                },
+                source_date_epoch: tools.source_date_epoch,
+                base_created: self.result.base_created,
+            },
+        }
+    }
+
+    /// The step's layer from the cache; else it is done, and recorded.
+    fn cached(
+        &self,
+        parts: KeyParts,
+        is_uncached: bool,
+        make: impl FnOnce() -> Result<Made, StepError>,
+    ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
+        let shared = self.shared;
+        let id = parts.id();
+        let recipe = self.result.recipe.then(id);
+        let mut lock = None;
+        if !is_uncached && !shared.tools.request.no_cache {
+            if let Some(hit) = self.lookup(id)? {
+                return Ok((hit, recipe, Outcome::Cached));
+            }
+            lock = Some(self.lock(recipe)?);
+            // An equal build may have done it meanwhile.
+            if let Some(hit) = self.lookup(id)? {
+                return Ok((hit, recipe, Outcome::Cached));
+            }
+        }
+        let Made { layer, usage } = make()?;
+        let outcome = Outcome::Done {
+            size: layer.as_ref().map_or(0, Layer::size),
+            entries: layer.as_ref().map_or(0, Layer::entries),
+            usage,
+        };
+        let done = Done {
+            parts,
+            below: self.result.layers.clone(),
+            layer: layer.clone(),
+            lock,
+        };
+        shared.recorder.add(&shared.cache, done)?;
+        Ok((layer, recipe, outcome))
+    }
+
+    /// Looks a step up. The digests below are waited for only if some step had these parts.
+    fn lookup(&self, parts: PartsId) -> Result<Option<Hit>, StepError> {
+        let layers = &self.result.layers;
+        let is_ready = layers.iter().all(Layer::is_ready);
+        if !is_ready && !self.shared.cache.knows(parts)? {
+            return Ok(None);
+        }
+        Ok(self.shared.cache.lookup(chain(layers)?, parts)?)
+    }
+
+    /// Takes the lock of the step. Whoever waits for another build holds none itself: what is done is recorded first.
+    fn lock(&self, recipe: Recipe) -> Result<LockGuard, StepError> {
+        let Shared {
+            tools,
+            cache,
+            recorder,
+        } = self.shared;
+        if let Some(lock) = tools.store.try_lock("step", &recipe.0)? {
+            return Ok(lock);
+        }
+        recorder.finish(cache)?;
+        Ok(tools.store.lock("step", &recipe.0)?)
+    }
+}

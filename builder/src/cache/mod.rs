@@ -1,0 +1,133 @@
+//! The build cache: which layer a step made, by what it was made from.
+//!
+//! Two kinds of records lie in the store. `step` holds, by a [`CacheKey`]'s digest, the layer and the key's parts (so that
+//! a miss can be explained later). `parts` says, by the digest of the parts alone, that some record has them: a cold build
+//! learns from its absence that a step is a miss without waiting for the digest of the layer below, which is still being
+//! computed; and where it is there, the digest is waited for, so that a step which made an equal layer is an equal parent
+//! (early cutoff).
+//!
+//! Lookup goes through [`Level`]s in order. Today there is one, by the chain of layers below; nothing but that level
+//! assumes that a record belongs to one chain.
+
+mod key;
+
+use box_store::Store;
+use box_store::digest::{ChainId, DiffId, Digest};
+use box_store::error::StoreError;
+use box_store::layer::Layer;
+use box_store::record::RecordKind;
+use serde::{Deserialize, Serialize};
+
+pub use key::{CacheKey, Input, KeyId, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its layer; none if it changed nothing.
+    pub layer: Option<DiffId>,
+    /// The key it was recorded under.
+    pub key: CacheKey,
+}
+
+/// A way to find a step's record.
+pub trait Level: Sync {
+    /// The record for this key, if this level has one.
+    ///
+    /// # Errors
+    /// When the store can't be read; a damaged record is none.
+    fn find(
+        &self,
+        store: &Store,
+        parent: Option<ChainId>,
+        parts: PartsId,
+    ) -> Result<Option<StepRecord>, StoreError>;
+}
+
+/// The first level: same parts on the same layers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByChain;
+
+impl Level for ByChain {
+    fn find(
+        &self,
+        store: &Store,
+        parent: Option<ChainId>,
+        parts: PartsId,
+    ) -> Result<Option<StepRecord>, StoreError> {
+        let record = store.get_record(&kind("step")?, &KeyId::new(parent, parts).0)?;
+        Ok(record.and_then(|record| serde_json::from_slice(&record.bytes).ok()))
+    }
+}
+
+/// What a hit gives: the layer, or nothing where the step changed nothing.
+pub type Hit = Option<Layer>;
+
+/// The cache of one build.
+pub struct Cache<'a> {
+    store: &'a Store,
+    levels: Vec<Box<dyn Level>>,
+}
+
+impl<'a> Cache<'a> {
+    /// The records of this store.
+    pub fn new(store: &'a Store) -> Cache<'a> {
+        Cache {
+            store,
+            levels: vec![Box::new(ByChain)],
+        }
+    }
+
+    /// Whether any step with these parts was recorded, on whatever parent.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn knows(&self, parts: PartsId) -> Result<bool, StoreError> {
+        Ok(self.store.get_record(&kind("parts")?, &parts.0)?.is_some())
+    }
+
+    /// What a step with this key did; a record whose layer is gone is a miss.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn lookup(&self, parent: Option<ChainId>, parts: PartsId) -> Result<Option<Hit>, StoreError> {
+        for level in &self.levels {
+            let Some(record) = level.find(self.store, parent, parts)? else {
+                continue;
+            };
+            let Some(diff_id) = record.layer else {
+                return Ok(Some(None));
+            };
+            if let Some(layer) = self.store.layer(&diff_id)? {
+                return Ok(Some(Some(layer)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records what a step did. Durable with the store's next sync, like the layer.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn record(&self, key: CacheKey, layer: Option<DiffId>) -> Result<(), StoreError> {
+        let parts = key.parts.id();
+        let id = KeyId::new(key.parent, parts);
+        let keeps: Vec<Digest> = layer.iter().map(|diff_id| diff_id.0).collect();
+        let record = StepRecord { layer, key };
+        // Strings, numbers and maps with string keys can always be written.
+        let bytes = serde_json::to_vec(&record).unwrap_or_default();
+        self.store.put_record(&kind("step")?, &id.0, &bytes, &keeps)?;
+        self.store.put_record(&kind("parts")?, &parts.0, b"", &[])
+    }
+}
+
+impl std::fmt::Debug for Cache<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache")
+            .field("levels", &self.levels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn kind(name: &str) -> Result<RecordKind, StoreError> {
+    RecordKind::new(name)
+}

@@ -1,0 +1,129 @@
+//! COPY.
+
+use box_store::error::StoreError;
+
+use crate::ast::{Copy, CopyFlags, CopySource, Heredoc, Word};
+use crate::diagnostic::Diagnostic;
+use crate::expand::expand_heredoc;
+use crate::graph::FromRef;
+use crate::parse::{Chmod, parse_chmod};
+use crate::plan::{CopyFrom, CopySourcePlan, CopyStep};
+use crate::source::Spanned;
+
+use super::Lowering;
+use super::state::{State, join};
+
+impl Lowering<'_> {
+    pub(super) fn copy(&mut self, state: &State, copy: &Copy) -> Result<Option<CopyStep>, StoreError> {
+        let from = self.copy_from(copy.from.as_ref())?;
+        let rest = self.copy_words(state, copy);
+        Ok(from.zip(rest).map(|(from, step)| CopyStep { from, ..step }))
+    }
+
+    /// Everything but where from.
+    fn copy_words(&mut self, state: &State, copy: &Copy) -> Option<CopyStep> {
+        self.check_copy_flags(&copy.flags, &copy.destination)?;
+        let chown = match &copy.flags.chown {
+            Some(word) => Some(self.word(state, word)?),
+            None => None,
+        };
+        let chmod = match &copy.flags.chmod {
+            Some(word) => Some(self.chmod(state, word)?),
+            None => None,
+        };
+        let sources = self.copy_sources(state, &copy.sources)?;
+        let destination = self.copy_destination(state, &copy.destination, sources.len())?;
+        Some(CopyStep {
+            from: CopyFrom::Context,
+            sources,
+            destination,
+            chown,
+            chmod,
+        })
+    }
+
+    fn check_copy_flags(&mut self, flags: &CopyFlags, destination: &Word) -> Option<()> {
+        if flags.link {
+            return self.refuse(destination.span, "COPY --link");
+        }
+        if flags.parents {
+            return self.refuse(destination.span, "COPY --parents");
+        }
+        match flags.excludes.first() {
+            Some(exclude) => self.refuse(exclude.span, "COPY --exclude"),
+            None => Some(()),
+        }
+    }
+
+    fn chmod(&mut self, state: &State, word: &Word) -> Option<(String, Chmod)> {
+        let text = self.word(state, word)?;
+        let Some(mode) = parse_chmod(&text) else {
+            let problem = Diagnostic::error(word.span, format!("invalid mode {text:?}"));
+            self.problems
+                .push(problem.expected("an octal mode like 0755, or one like u=rwX,go=rX"));
+            return None;
+        };
+        Some((text, mode))
+    }
+
+    fn copy_from(&mut self, from: Option<&Spanned<String>>) -> Result<Option<CopyFrom>, StoreError> {
+        let Some(name) = from else {
+            return Ok(Some(CopyFrom::Context));
+        };
+        Ok(match self.graph.resolve(&name.value) {
+            FromRef::Stage(id) => Some(CopyFrom::Stage(id)),
+            FromRef::Context(_) => self.refuse(name.span, "COPY --from a named build context"),
+            FromRef::Image(image) => {
+                let found = self.image(&Spanned::new(image, name.span))?;
+                found.map(|image| CopyFrom::Image(name.value.clone(), Box::new(image)))
+            }
+        })
+    }
+
+    fn copy_sources(&mut self, state: &State, sources: &[CopySource]) -> Option<Vec<CopySourcePlan>> {
+        let plans: Vec<_> = sources
+            .iter()
+            .map(|source| match source {
+                CopySource::Path(word) => self.word(state, word).map(CopySourcePlan::Path),
+                CopySource::Inline(heredoc) => self.inline(state, heredoc),
+            })
+            .collect();
+        plans.into_iter().collect()
+    }
+
+    fn inline(&mut self, state: &State, heredoc: &Heredoc) -> Option<CopySourcePlan> {
+        let mut data = heredoc.data();
+        if heredoc.expand {
+            match expand_heredoc(&data, self.graph.directives.escape, &state.scope) {
+                Ok(expanded) => data = expanded,
+                Err(error) => {
+                    self.problems
+                        .push(Diagnostic::error(heredoc.span, error.to_string()));
+                    return None;
+                }
+            }
+        }
+        Some(CopySourcePlan::Inline {
+            name: heredoc.name.clone(),
+            data,
+        })
+    }
+
+    fn copy_destination(&mut self, state: &State, word: &Word, sources: usize) -> Option<String> {
+        let written = self.word(state, word)?;
+        let names_directory =
+            written.is_empty() || written.ends_with('/') || written == "." || written.ends_with("/.");
+        if sources > 1 && !names_directory {
+            let message = "with several sources the destination must be a directory";
+            let problem = Diagnostic::error(word.span, message).expected("a path that ends in /");
+            self.problems.push(problem.suggest(format!("{written}/")));
+            return None;
+        }
+        let path = join(state.workdir(), &written);
+        Some(if names_directory && path != "/" {
+            format!("{path}/")
+        } else {
+            path
+        })
+    }
+}

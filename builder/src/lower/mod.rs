@@ -1,0 +1,323 @@
+//! From stages to steps: every word expanded, every name resolved, the config folded together.
+//!
+//! One [`State`] goes through a stage's instructions; it is the one place where ARG, ENV, USER, WORKDIR and SHELL have
+//! effect. What depends on running a step is left to the steps; what this version can't do yet is refused by name.
+
+mod config;
+mod copy;
+mod ports;
+mod run;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use box_store::Store;
+use box_store::error::StoreError;
+use box_store::image::Image;
+
+use crate::ast::{ArgDeclaration, Instruction, InstructionKind, Word};
+use crate::diagnostic::Diagnostic;
+use crate::expand::{arg_value, expand_word};
+use crate::graph::{ArchiveBase, ArchiveLocation, Base, Stage, StageGraph, StageId};
+use crate::plan::{Action, BasePlan, Place, StagePlan, Step};
+use crate::request::{BuildRequest, Platform};
+use crate::source::{Span, Spanned};
+
+use state::State;
+
+pub(crate) use state::DEFAULT_PATH;
+
+/// Why stages could not be lowered.
+#[derive(Debug)]
+pub enum LowerError {
+    /// The Boxfile is wrong, or asks for what this version can't do.
+    Boxfile(Vec<Diagnostic>),
+    /// The store could not be read.
+    Store(StoreError),
+}
+
+/// Everything that is to be done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The stages, each after those it needs; the last is the target.
+    pub stages: Vec<StagePlan>,
+    /// What is odd.
+    pub warnings: Vec<Diagnostic>,
+    /// Names given by `--build-arg` that no ARG declares.
+    pub unused_args: Vec<String>,
+}
+
+/// Lowers all stages of a graph.
+///
+/// # Errors
+/// All that is wrong with the Boxfile at once; that the store could not be read.
+pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Result<Plan, LowerError> {
+    let mut lowering = Lowering {
+        graph,
+        request,
+        store,
+        states: BTreeMap::new(),
+        declared: graph.global_args.keys().cloned().collect(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut stages = Vec::with_capacity(graph.stages.len());
+    for stage in &graph.stages {
+        stages.extend(lowering.stage(stage).map_err(LowerError::Store)?);
+    }
+    if !lowering.problems.is_empty() {
+        return Err(LowerError::Boxfile(lowering.problems));
+    }
+    let is_unused = |name: &&String| !lowering.declared.contains(*name) && !is_predefined(name);
+    let unused_args = request.build_args.keys().filter(is_unused).cloned().collect();
+    Ok(Plan {
+        stages,
+        warnings: lowering.warnings,
+        unused_args,
+    })
+}
+
+/// ARGs that need no ARG line: proxies in both cases, and the time that nothing is later than.
+pub(crate) fn is_predefined(name: &str) -> bool {
+    const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+    let is_proxy = |proxy: &&str| *proxy == name || proxy.to_ascii_lowercase() == name;
+    PROXIES.iter().any(|proxy| is_proxy(proxy)) || name == "SOURCE_DATE_EPOCH"
+}
+
+struct Lowering<'a> {
+    graph: &'a StageGraph,
+    request: &'a BuildRequest,
+    store: &'a Store,
+    /// How the stages lowered so far end.
+    states: BTreeMap<StageId, State>,
+    declared: BTreeSet<String>,
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Lowering<'_> {
+    /// A stage's plan; none if its base is not to be had (which was noted).
+    fn stage(&mut self, stage: &Stage) -> Result<Option<StagePlan>, StoreError> {
+        let Some((base, mut state)) = self.base(stage)? else {
+            return Ok(None);
+        };
+        let mut steps = Vec::with_capacity(stage.instructions.len());
+        for instruction in &stage.instructions {
+            steps.push(self.step(&mut state, instruction)?);
+        }
+        let plan = StagePlan {
+            id: stage.id,
+            name: stage.name.clone(),
+            from: self.place(&stage.from),
+            base,
+            steps,
+            config: state.config.clone(),
+            platform: state.platform.clone(),
+        };
+        self.states.insert(stage.id, state);
+        Ok(Some(plan))
+    }
+
+    fn base(&mut self, stage: &Stage) -> Result<Option<(BasePlan, State)>, StoreError> {
+        let asked = stage.platform.as_ref().map(|platform| self.platform(platform));
+        let platform = asked.unwrap_or_else(|| self.request.platform.clone());
+        let found = match &stage.base {
+            Base::Scratch => Some((BasePlan::Scratch, State::scratch(platform))),
+            Base::Stage(id) => {
+                let state = self.states.get(id).map(State::inherited);
+                state.map(|state| (BasePlan::Stage(*id), state))
+            }
+            Base::Image(name) => self.image(name)?.map(|image| {
+                self.check_image(name.span, &image, stage.platform.as_ref(), &platform);
+                let state = State::of_image(&image, &platform);
+                (BasePlan::Image(Box::new(image)), state)
+            }),
+            Base::Archive(archive) => self.archive(archive).map(|base| (base, State::scratch(platform))),
+            Base::Context(name) => self.refuse(name.span, "FROM a named build context"),
+            Base::OciLayout { directory, .. } => self.refuse(directory.span, "FROM oci:"),
+        };
+        Ok(found)
+    }
+
+    fn archive(&mut self, archive: &ArchiveBase) -> Option<BasePlan> {
+        let checksum = match &archive.checksum {
+            None => None,
+            Some(text) => match text.value.parse() {
+                Ok(digest) => Some(digest),
+                Err(_) => {
+                    let problem = Diagnostic::error(text.span, "invalid checksum");
+                    self.problems
+                        .push(problem.expected("sha256: and 64 lower-case hex digits"));
+                    return None;
+                }
+            },
+        };
+        Some(match &archive.location {
+            ArchiveLocation::Url(url) => BasePlan::Url {
+                url: url.clone(),
+                checksum,
+            },
+            ArchiveLocation::Path(path) => BasePlan::File {
+                path: path.clone(),
+                checksum,
+            },
+        })
+    }
+
+    /// The image of that name; none if there is none (which is noted).
+    fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
+        let problem = match self.store.resolve(&name.value) {
+            Ok(Some(image)) => return Ok(Some(image)),
+            Ok(None) => Diagnostic::error(name.span, format!("image {} is not in the store", name.value))
+                .suggest("bring it in with box import or box load; pulling is not supported yet"),
+            Err(error @ (StoreError::Reference(_) | StoreError::AmbiguousId { .. })) => {
+                Diagnostic::error(name.span, error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
+        self.problems.push(problem);
+        Ok(None)
+    }
+
+    fn check_image(
+        &mut self,
+        span: Span,
+        image: &Image,
+        asked: Option<&Spanned<String>>,
+        platform: &Platform,
+    ) {
+        if image
+            .config
+            .config
+            .on_build
+            .as_ref()
+            .is_some_and(|triggers| !triggers.is_empty())
+        {
+            self.refuse::<()>(span, "a base image with ONBUILD instructions");
+        }
+        let (os, architecture) = (&image.config.os, &image.config.architecture);
+        if asked.is_some() && (*os != platform.os || *architecture != platform.architecture) {
+            let message = format!("the base image is for {os}/{architecture}, not for {platform}");
+            self.warnings
+                .push(Diagnostic::warning(span, message).code("InvalidBaseImagePlatform"));
+        }
+    }
+
+    fn platform(&mut self, text: &Spanned<String>) -> Platform {
+        let mut parts = text.value.split('/');
+        let first = parts.next().unwrap_or_default();
+        let (os, architecture) = match parts.next() {
+            Some(architecture) => (first, architecture),
+            None => ("linux", first),
+        };
+        let (architecture, implied) = match architecture {
+            "x86_64" | "x86-64" => ("amd64", None),
+            "aarch64" => ("arm64", None),
+            "armhf" => ("arm", Some("v7")),
+            "armel" => ("arm", Some("v6")),
+            "i386" => ("386", None),
+            other => (other, None),
+        };
+        let variant = parts
+            .next()
+            .or(implied)
+            .filter(|variant| !(architecture == "arm64" && *variant == "v8"));
+        if os != "linux" || architecture.is_empty() || parts.next().is_some() {
+            let problem = Diagnostic::error(text.span, format!("unknown platform {}", text.value));
+            self.problems
+                .push(problem.expected("linux/ARCHITECTURE[/VARIANT]"));
+        }
+        Platform {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        }
+    }
+
+    fn step(&mut self, state: &mut State, instruction: &Instruction) -> Result<Step, StoreError> {
+        let mut created_by = canonical_text(instruction);
+        let action = match &instruction.kind {
+            InstructionKind::Run(run) => match self.run(state, run, instruction.span) {
+                Some((step, text)) => {
+                    created_by = text;
+                    Action::Run(Box::new(step))
+                }
+                None => Action::Config,
+            },
+            InstructionKind::Copy(copy) => {
+                let step = self.copy(state, copy)?;
+                step.map_or(Action::Config, |step| Action::Copy(Box::new(step)))
+            }
+            InstructionKind::Workdir(word) => {
+                let step = self.workdir(state, word);
+                step.map_or(Action::Config, Action::Workdir)
+            }
+            InstructionKind::Arg(declarations) => {
+                self.args(state, declarations);
+                Action::Config
+            }
+            _ => {
+                self.config(state, instruction);
+                Action::Config
+            }
+        };
+        Ok(Step {
+            place: self.place(instruction),
+            created_by,
+            action,
+        })
+    }
+
+    fn args(&mut self, state: &mut State, declarations: &[ArgDeclaration]) {
+        // One snapshot of the environment per instruction.
+        let defaults: Vec<_> = declarations
+            .iter()
+            .map(|arg| arg.default.as_ref().and_then(|default| self.word(state, default)))
+            .collect();
+        for (arg, default) in declarations.iter().zip(defaults) {
+            let name = &arg.name.value;
+            let given = &self.request.build_args;
+            let value = arg_value(name, default.as_deref(), given, &self.graph.global_args);
+            state.scope.declare_arg(name, value);
+            self.declared.insert(name.clone());
+        }
+    }
+
+    /// A word, expanded; none if it can't be (which is noted).
+    fn word(&mut self, state: &State, word: &Word) -> Option<String> {
+        match expand_word(&word.text, self.graph.directives.escape, &state.scope) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.problems
+                    .push(Diagnostic::error(word.span, error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Notes that something is not supported yet.
+    fn refuse<T>(&mut self, span: Span, what: &str) -> Option<T> {
+        self.problems
+            .push(Diagnostic::error(span, format!("{what} is not supported yet")));
+        None
+    }
+
+    fn place(&self, instruction: &Instruction) -> Place {
+        let source = self.graph.sources.get(instruction.span.file);
+        let file = source.map_or("Boxfile", |source| source.name()).to_owned();
+        Place {
+            span: instruction.span,
+            file,
+            text: instruction.text.clone(),
+        }
+    }
+}
+
+/// The instruction on one line, its name in capitals.
+fn canonical_text(instruction: &Instruction) -> String {
+    let written = &instruction.keyword.value;
+    match instruction.text.strip_prefix(written.as_str()) {
+        Some(rest) => format!("{}{rest}", instruction.kind.name()),
+        None => instruction.text.clone(),
+    }
+}

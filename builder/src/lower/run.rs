@@ -1,0 +1,114 @@
+//! RUN and WORKDIR.
+
+use crate::ast::{self, Network, Run, RunCache, RunCommand, Security, Word};
+use crate::diagnostic::Diagnostic;
+use crate::exec::{Limits, NetworkMode};
+use crate::plan::{RunStep, WorkdirStep};
+use crate::source::Span;
+
+use super::state::{State, join};
+use super::{Lowering, is_predefined};
+
+impl Lowering<'_> {
+    /// The step and what history says of it.
+    pub(super) fn run(&mut self, state: &State, run: &Run, span: Span) -> Option<(RunStep, String)> {
+        let args = self.run_args(state, run, span)?;
+        self.check_run(run, span)?;
+        let network = match run.network.as_ref().map(|network| network.value) {
+            None | Some(Network::Default) => self.request.network,
+            Some(Network::None) => NetworkMode::None,
+            Some(Network::Host) => NetworkMode::Host,
+        };
+        let created_by = created_by(state, &args);
+        let step = RunStep {
+            args,
+            env: state.scope.build_env().clone(),
+            user: state.config.config.user.clone(),
+            workdir: state.workdir().to_owned(),
+            network,
+            limits: limits(&run.limits).over(state.limits).over(self.request.limits),
+            is_uncached: run.cache == Some(RunCache::Never),
+        };
+        Some((step, created_by))
+    }
+
+    fn run_args(&mut self, state: &State, run: &Run, span: Span) -> Option<Vec<String>> {
+        match &run.command {
+            RunCommand::Exec(args) if args.is_empty() => {
+                self.problems.push(
+                    Diagnostic::error(span, "RUN needs a command").expected("a program and its arguments"),
+                );
+                None
+            }
+            RunCommand::Exec(args) => Some(args.clone()),
+            RunCommand::Shell(text) => Some(shell_form(state, text)),
+            RunCommand::Program { .. } => self.refuse(span, "RUN with a heredoc that begins with #!"),
+        }
+    }
+
+    fn check_run(&mut self, run: &Run, span: Span) -> Option<()> {
+        if !run.mounts.is_empty() {
+            return self.refuse(span, "RUN --mount");
+        }
+        if let Some(security) = run
+            .security
+            .as_ref()
+            .filter(|security| security.value == Security::Insecure)
+        {
+            return self.refuse(security.span, "RUN --security=insecure");
+        }
+        if let Some(RunCache::Ttl(_)) = run.cache {
+            return self.refuse(span, "RUN --cache=ttl:");
+        }
+        Some(())
+    }
+
+    /// The directory becomes the working directory, and is made if it is missing.
+    pub(super) fn workdir(&mut self, state: &mut State, word: &Word) -> Option<WorkdirStep> {
+        let written = self.word(state, word)?;
+        if written.is_empty() {
+            self.problems
+                .push(Diagnostic::error(word.span, "WORKDIR is empty").expected("a path"));
+            return None;
+        }
+        let path = join(state.workdir(), &written);
+        state.config.config.working_dir.clone_from(&path);
+        Some(WorkdirStep {
+            path,
+            user: state.config.config.user.clone(),
+        })
+    }
+}
+
+/// What the shell form of RUN, CMD and ENTRYPOINT runs.
+pub(super) fn shell_form(state: &State, text: &str) -> Vec<String> {
+    let mut args = state.shell();
+    args.push(text.to_owned());
+    args
+}
+
+/// The limits that an instruction states.
+pub(super) fn limits(written: &ast::Limits) -> Limits {
+    Limits {
+        memory: written.memory.as_ref().map(|limit| limit.value),
+        millicpus: written.cpus.as_ref().map(|limit| limit.value),
+        pids: written.pids.as_ref().map(|limit| limit.value),
+        time: written.time.as_ref().map(|limit| limit.value),
+    }
+}
+
+/// As Docker writes it: `RUN |2 A=1 B=2 /bin/sh -c make`, the ARGs in scope first.
+fn created_by(state: &State, args: &[String]) -> String {
+    let declared = state.scope.args().iter();
+    let given: Vec<String> = declared
+        .filter(|(name, _)| !is_predefined(name))
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+        .collect();
+    let mut words = vec!["RUN".to_owned()];
+    if !given.is_empty() {
+        words.push(format!("|{}", given.len()));
+    }
+    words.extend(given);
+    words.extend(args.iter().cloned());
+    words.join(" ")
+}

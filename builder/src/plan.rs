@@ -1,0 +1,159 @@
+//! What a build is going to do: stages with everything expanded and looked up that can be before a step runs.
+
+use std::collections::BTreeMap;
+
+use box_store::digest::Digest;
+use box_store::image::{Image, ImageConfig};
+
+use crate::exec::{Limits, NetworkMode};
+use crate::graph::StageId;
+use crate::parse::Chmod;
+use crate::request::Platform;
+use crate::source::Span;
+
+/// A stage, ready to be built.
+#[derive(Clone, Debug)]
+pub struct StagePlan {
+    /// Its place in the Boxfile.
+    pub id: StageId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its FROM.
+    pub from: Place,
+    /// What it is built on.
+    pub base: BasePlan,
+    /// What follows its FROM, in order.
+    pub steps: Vec<Step>,
+    /// The config of its image; layers, history and `created` are those of its base.
+    pub config: ImageConfig,
+    /// What it is built for.
+    pub platform: Platform,
+}
+
+/// What a stage is built on.
+#[derive(Clone, Debug)]
+pub enum BasePlan {
+    /// Nothing.
+    Scratch,
+    /// A stage that is built before.
+    Stage(StageId),
+    /// An image of the store.
+    Image(Box<Image>),
+    /// An archive in the context.
+    File {
+        /// Relative to the context.
+        path: String,
+        /// What it must hash to.
+        checksum: Option<Digest>,
+    },
+    /// An archive somewhere else.
+    Url {
+        /// `http://` or `https://`
+        url: String,
+        /// What it must hash to.
+        checksum: Option<Digest>,
+    },
+}
+
+/// Where an instruction stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it stands.
+    pub span: Span,
+    /// The Boxfile's name.
+    pub file: String,
+    /// The instruction on one line.
+    pub text: String,
+}
+
+/// One instruction.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Where it stands.
+    pub place: Place,
+    /// What the image's history says.
+    pub created_by: String,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What an instruction does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Changes the config alone, which has been done.
+    Config,
+    /// Runs a command.
+    Run(Box<RunStep>),
+    /// Copies files.
+    Copy(Box<CopyStep>),
+    /// Makes a directory if it is missing.
+    Workdir(WorkdirStep),
+}
+
+/// A RUN.
+#[derive(Clone, Debug)]
+pub struct RunStep {
+    /// The program and its arguments, SHELL included.
+    pub args: Vec<String>,
+    /// The image's environment and every ARG in scope that has a value.
+    pub env: BTreeMap<String, String>,
+    /// The user, as written.
+    pub user: String,
+    /// Where it runs, absolute.
+    pub workdir: String,
+    /// Its network.
+    pub network: NetworkMode,
+    /// Its limits.
+    pub limits: Limits,
+    /// Whether it must run again.
+    pub is_uncached: bool,
+}
+
+/// A COPY.
+#[derive(Clone, Debug)]
+pub struct CopyStep {
+    /// Where from.
+    pub from: CopyFrom,
+    /// What.
+    pub sources: Vec<CopySourcePlan>,
+    /// Where to: absolute; a slash at the end says that it is a directory.
+    pub destination: String,
+    /// The owner, as written.
+    pub chown: Option<String>,
+    /// The modes: as written, and as meant.
+    pub chmod: Option<(String, Chmod)>,
+}
+
+/// Where a COPY reads.
+#[derive(Clone, Debug)]
+pub enum CopyFrom {
+    /// The build context.
+    Context,
+    /// Another stage.
+    Stage(StageId),
+    /// An image of the store, with the name it was asked for by.
+    Image(String, Box<Image>),
+}
+
+/// What a COPY reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopySourcePlan {
+    /// A path or wildcard.
+    Path(String),
+    /// A file written in the Boxfile.
+    Inline {
+        /// Its name.
+        name: String,
+        /// What it holds.
+        data: Vec<u8>,
+    },
+}
+
+/// A WORKDIR.
+#[derive(Clone, Debug)]
+pub struct WorkdirStep {
+    /// The directory, absolute and clean.
+    pub path: String,
+    /// Who owns it if it is made, as written in USER.
+    pub user: String,
+}

@@ -1,0 +1,210 @@
+//! COPY: files of the context, a stage or an image, written as a layer; no container is needed.
+
+use std::cell::OnceCell;
+
+use box_store::digest::{ChainId, Digest, Hasher};
+use box_store::error::StoreError;
+use box_store::layer::Layer;
+use box_store::record::RecordKind;
+use box_store::tree::Tree;
+
+use crate::cache::Input;
+use crate::context::select;
+use crate::error::{PlaceError, StepError};
+use crate::files::{FileTree, FilesError, Selection};
+use crate::plan::{CopySourcePlan, CopyStep};
+
+use super::place::{Placer, Target};
+use super::rootfs::Rootfs;
+use super::{At, Made, Tools, users};
+
+/// Where a COPY reads, and what was found there.
+pub(crate) struct Reading<'a> {
+    tools: &'a Tools<'a>,
+    step: &'a CopyStep,
+    tree: Option<Origin>,
+    selected: OnceCell<Vec<Vec<Selection>>>,
+}
+
+/// Layers that are read from.
+struct Origin {
+    rootfs: Rootfs,
+    chain: Option<ChainId>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads the context, or these layers, called `name`.
+    ///
+    /// # Errors
+    /// When a digest of the layers could not be computed; when the ignore file can't be read.
+    pub(crate) fn new(
+        tools: &'a Tools<'a>,
+        step: &'a CopyStep,
+        layers: Option<(&[Layer], String)>,
+    ) -> Result<Reading<'a>, StepError> {
+        let tree = match layers {
+            None => {
+                tools.context.load_rules()?;
+                None
+            }
+            Some((layers, name)) => {
+                let diff_ids: Result<Vec<_>, StoreError> = layers.iter().map(Layer::diff_id).collect();
+                Some(Origin {
+                    rootfs: Rootfs::new(layers, name),
+                    chain: ChainId::of(&diff_ids?),
+                })
+            }
+        };
+        Ok(Reading {
+            tools,
+            step,
+            tree,
+            selected: OnceCell::new(),
+        })
+    }
+
+    /// What the copy depends on, for its key. Layers are read once only: what is in them never changes, so the digest is
+    /// recorded.
+    ///
+    /// # Errors
+    /// What is named is not there, or can't be read.
+    pub(crate) fn inputs(&self) -> Result<Vec<Input>, StepError> {
+        let Some(origin) = &self.tree else {
+            return self.hash_inputs();
+        };
+        let record = RecordKind::new("tree")?;
+        let key = self.memo_key(origin);
+        if let Some(known) = self.tools.store.get_record(&record, &key)? {
+            if let Ok(inputs) = serde_json::from_slice(&known.bytes) {
+                return Ok(inputs);
+            }
+        }
+        let inputs = self.hash_inputs()?;
+        let bytes = serde_json::to_vec(&inputs).unwrap_or_default();
+        self.tools.store.put_record(&record, &key, &bytes, &[])?;
+        Ok(inputs)
+    }
+
+    fn memo_key(&self, origin: &Origin) -> Digest {
+        let chain = origin
+            .chain
+            .map_or_else(|| "nothing".to_owned(), |chain| chain.to_string());
+        let text = serde_json::to_vec(&(chain, source_names(self.step))).unwrap_or_default();
+        Digest::of(&[b"box tree 1\n", text.as_slice()].concat())
+    }
+
+    fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
+        let tree = self.tree();
+        let names = source_names(self.step);
+        let selected = self.selected()?;
+        let inputs = names.into_iter().zip(selected).zip(&self.step.sources);
+        Ok(inputs
+            .map(|((name, selections), source)| {
+                let mut hasher = Hasher::new();
+                match source {
+                    CopySourcePlan::Inline { data, .. } => hasher.update(data),
+                    CopySourcePlan::Path(_) => {
+                        selections
+                            .iter()
+                            .for_each(|found| found.hash_into(&mut hasher, tree.keeps_owners()));
+                    }
+                }
+                Input {
+                    name,
+                    digest: hasher.finish(),
+                }
+            })
+            .collect())
+    }
+
+    fn tree(&self) -> &dyn FileTree {
+        match &self.tree {
+            Some(origin) => &origin.rootfs,
+            None => self.tools.context,
+        }
+    }
+
+    /// What each source names; nothing for what stands in the Boxfile.
+    fn selected(&self) -> Result<&[Vec<Selection>], FilesError> {
+        if let Some(selected) = self.selected.get() {
+            return Ok(selected);
+        }
+        let select = |source: &CopySourcePlan| match source {
+            CopySourcePlan::Path(pattern) => select(self.tree(), pattern),
+            CopySourcePlan::Inline { .. } => Ok(Vec::new()),
+        };
+        let selected = self
+            .step
+            .sources
+            .iter()
+            .map(select)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.selected.get_or_init(|| selected))
+    }
+
+    /// Writes the layer.
+    ///
+    /// # Errors
+    /// When something can't be read, has changed since it was hashed, or can't be put where it is wanted.
+    pub(crate) fn copy(&self, at: At<'_>) -> Result<Made, StepError> {
+        let selected = self.selected()?;
+        let tree = Tree::new(at.layers);
+        let owner = match &self.step.chown {
+            Some(text) => Some(users::owner(&tree, text)?),
+            None => None,
+        };
+        let writer = self.tools.store.layer_writer(at.layers, &self.tools.options())?;
+        let chmod = self.step.chmod.as_ref().map(|(_, chmod)| chmod);
+        let target = Target {
+            destination: &self.step.destination,
+            owner,
+            chmod,
+        };
+        let mut placer = Placer::new(&tree, writer, target)?;
+        for (source, selections) in self.step.sources.iter().zip(selected) {
+            match source {
+                CopySourcePlan::Inline { name, data } => placer.put_inline(name, data)?,
+                CopySourcePlan::Path(pattern) => {
+                    self.check_count(&placer, pattern, selections)?;
+                    selections
+                        .iter()
+                        .try_for_each(|found| placer.put(self.tree(), found))?;
+                }
+            }
+        }
+        Ok(Made::of(placer.finish().commit()?, None))
+    }
+
+    /// Several files can't become one.
+    fn check_count(&self, placer: &Placer<'_>, pattern: &str, found: &[Selection]) -> Result<(), StepError> {
+        let count = found.iter().filter(|selection| !selection.is_directory()).count();
+        if count < 2 || placer.is_directory()? {
+            return Ok(());
+        }
+        let destination = self.step.destination.clone();
+        Err(PlaceError::SeveralSources {
+            pattern: pattern.to_owned(),
+            count,
+            destination,
+        }
+        .into())
+    }
+}
+
+/// The sources as the key names them.
+fn source_names(step: &CopyStep) -> Vec<String> {
+    let names = step.sources.iter().map(|source| match source {
+        CopySourcePlan::Path(pattern) => pattern.clone(),
+        CopySourcePlan::Inline { name, .. } => format!("<<{name}"),
+    });
+    names.collect()
+}
+
+/// The instruction in canonical form, for its key.
+pub(crate) fn canonical(step: &CopyStep, keeps_owners: bool) -> Vec<String> {
+    let mut words = vec![step.destination.clone()];
+    words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
+    words.extend(step.chmod.iter().map(|(text, _)| format!("--chmod={text}")));
+    words.push(if keeps_owners { "owners" } else { "no owners" }.to_owned());
+    words
+}

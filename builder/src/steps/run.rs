@@ -1,0 +1,128 @@
+//! RUN: a command in a container on the layers below; what it wrote is the layer.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use box_store::snapshot::{ActiveSnapshot, PrepareOptions};
+use box_store::tree::Tree;
+
+use crate::error::StepError;
+use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Limits, Usage};
+use crate::lower::{DEFAULT_PATH, is_predefined};
+use crate::plan::RunStep;
+use crate::progress::Event;
+
+use super::{At, Made, Tools, users};
+
+/// The host name of every step.
+const HOSTNAME: &str = "box";
+
+/// Runs the command. `usage` is told what it used, also when it fails.
+///
+/// # Errors
+/// [`StepError::Exited`] and its like when it ends badly; nothing is left then.
+pub(crate) fn run(
+    tools: &Tools<'_>,
+    at: At<'_>,
+    step: &RunStep,
+    usage: &Cell<Option<Usage>>,
+) -> Result<Made, StepError> {
+    let options = PrepareOptions {
+        mount_stubs: PrepareOptions::standard_stubs(),
+        ..tools.options()
+    };
+    let active = tools.store.prepare(at.layers, &options)?;
+    let request = request(tools, at, step, &active);
+    let output = |stream, bytes: &[u8]| {
+        tools.events.event(Event::StepOutput {
+            id: at.id,
+            stream,
+            bytes,
+        })
+    };
+    let io = ExecIo {
+        output: &output,
+        cancel: &tools.request.cancel,
+    };
+    let outcome = tools.executor.run(&request, io).map_err(|error| match error {
+        ExecError::Cancelled => StepError::Cancelled,
+        other => StepError::Exec(other),
+    })?;
+    usage.set(Some(outcome.usage));
+    check(tools, &outcome, step.limits)?;
+    Ok(Made::of(active.commit()?, Some(outcome.usage)))
+}
+
+fn request<'a>(tools: &Tools<'_>, at: At<'_>, step: &RunStep, active: &'a ActiveSnapshot) -> ExecRequest<'a> {
+    ExecRequest {
+        dirs: active.dirs(),
+        args: step.args.iter().map(OsString::from).collect(),
+        env: env(tools, step, active.logical_time()),
+        cwd: PathBuf::from(&step.workdir),
+        user: step.user.clone(),
+        hostname: HOSTNAME.to_owned(),
+        network: step.network,
+        limits: step.limits,
+        limits_policy: tools.request.limits_policy,
+        id_pages: id_pages(at, &step.user),
+    }
+}
+
+/// The step's environment, and what it does not have to say: PATH, the proxies, the time that its files will have.
+fn env(tools: &Tools<'_>, step: &RunStep, logical_time: i64) -> Vec<(OsString, OsString)> {
+    let given = tools
+        .request
+        .build_args
+        .iter()
+        .filter(|(name, _)| is_predefined(name));
+    let mut env = tools.request.proxies.clone();
+    env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+    env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+    env.insert("SOURCE_DATE_EPOCH".to_owned(), logical_time.to_string());
+    env.extend(step.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    env.into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+/// The pages of ids that the container must have: the layers', and the user's.
+fn id_pages(at: At<'_>, user: &str) -> BTreeSet<u32> {
+    let mut pages: BTreeSet<u32> = at
+        .layers
+        .iter()
+        .flat_map(|layer| layer.id_pages())
+        .copied()
+        .collect();
+    pages.insert(0);
+    if !user.is_empty() {
+        // A user that is not known is the runner's to complain about.
+        if let Ok((uid, gid)) = users::owner(&Tree::new(at.layers), user) {
+            pages.extend([uid >> 16, gid >> 16]);
+        }
+    }
+    pages
+}
+
+fn check(tools: &Tools<'_>, outcome: &ExecOutcome, limits: Limits) -> Result<(), StepError> {
+    if outcome.timed_out {
+        return Err(StepError::TimedOut { limit: limits.time });
+    }
+    match outcome.status {
+        ExecStatus::Exited(0) => {
+            if outcome.oom_killed {
+                tools.events.event(Event::Note(
+                    "a process of the step was killed for memory, and yet it succeeded",
+                ));
+            }
+            Ok(())
+        }
+        _ if outcome.oom_killed => Err(StepError::OutOfMemory {
+            limit: limits.memory,
+            peak: outcome.usage.peak_memory,
+        }),
+        ExecStatus::Exited(code) => Err(StepError::Exited { code }),
+        ExecStatus::Signaled(signal) => Err(StepError::Signaled { signal }),
+    }
+}
