@@ -58,16 +58,22 @@ pub fn enter_user_namespace() -> Result<Rootless> {
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
     .map_err(|e| RunnerError::os("keep mounts to this namespace", e))?;
-    let len = 1 + uids.len.min(gids.len);
     Ok(Rootless {
-        ids: IdMap {
-            extents: vec![IdExtent {
-                container: 0,
-                host: 0,
-                len,
-            }],
-        },
+        ids: identity(uids.len.min(gids.len)),
     })
+}
+
+/// The caller's own id and its subordinate ones as two runs: the kernel refuses an extent that
+/// spans two extents of the namespace above.
+fn identity(subordinate: u32) -> IdMap {
+    let same = |first, len| IdExtent {
+        container: first,
+        host: first,
+        len,
+    };
+    IdMap {
+        extents: vec![same(0, 1), same(1, subordinate)],
+    }
 }
 
 /// A run of subordinate ids.

@@ -1,4 +1,5 @@
 //! Advisories of tools of this kind, each shown not to work here.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The container as it is seen from inside and outside.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Limits, figures, and what happens when the runner is killed.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 mod support;
 

@@ -4,6 +4,7 @@
 //! container; [`Runtime::spawn`] gives a [`Running`], whose [`wait`](Running::wait) consumes it.
 //! Any thread may spawn and any may wait: nothing depends on which thread started a container.
 
+mod program;
 mod running;
 mod spawn;
 mod stdio;
@@ -54,7 +55,7 @@ impl Runtime {
             });
         }
         let hierarchies = Hierarchies::find(config.cgroup_parent.as_deref(), config.rootless)?;
-        let program = spawn::open_program(&config.program)?;
+        let program = program::open(&config.program)?;
         Ok(Runtime {
             config,
             hierarchies,

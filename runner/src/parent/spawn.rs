@@ -4,11 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Instant;
-
-use rustix::fs::CWD;
-use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::Runtime;
 use super::running::{Keeper, Running};
@@ -19,28 +15,8 @@ use crate::error::{Result, RunnerError};
 use crate::init::{HIDDEN_ARGUMENT, Start};
 use crate::setup::{Surroundings, plan};
 use crate::spec::{ContainerSpec, Network};
-use crate::sys::{self, ExecStrings, attr};
+use crate::sys::{self, ExecStrings};
 use crate::userns::UserNamespace;
-
-/// The program by way of a detached read-only clone of its mount: what runs in a container can
-/// never write to it through /proc/self/exe (CVE-2019-5736). It costs nothing, unlike a copy.
-pub(super) fn open_program(path: &Path) -> Result<OwnedFd> {
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let open = || -> std::io::Result<OwnedFd> {
-        let mount = open_tree(CWD, path, clone)?;
-        sys::mount_setattr(
-            mount.as_fd(),
-            false,
-            attr::RDONLY | attr::NOSUID | attr::NODEV,
-            None,
-        )?;
-        Ok(mount)
-    };
-    open().map_err(|source| RunnerError::Forbidden {
-        step: format!("clone the mount of {}", path.display()),
-        source,
-    })
-}
 
 pub(super) fn spawn(
     runtime: &Runtime,

@@ -1,5 +1,5 @@
 //! A small root file system and a way to run something in a container of it.
-#![allow(dead_code, unreachable_pub, unsafe_code)]
+#![allow(dead_code, unreachable_pub, unsafe_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::io::Read;
