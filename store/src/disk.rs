@@ -207,9 +207,7 @@ impl Disk {
         self.check(DiskOp::Remove, "remove", path)?;
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                fs::remove_file(path).at("remove", path)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => self.remove_file(path).map(drop),
             result => result.at("remove", path),
         }
     }

@@ -140,6 +140,17 @@ pub(crate) fn shared(path: &Path) -> Result<LockGuard> {
     })
 }
 
+/// Takes a directory for this holder alone, waiting for others.
+pub(crate) fn directory(path: &Path) -> Result<LockGuard> {
+    let file = File::open(path).at("open", path)?;
+    flock(&file, FlockOperation::LockExclusive).at("lock", path)?;
+    Ok(LockGuard {
+        file,
+        path: path.to_owned(),
+        transient: false,
+    })
+}
+
 /// A living owner: its lock is held, its directory exists.
 #[derive(Debug)]
 pub(crate) struct Owner {

@@ -40,6 +40,8 @@ pub struct StoreOptions {
     pub overlay_xattrs: OverlayXattrs,
     /// What stands for the running kernel's boot; read from `/proc` when not given (tests give one).
     pub boot_id: Option<String>,
+    /// Seconds added to the clock; tests live in other years.
+    pub clock_offset: i64,
     /// The disk; tests give one with faults.
     pub disk: Disk,
 }
@@ -51,6 +53,7 @@ pub(crate) struct Root {
     pub(crate) disk: Disk,
     pub(crate) overlay_xattrs: OverlayXattrs,
     pub(crate) boot_id: String,
+    pub(crate) clock_offset: i64,
     owner: Mutex<Option<Arc<Owner>>>,
     owner_id: std::sync::OnceLock<OwnerId>,
     counter: AtomicU64,
@@ -79,6 +82,7 @@ impl Root {
             disk,
             overlay_xattrs: options.overlay_xattrs,
             boot_id,
+            clock_offset: options.clock_offset,
             owner: Mutex::new(None),
             owner_id: std::sync::OnceLock::new(),
             counter: AtomicU64::new(0),
@@ -176,7 +180,7 @@ impl Root {
 
 fn check_version(layout: &Layout, version: &[u8]) -> Result<()> {
     let found = String::from_utf8_lossy(version).trim().to_owned();
-    if found == FORMAT.to_string() {
+    if version == VERSION.as_bytes() {
         return Ok(());
     }
     Err(StoreError::Format {
@@ -186,35 +190,35 @@ fn check_version(layout: &Layout, version: &[u8]) -> Result<()> {
     })
 }
 
-/// Makes a store. `version` is written last: without it, the next command makes the rest again.
+/// Makes a store, unless another command did so first: the root directory itself is locked meanwhile.
+/// `version` is written last: without it, the next command makes the rest again.
 fn create(layout: &Layout, disk: &Disk) -> Result<()> {
     disk.make_dir(layout.root())?;
+    let _lock = lock::directory(layout.root())?;
+    if let Some(version) = disk.read(&layout.version(), 64)? {
+        return check_version(layout, &version);
+    }
     for directory in Layout::DIRECTORIES {
         disk.make_dir(&layout.root().join(directory))?;
     }
     let files = [
-        (layout.store_lock(), String::new()),
-        (layout.oci_layout(), "{\"imageLayoutVersion\":\"1.0.0\"}".to_owned()),
-        (
-            layout.index(),
-            "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}".to_owned(),
-        ),
-        (layout.version(), format!("{FORMAT}\n")),
+        (layout.store_lock(), ""),
+        (layout.oci_layout(), OCI_LAYOUT),
+        (layout.index(), EMPTY_INDEX),
+        (layout.version(), VERSION),
     ];
     for (path, text) in files {
-        // Two commands may make the store at once; a file is never replaced, since the other may hold it locked.
-        let temp = layout.root().join(format!(
-            "tmp/new-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        let _ = fs::remove_file(&temp);
-        fs::write(&temp, text).at("write", &temp)?;
-        disk.rename_new(&temp, &path)?;
-        let _ = fs::remove_file(&temp);
+        let temp = layout.root().join("new");
+        disk.remove_file(&temp)?;
+        disk.replace(&temp, &path, text.as_bytes(), Durability::Later)?;
     }
     Ok(())
 }
+
+const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const EMPTY_INDEX: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+const VERSION: &str = "1\n";
 
 fn read_boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";

@@ -32,6 +32,11 @@ impl Stamp {
         rustix::time::clock_gettime(ClockId::RealtimeCoarse).into()
     }
 
+    /// This time, so many seconds later.
+    pub fn plus(self, seconds: i64) -> Stamp {
+        Stamp::new(self.sec.saturating_add(seconds), self.nsec)
+    }
+
     /// As the system calls take it.
     pub(crate) fn timespec(self) -> Timespec {
         Timespec {

@@ -148,6 +148,7 @@ impl Store {
     /// Gives an image a name, taking it from the image that had it. Everything written before is synced first; when this
     /// returns, the name is durable too. Nothing is written if the image has the name.
     pub fn tag(&self, reference: &Reference, id: &ImageId) -> Result<()> {
+        self.sync()?;
         image::tag(&self.root, reference, id)
     }
 
@@ -187,8 +188,10 @@ impl Store {
 
     // Process and disk
 
-    /// Makes all that was written through this store durable, with one `syncfs`. Nothing happens if nothing was written.
+    /// Makes all that was written through this store durable, with one `syncfs`, when the digests of all layers are known.
+    /// Nothing happens if nothing was written.
     pub fn sync(&self) -> Result<()> {
+        self.layers.settle();
         self.root.sync()
     }
 

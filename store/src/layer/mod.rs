@@ -22,11 +22,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
 
 pub use meta::{DirAttrs, EPOCH, LayerFacts, LayerMeta, LayerTimes};
 
 use crate::beneath::{self, Walk};
-use crate::digest::{DiffId, Digest, Hasher};
+use crate::digest::{DiffId, Hasher};
 use crate::disk::Durability;
 use crate::error::{IoContext, Result, StoreError};
 use crate::lock;
@@ -235,6 +236,7 @@ pub(crate) struct Draft {
 pub(crate) struct Layers {
     root: Arc<Root>,
     open: Mutex<HashMap<DiffId, Weak<Shared>>>,
+    hashing: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -251,7 +253,8 @@ impl Layers {
     pub(crate) fn new(root: &Arc<Root>) -> Arc<Layers> {
         Arc::new(Layers {
             root: Arc::clone(root),
-            open: Mutex::new(HashMap::new()),
+            open: Mutex::default(),
+            hashing: Mutex::default(),
         })
     }
 
@@ -390,13 +393,24 @@ impl Layers {
         }
         let (layers, pending) = (Arc::clone(self), layer.clone());
         let thread = std::thread::Builder::new().name("box-hash".into());
-        if thread
-            .spawn(move || layers.finish(&pending, diff_id, true))
-            .is_err()
-        {
-            self.finish(&layer, diff_id, true);
+        match thread.spawn(move || layers.finish(&pending, diff_id, true)) {
+            Ok(thread) => self
+                .hashing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread),
+            Err(_) => self.finish(&layer, diff_id, true),
         }
         Ok(layer)
+    }
+
+    /// Waits until every digest is known and nothing of the hashing is left.
+    pub(crate) fn settle(&self) {
+        let threads = std::mem::take(&mut *self.hashing.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread tells its result through the layer.
+            let _ = thread.join();
+        }
     }
 
     /// Hashes and publishes; whoever waits for the digest is told.

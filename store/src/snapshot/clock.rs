@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::layer::{EPOCH, Layer, LayerTimes};
+use crate::snapshot::options::{Mtimes, PrepareOptions};
 use crate::stamp::Stamp;
 
 /// How far file times may lag behind the clock (and what writes whole seconds cuts off), in seconds.
@@ -34,15 +35,16 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Starts the clock of a layer on these layers (bottom first), when a file written now is newer than what they wrote.
-    pub(crate) fn start(lowers: &[Layer], is_real: bool, source_date_epoch: Option<i64>) -> Clock {
-        wait_until_after(newest_written(lowers));
-        let start = Stamp::now();
+    pub(crate) fn start(lowers: &[Layer], options: &PrepareOptions, clock_offset: i64) -> Clock {
+        wait_until_after(newest_written(lowers), clock_offset);
+        let start = Stamp::now().plus(clock_offset);
+        let is_real = options.mtimes == Mtimes::Real;
         let below = lowers.iter().map(Layer::newest_time).max();
         let mut times = LayerTimes {
             logical: below.map_or(EPOCH, |newest| newest.saturating_add(1).max(EPOCH)),
             threshold: (!is_real).then(|| start.sec - SLACK),
             start,
-            clamp: source_date_epoch.filter(|_| !is_real),
+            clamp: options.source_date_epoch.filter(|_| !is_real),
             exceptions: Default::default(),
         };
         times.logical = times.clamped(times.logical);
@@ -141,10 +143,12 @@ fn newest_written(lowers: &[Layer]) -> Option<Stamp> {
     lowers.iter().filter_map(written).max()
 }
 
-fn wait_until_after(newest: Option<Stamp>) {
+fn wait_until_after(newest: Option<Stamp>, clock_offset: i64) {
     let step = Duration::from_micros(500);
     let mut waited = Duration::ZERO;
-    while waited < LONGEST_WAIT && newest.is_some_and(|newest| Stamp::file_clock() <= newest) {
+    while waited < LONGEST_WAIT
+        && newest.is_some_and(|newest| Stamp::file_clock().plus(clock_offset) <= newest)
+    {
         std::thread::sleep(step);
         waited += step;
     }

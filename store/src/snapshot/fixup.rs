@@ -20,7 +20,7 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::layer::tar::kept_xattrs;
 use crate::layer::{DirAttrs, EPOCH, Layer};
 use crate::root::Root;
-use crate::snapshot::MountStub;
+use crate::snapshot::options::MountStub;
 use crate::stamp::Stamp;
 use crate::tree::Tree;
 

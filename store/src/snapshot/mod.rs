@@ -3,74 +3,22 @@
 mod clock;
 mod diff;
 mod fixup;
+mod options;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use options::{MountStub, Mtimes, OverlayDirs, PrepareOptions};
 pub use writer::{Attrs, LayerWriter};
 
 use crate::beneath;
 use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers};
-use crate::root::{OverlayXattrs, Root, TempDir};
+use crate::root::{Root, TempDir};
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
 
 pub(crate) use fixup::Fixups;
-
-/// The directories of an overlay mount, as plain data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverlayDirs {
-    /// The lowers, top first (as overlayfs wants them), the fix-up lower included. Symbolic links are fine to follow.
-    pub lower: Vec<PathBuf>,
-    /// The upper.
-    pub upper: PathBuf,
-    /// The work directory.
-    pub work: PathBuf,
-    /// Which attributes the mount must use (`userxattr` for [`OverlayXattrs::User`]).
-    pub overlay_xattrs: OverlayXattrs,
-}
-
-/// What becomes of times in the canonical tar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mtimes {
-    /// What the step wrote has the layer's logical time: equal builds are equal.
-    #[default]
-    Logical,
-    /// Real times, in whole seconds, as Docker does: builds are not reproducible.
-    Real,
-}
-
-/// Something that must exist for the runner to mount over, without ever entering a layer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MountStub {
-    /// A directory, by its path in the rootfs.
-    Directory(PathBuf),
-    /// A file, by its path in the rootfs.
-    File(PathBuf),
-}
-
-/// How a snapshot is prepared.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PrepareOptions {
-    /// What must exist to be mounted over.
-    pub mount_stubs: Vec<MountStub>,
-    /// What becomes of times.
-    pub mtimes: Mtimes,
-    /// No canonical time of the new layer is later than this, in seconds since 1970.
-    pub source_date_epoch: Option<i64>,
-}
-
-impl PrepareOptions {
-    /// The stubs that every container of the runner needs.
-    pub fn standard_stubs() -> Vec<MountStub> {
-        let dirs = ["/proc", "/sys", "/dev"].map(|path| MountStub::Directory(path.into()));
-        let files =
-            ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"].map(|path| MountStub::File(path.into()));
-        dirs.into_iter().chain(files).collect()
-    }
-}
 
 /// A place to write into, on top of layers. Dropping it discards what was written.
 #[derive(Debug)]
@@ -136,7 +84,7 @@ pub(crate) fn prepare(
         work,
         overlay_xattrs: root.overlay_xattrs,
     };
-    let clock = Clock::start(lowers, options.mtimes == Mtimes::Real, options.source_date_epoch);
+    let clock = Clock::start(lowers, options, root.clock_offset);
     Ok(ActiveSnapshot {
         layers: Arc::clone(layers),
         temp,

@@ -23,7 +23,8 @@ use crate::layer::survey::survey;
 use crate::layer::{DirAttrs, Draft, Layer, Layers};
 use crate::root::{Root, TempDir};
 use crate::snapshot::clock::Clock;
-use crate::snapshot::{Mtimes, PrepareOptions};
+use crate::snapshot::fixup;
+use crate::snapshot::options::PrepareOptions;
 use crate::stamp::Stamp;
 use crate::tree::Tree;
 
@@ -72,7 +73,7 @@ impl LayerWriter {
         let path = temp.path().join("tree");
         root.disk.make_dir(&path)?;
         let dir = beneath::open_root(&path).at("open", &path)?;
-        let clock = Clock::start(lowers, options.mtimes == Mtimes::Real, options.source_date_epoch);
+        let clock = Clock::start(lowers, options, root.clock_offset);
         Ok(LayerWriter {
             layers: Arc::clone(layers),
             temp,
@@ -80,7 +81,7 @@ impl LayerWriter {
             dir,
             below: Tree::new(lowers),
             clock,
-            stamp: Stamp::file_clock(),
+            stamp: Stamp::file_clock().plus(root.clock_offset),
             root: None,
             dirs: BTreeMap::new(),
             written: BTreeSet::new(),
@@ -207,7 +208,7 @@ impl LayerWriter {
             rustix::fs::futimens(&dir, &timestamps(*stamp)).at("set the times of", path)?;
         }
         let root = self.root.take();
-        super::fixup::set_dir_attrs(&self.path, root.as_ref().unwrap_or(&self.below.root_attrs()))?;
+        fixup::set_dir_attrs(&self.path, root.as_ref().unwrap_or(&self.below.root_attrs()))?;
         let facts = survey(&self.dir, self.clock.finish(), root, Vec::new())?;
         drop(self.dir);
         self.layers.adopt(Draft {
