@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint long-test bench-peers
+.PHONY: demo test build deps lint audit long-test bench-peers
 
 deps:
 	bash scripts/install-deps.sh
@@ -17,7 +17,12 @@ test: deps
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo fetch --locked
 	cargo deny --offline check bans licenses sources
+
+# Known advisories of the dependencies; needs the network, for the advisory database.
+audit:
+	cargo deny check advisories
 
 # The long forms of the campaigns that `make test` runs in short (kill points, malicious archives, clock).
 long-test: deps
