@@ -24,10 +24,22 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 a build step, an image or an 
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where images, layers and the build cache are kept [default: /var/lib/box for root, else $XDG_DATA_HOME/box].
-    #[arg(long, global = true, value_name = "DIR", env = "BOX_ROOT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "BOX_ROOT",
+        hide_env_values = true
+    )]
     pub(crate) root: Option<PathBuf>,
     /// The cgroup (as a path below the cgroup mount) under which containers get theirs [default: box's own].
-    #[arg(long, global = true, value_name = "PATH", env = "BOX_CGROUP_PARENT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "BOX_CGROUP_PARENT",
+        hide_env_values = true
+    )]
     pub(crate) cgroup_parent: Option<PathBuf>,
 }
 
@@ -241,6 +253,9 @@ pub(crate) struct ImportArgs {
     /// Refuse an archive whose SHA-256 is another.
     #[arg(long, value_name = "sha256:HEX")]
     pub(crate) checksum: Option<String>,
+    /// Refuse an archive that unpacks to more than this.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_size: Option<Memory>,
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub(crate) progress: ProgressMode,

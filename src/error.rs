@@ -22,7 +22,11 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure with this exit code and message.
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A failure of box itself.
@@ -38,6 +42,11 @@ impl Failure {
     /// The error with all its causes, as one message.
     pub(crate) fn of(code: u8, error: &dyn Error) -> Self {
         Self::new(code, chain(error))
+    }
+
+    /// What failed, without the hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Adds what the user can do about it.

@@ -1,1 +1,45 @@
-fn main() {}
+//! box: builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
+
+mod app;
+mod cli;
+mod commands;
+mod error;
+mod executor;
+mod ranges;
+mod signals;
+mod terminal;
+mod ui;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // A container's init is this program started again; it never returns from here.
+    box_runner::init_main_if_requested();
+    match start() {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            ui::error(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn start() -> Result<u8, error::Failure> {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    commands::run(cli)
+}
+
+/// `--help` and `--version` go to standard output and succeed; a wrong option is box's own error (125), as Docker has it.
+fn usage(error: &clap::Error) -> Result<u8, error::Failure> {
+    let code = if error.use_stderr() { error::EXIT_BOX } else { 0 };
+    error
+        .print()
+        .map_err(|e| error::Failure::of(error::EXIT_BOX, &e))?;
+    Ok(code)
+}

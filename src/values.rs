@@ -13,7 +13,9 @@ impl FromStr for Memory {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is no size; write for example 512m or 2g");
         let lower = text.trim().to_ascii_lowercase();
-        let number_end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let number_end = lower
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(lower.len());
         let (number, unit) = lower.split_at(number_end);
         let shift = match unit {
             "" | "b" => 0,
@@ -45,8 +47,12 @@ impl FromStr for Cpus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let value = text.parse::<f64>().ok().filter(|v| v.is_finite() && *v >= 0.01 && *v <= 100_000.0);
-        let value = value.ok_or_else(|| format!("'{text}' is no number of CPUs; write for example 1.5 (at least 0.01)"))?;
+        let value = text
+            .parse::<f64>()
+            .ok()
+            .filter(|v| v.is_finite() && *v >= 0.01 && *v <= 100_000.0);
+        let value = value
+            .ok_or_else(|| format!("'{text}' is no number of CPUs; write for example 1.5 (at least 0.01)"))?;
         Ok(Self((value * 1000.0).round() as u64))
     }
 }
@@ -71,7 +77,10 @@ impl FromStr for BuildArg {
         if name.is_empty() {
             return Err(format!("'{text}' has no name before '='"));
         }
-        Ok(Self { name: name.to_owned(), value })
+        Ok(Self {
+            name: name.to_owned(),
+            value,
+        })
     }
 }
 
@@ -105,7 +114,9 @@ impl FromStr for Volume {
             _ => return Err(format!("'{text}' is no SOURCE:TARGET[:ro]")),
         };
         if !source.starts_with(['/', '.', '~']) {
-            return Err(format!("'{source}' names a volume, and named volumes are not supported yet; give a path (./{source})"));
+            return Err(format!(
+                "'{source}' names a volume, and named volumes are not supported yet; give a path (./{source})"
+            ));
         }
         if !target.starts_with('/') {
             return Err(format!("the target '{target}' must be an absolute path"));
@@ -115,10 +126,18 @@ impl FromStr for Volume {
             match option {
                 "ro" => read_only = true,
                 "rw" => read_only = false,
-                _ => return Err(format!("the volume option '{option}' is not supported; ro and rw are")),
+                _ => {
+                    return Err(format!(
+                        "the volume option '{option}' is not supported; ro and rw are"
+                    ));
+                }
             }
         }
-        Ok(Self { source: source.into(), target: target.into(), read_only })
+        Ok(Self {
+            source: source.into(),
+            target: target.into(),
+            read_only,
+        })
     }
 }
 
@@ -141,12 +160,20 @@ impl FromStr for TmpfsMount {
         if !target.starts_with('/') {
             return Err(format!("the target '{target}' must be an absolute path"));
         }
-        let mut mount = Self { target: target.into(), size: None, mode: None };
+        let mut mount = Self {
+            target: target.into(),
+            size: None,
+            mode: None,
+        };
         for option in options.split(',').filter(|o| !o.is_empty()) {
             match option.split_once('=') {
                 Some(("size", value)) => mount.size = Some(value.parse::<Memory>()?.0),
                 Some(("mode", value)) => mount.mode = Some(parse_mode(value)?),
-                _ => return Err(format!("the tmpfs option '{option}' is not supported; size= and mode= are")),
+                _ => {
+                    return Err(format!(
+                        "the tmpfs option '{option}' is not supported; size= and mode= are"
+                    ));
+                }
             }
         }
         Ok(mount)
@@ -164,7 +191,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let check = |text: &str, expect: Option<u64>| assert_eq!(text.parse::<Memory>().ok().map(|m| m.0), expect, "{text}");
+        let check = |text: &str, expect: Option<u64>| {
+            assert_eq!(text.parse::<Memory>().ok().map(|m| m.0), expect, "{text}")
+        };
         check("64", Some(64));
         check("64k", Some(65536));
         check("512M", Some(512 << 20));
@@ -179,7 +208,9 @@ mod tests {
 
     #[test]
     fn cpus() {
-        let check = |text: &str, expect: Option<u64>| assert_eq!(text.parse::<Cpus>().ok().map(|c| c.0), expect, "{text}");
+        let check = |text: &str, expect: Option<u64>| {
+            assert_eq!(text.parse::<Cpus>().ok().map(|c| c.0), expect, "{text}")
+        };
         check("1.5", Some(1500));
         check("0.5", Some(500));
         check("0", None);

@@ -1,0 +1,167 @@
+//! What the commands share: the open store, who the user is, and how images are named and found. The environment and `$HOME` are
+//! read here and in `values` alone.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use box_runner::{Rootless, Runtime, RuntimeConfig};
+use box_store::{Digest, Image, ImageId, OverlayXattrs, Reference, Store, StoreOptions};
+
+use crate::cli::Global;
+use crate::error::{EXIT_BOX, Failure};
+
+/// A command's surroundings.
+pub(crate) struct App {
+    /// The open store.
+    pub(crate) store: Store,
+    /// The ordinary user's mapped ids; none for root.
+    pub(crate) rootless: Option<Rootless>,
+    cgroup_parent: Option<PathBuf>,
+}
+
+impl App {
+    /// Enters the ordinary user's namespace where one is needed, and opens the store.
+    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
+        let rootless = match nix::unistd::geteuid().is_root() {
+            true => None,
+            false => Some(box_runner::enter_user_namespace().map_err(|e| Failure::of(EXIT_BOX, &e))?),
+        };
+        let root = match &global.root {
+            Some(root) => root.clone(),
+            None => default_root(rootless.is_some())?,
+        };
+        let overlay_xattrs = if rootless.is_some() {
+            OverlayXattrs::User
+        } else {
+            OverlayXattrs::Trusted
+        };
+        let options = StoreOptions {
+            overlay_xattrs,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        Ok(Self {
+            store,
+            rootless,
+            cgroup_parent: global.cgroup_parent.clone(),
+        })
+    }
+
+    /// What starts containers; whatever a killed box left behind is reaped first.
+    pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
+        let fail = |e: box_runner::RunnerError| Failure::of(EXIT_BOX, &e);
+        let mark = self.store_mark()?;
+        let owner = self.store.owner().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        let owner = format!("{mark}{}", owner.as_str());
+        let runtime = Runtime::new(RuntimeConfig {
+            program: PathBuf::from("/proc/self/exe"),
+            owner,
+            rootless: self.rootless.is_some(),
+            cgroup_parent: self.cgroup_parent.clone(),
+        });
+        let runtime = runtime.map_err(fail)?;
+        // Another store's containers are that store's to judge.
+        let is_alive = |owner: &str| {
+            owner
+                .strip_prefix(&mark)
+                .is_none_or(|own| self.store.owner_is_alive(own))
+        };
+        box_runner::reap(&runtime, &is_alive);
+        Ok(runtime)
+    }
+
+    /// Tells this store's containers from another's: eight digits that depend on where the store is.
+    fn store_mark(&self) -> Result<String, Failure> {
+        let root = self.store.layout().root();
+        let place = root
+            .metadata()
+            .map_err(|e| Failure::own(format!("cannot look at {}: {e}", root.display())))?;
+        let digest = Digest::of(format!("{}:{}", place.dev(), place.ino()).as_bytes());
+        Ok(digest.hex().chars().take(8).collect())
+    }
+
+    /// The image of a name or id; `code` is the exit code when there is none.
+    pub(crate) fn image(&self, text: &str, code: u8) -> Result<Image, Failure> {
+        match self.store.resolve(text) {
+            Ok(Some(image)) => Ok(image),
+            Ok(None) => Err(
+                Failure::new(code, format!("no image named {text:?} in the store")).hint(
+                    "`box images` lists what is there; `box build`, `import` and `load` bring images in",
+                ),
+            ),
+            Err(error) => Err(Failure::of(code, &error)),
+        }
+    }
+
+    /// All names of an image.
+    pub(crate) fn names_of(&self, image: &Image) -> Result<Vec<Reference>, Failure> {
+        let names = self.store.names().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        Ok(names
+            .into_iter()
+            .filter(|named| named.id == image.id)
+            .map(|named| named.reference)
+            .collect())
+    }
+
+    /// Parses the name and gives it to the image.
+    pub(crate) fn tag(&self, name: &str, id: &ImageId) -> Result<(), Failure> {
+        let name = reference(name)?;
+        self.store.tag(&name, id).map_err(|e| Failure::of(EXIT_BOX, &e))
+    }
+
+    /// Each layer of an image with the bytes of its files.
+    pub(crate) fn layer_sizes(&self, image: &Image) -> Result<Vec<(String, u64)>, Failure> {
+        let size = |id: &box_store::DiffId| {
+            let layer = self.store.layer(id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+            Ok((id.to_string(), layer.map_or(0, |layer| layer.size())))
+        };
+        image.config.rootfs.diff_ids.iter().map(size).collect()
+    }
+
+    /// The bytes of the files of all layers.
+    pub(crate) fn image_size(&self, image: &Image) -> Result<u64, Failure> {
+        Ok(self.layer_sizes(image)?.iter().map(|(_, size)| size).sum())
+    }
+
+    /// An image's id as listings show it.
+    pub(crate) fn shown_id(&self, id: &ImageId, whole: bool) -> String {
+        if whole {
+            id.to_string()
+        } else {
+            id.hex().chars().take(12).collect()
+        }
+    }
+
+    /// An image's layers, bottom first.
+    pub(crate) fn layers(&self, image: &Image) -> Result<Vec<box_store::Layer>, Failure> {
+        self.store
+            .image_layers(image)
+            .map_err(|e| Failure::of(EXIT_BOX, &e))
+    }
+}
+
+/// An image's name, checked.
+pub(crate) fn reference(name: &str) -> Result<Reference, Failure> {
+    Reference::parse(name).map_err(|e| Failure::of(EXIT_BOX, &e))
+}
+
+/// `/var/lib/box` for root; `$XDG_DATA_HOME/box`, else `~/.local/share/box`, for others.
+fn default_root(rootless: bool) -> Result<PathBuf, Failure> {
+    if !rootless {
+        return Ok(PathBuf::from("/var/lib/box"));
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("box")).ok_or_else(|| {
+        Failure::own("neither XDG_DATA_HOME nor HOME is set").hint("give --root, or set BOX_ROOT")
+    })
+}
+
+/// The file's bytes; an error that names it.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| Failure::own(format!("cannot read {}: {e}", path.display())))
+}

@@ -1,0 +1,175 @@
+//! `box build`: an image from a Boxfile.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use box_builder::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode};
+use box_builder::request::{BuildRequest, TimesMode};
+use box_builder::source::{Source, Sources};
+use nix::sys::signal::Signal;
+
+use crate::app::{self, App};
+use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::error::{EXIT_BOX, EXIT_INPUT, EXIT_INTERRUPTED, Failure};
+use crate::executor::ContainerExecutor;
+use crate::{signals, ui};
+
+/// What a context's Boxfile may be called, in the order they are looked for.
+const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// Builds, names, and prints the image's id.
+pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
+    let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
+    let tags = tags?;
+    let request = request(args)?;
+    cancel_on_signals(&request.cancel)?;
+    let mode = if args.quiet {
+        ProgressMode::Quiet
+    } else {
+        args.progress
+    };
+    let sink = ui::build_sink(mode, Sources::single(request.boxfile.clone()));
+    let executor = ContainerExecutor::new(app);
+    let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
+    let outcome = outcome.map_err(|error| failure(&error, &request))?;
+    drop(sink);
+    let id = outcome.image.id;
+    for tag in &tags {
+        app.store.tag(tag, &id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    }
+    app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, id.to_string())
+            .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
+    }
+    ui::result(&format!("{id}\n"))?;
+    Ok(0)
+}
+
+fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
+    let file = boxfile(args)?;
+    let bytes = app::read_file(&file)?;
+    let mut request = BuildRequest::new(Source::new(file.display().to_string(), bytes), &args.context);
+    request.ignore = ignore_beside(&file)?;
+    request.target = args.target.clone();
+    request.build_args = args
+        .build_args
+        .iter()
+        .filter_map(crate::values::BuildArg::resolved)
+        .collect();
+    request.no_cache = args.no_cache;
+    request.network = match args.network {
+        Some(Network::None) => NetworkMode::None,
+        Some(Network::Host) | None => NetworkMode::Host,
+    };
+    request.limits = limits(&args.limit);
+    request.limits_policy = policy(args.limit.limits);
+    request.mtimes = match args.mtimes {
+        MtimesMode::Logical => TimesMode::Logical,
+        MtimesMode::Real => TimesMode::Real,
+    };
+    request.source_date_epoch = source_date_epoch(&request.build_args)?;
+    request.proxies = proxies();
+    Ok(request)
+}
+
+/// The Boxfile that is meant, before anything else is read.
+fn boxfile(args: &BuildArgs) -> Result<PathBuf, Failure> {
+    let context = &args.context;
+    if !context.is_dir() {
+        return Err(
+            Failure::own(format!("the build context {} is no directory", context.display()))
+                .hint("other contexts (a URL, an archive, standard input) are not supported yet"),
+        );
+    }
+    if let Some(file) = &args.file {
+        return Ok(file.clone());
+    }
+    let found = BOXFILES
+        .iter()
+        .map(|name| context.join(name))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Failure::own(format!("no {} in {}", BOXFILES.join(", no "), context.display()))
+            .hint("name the file with -f")
+    })
+}
+
+/// `<Boxfile>.boxignore` or `<Boxfile>.dockerignore` replaces the context's own.
+fn ignore_beside(boxfile: &Path) -> Result<Option<Source>, Failure> {
+    for suffix in [".boxignore", ".dockerignore"] {
+        let mut path = boxfile.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        if path.is_file() {
+            return Ok(Some(Source::new(
+                path.display().to_string(),
+                app::read_file(&path)?,
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Limits of the command line.
+pub(super) fn limits(args: &LimitArgs) -> Limits {
+    Limits {
+        memory: args.memory.map(|memory| memory.0),
+        millicpus: args.cpus.map(|cpus| cpus.0),
+        pids: args.pids_limit,
+        time: None,
+    }
+}
+
+fn policy(mode: LimitsMode) -> LimitsPolicy {
+    match mode {
+        LimitsMode::Enforce => LimitsPolicy::Enforce,
+        LimitsMode::BestEffort => LimitsPolicy::BestEffort,
+    }
+}
+
+/// From `--build-arg SOURCE_DATE_EPOCH=`, else from the environment, as other builders take it.
+fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let Some(text) = build_args.get(NAME).cloned().or_else(|| std::env::var(NAME).ok()) else {
+        return Ok(None);
+    };
+    let time = text.trim().parse::<i64>().ok().filter(|time| *time >= 0);
+    time.map(Some)
+        .ok_or_else(|| Failure::own(format!("{NAME}={text:?} is no number of seconds since 1970")))
+}
+
+/// The proxy variables of the environment, in both spellings.
+fn proxies() -> BTreeMap<String, String> {
+    let names = PROXIES
+        .iter()
+        .flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
+    names
+        .filter_map(|name| std::env::var(&name).ok().map(|value| (name, value)))
+        .collect()
+}
+
+/// Ctrl-C and its like end the build in order: the step is killed, and nothing is left.
+fn cancel_on_signals(cancel: &CancelToken) -> Result<(), Failure> {
+    let cancel = cancel.clone();
+    let handler = move |signal| {
+        if matches!(
+            signal,
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+        ) {
+            cancel.cancel();
+        }
+    };
+    signals::take(handler).map_err(|e| Failure::of(EXIT_BOX, &e))
+}
+
+fn failure(error: &box_builder::error::BuildError, request: &BuildRequest) -> Failure {
+    if request.cancel.is_cancelled() {
+        return Failure::new(
+            EXIT_INTERRUPTED,
+            "the build was interrupted; nothing of the unfinished step is left",
+        );
+    }
+    Failure::of(EXIT_INPUT, error)
+}

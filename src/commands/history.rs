@@ -1,0 +1,71 @@
+//! `box history`: the steps that made an image, newest first.
+
+use box_store::{History, Image};
+use serde_json::json;
+
+use crate::app::App;
+use crate::cli::{Format, HistoryArgs};
+use crate::error::{EXIT_INPUT, Failure};
+use crate::ui::{self, human, table};
+
+/// Lists the steps, with the size of each one's layer.
+pub(super) fn run(app: &App, args: &HistoryArgs) -> Result<u8, Failure> {
+    let image = app.image(&args.image, EXIT_INPUT)?;
+    let steps = steps(app, &image)?;
+    match args.format {
+        Format::Json => ui::json(&steps.iter().map(|step| step.json()).collect())?,
+        Format::Table => {
+            let cells: Vec<_> = steps.iter().map(|step| step.cells(args.no_trunc)).collect();
+            ui::result(&table::render(&["CREATED", "CREATED BY", "SIZE"], &cells))?;
+        }
+    }
+    Ok(0)
+}
+
+struct Step<'a> {
+    entry: &'a History,
+    layer: Option<String>,
+    size: u64,
+}
+
+fn steps<'a>(app: &App, image: &'a Image) -> Result<Vec<Step<'a>>, Failure> {
+    let mut layers = app.layer_sizes(image)?.into_iter();
+    let mut steps: Vec<Step<'a>> = Vec::new();
+    for entry in &image.config.history {
+        let layer = if entry.empty_layer == Some(true) {
+            None
+        } else {
+            layers.next()
+        };
+        let (id, size) = layer.map_or((None, 0), |(id, size)| (Some(id), size));
+        steps.push(Step {
+            entry,
+            layer: id,
+            size,
+        });
+    }
+    steps.reverse();
+    Ok(steps)
+}
+
+impl Step<'_> {
+    fn cells(&self, whole: bool) -> Vec<String> {
+        let by = human::one_line(self.entry.created_by.as_deref().unwrap_or_default());
+        let by = if whole { by } else { human::truncate(&by, 60) };
+        vec![
+            self.entry.created.clone().unwrap_or_default(),
+            by,
+            human::bytes(self.size),
+        ]
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "created": self.entry.created,
+            "created_by": self.entry.created_by,
+            "comment": self.entry.comment,
+            "layer": self.layer,
+            "size": self.size,
+        })
+    }
+}

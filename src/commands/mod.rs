@@ -1,0 +1,34 @@
+//! The commands, one file each: options in, calls of the libraries, results to standard output.
+
+mod build;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod load;
+mod rmi;
+mod run;
+mod run_options;
+mod save;
+mod tag;
+
+use crate::app::App;
+use crate::cli::{Cli, Command};
+use crate::error::Failure;
+
+/// Does what the command line asks for; returns the exit code.
+pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
+    let app = App::open(&cli.global)?;
+    match cli.command {
+        Command::Build(args) => build::run(&app, &args),
+        Command::Run(args) => run::run(&app, &args),
+        Command::Import(args) => import::run(&app, &args),
+        Command::Load(args) => load::run(&app, &args),
+        Command::Save(args) => save::run(&app, &args),
+        Command::Images(args) => images::run(&app, &args),
+        Command::Rmi(args) => rmi::run(&app, &args),
+        Command::Tag(args) => tag::run(&app, &args),
+        Command::Inspect(args) => inspect::run(&app, &args),
+        Command::History(args) => history::run(&app, &args),
+    }
+}

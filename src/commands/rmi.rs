@@ -1,0 +1,56 @@
+//! `box rmi`: names and images away.
+
+use box_store::{Image, Reference};
+
+use crate::app::App;
+use crate::cli::RmiArgs;
+use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::ui;
+
+/// Removes each; goes on after one that fails, and fails in the end.
+pub(super) fn run(app: &App, args: &RmiArgs) -> Result<u8, Failure> {
+    let mut code = 0;
+    for name in &args.images {
+        if let Err(failure) = remove(app, name, args.force) {
+            ui::error(&failure);
+            code = failure.code;
+        }
+    }
+    Ok(code)
+}
+
+/// A name loses the image; the last name, or an id, takes the image itself away.
+fn remove(app: &App, text: &str, force: bool) -> Result<(), Failure> {
+    let image = app.image(text, EXIT_INPUT)?;
+    let names = app.names_of(&image)?;
+    let given = Reference::parse(text).ok().filter(|name| names.contains(name));
+    match given {
+        Some(name) => {
+            untag(app, &name)?;
+            if names.len() > 1 {
+                return Ok(());
+            }
+        }
+        None if names.len() > 1 && !force => return Err(several(&image, &names)),
+        None => names.iter().try_for_each(|name| untag(app, name))?,
+    }
+    app.store
+        .remove_image(&image.id)
+        .map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    ui::result(&format!("Deleted: {}\n", image.id))
+}
+
+fn untag(app: &App, name: &Reference) -> Result<(), Failure> {
+    app.store.untag(name).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    ui::result(&format!("Untagged: {}\n", name.familiar()))
+}
+
+fn several(image: &Image, names: &[Reference]) -> Failure {
+    let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+    Failure::input(format!(
+        "image {} has several names: {}",
+        image.id,
+        names.join(", ")
+    ))
+    .hint("remove them one by one, or all with --force")
+}

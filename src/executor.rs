@@ -1,0 +1,251 @@
+//! The builder's port, implemented with the runner: a step's request becomes a container.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
+use box_runner::{ContainerSpec, EtcFiles, Network, Process, RootFs, RunnerError, Runtime, UserNamespace};
+use box_store::{OverlayDirs, OverlayXattrs};
+
+use crate::app::App;
+use crate::error::Failure;
+use crate::ranges::IdRange;
+
+/// Host ids are the machine's; see `ranges`.
+const RANGES: &str = "/run/box/ranges";
+
+/// Runs the steps of one build: they share a user namespace and its range of ids.
+pub(crate) struct ContainerExecutor<'a> {
+    app: &'a App,
+    shared: Mutex<Option<Shared>>,
+    counter: AtomicU64,
+}
+
+struct Shared {
+    runtime: std::sync::Arc<Runtime>,
+    pages: BTreeSet<u32>,
+    ids: std::sync::Arc<Ids>,
+}
+
+/// A user namespace and the lock on its ids.
+pub(crate) struct Ids {
+    /// The namespace.
+    pub(crate) namespace: UserNamespace,
+    _range: Option<IdRange>,
+}
+
+impl Ids {
+    /// A user namespace for files with ids in these pages.
+    pub(crate) fn take(app: &App, runtime: &Runtime, pages: &BTreeSet<u32>) -> Result<Self, RunnerError> {
+        if let Some(rootless) = &app.rootless {
+            let namespace = runtime.user_namespace(&rootless.ids)?;
+            return Ok(Self {
+                namespace,
+                _range: None,
+            });
+        }
+        let range = IdRange::take(Path::new(RANGES), pages);
+        let range = range.map_err(|source| RunnerError::Os {
+            doing: format!("take container ids in {RANGES}"),
+            source,
+        })?;
+        Ok(Self {
+            namespace: runtime.user_namespace(range.map())?,
+            _range: Some(range),
+        })
+    }
+}
+
+impl<'a> ContainerExecutor<'a> {
+    /// Nothing is made before the first step that runs.
+    pub(crate) fn new(app: &'a App) -> Self {
+        Self {
+            app,
+            shared: Mutex::new(None),
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    /// The runtime and the user namespace, made or widened to hold these pages of ids.
+    fn shared(
+        &self,
+        pages: &BTreeSet<u32>,
+    ) -> Result<(std::sync::Arc<Runtime>, std::sync::Arc<Ids>), ExecError> {
+        let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = slot.as_ref().filter(|shared| pages.is_subset(&shared.pages)) {
+            return Ok((shared.runtime.clone(), shared.ids.clone()));
+        }
+        let runtime = match slot.take() {
+            Some(shared) => shared.runtime,
+            None => std::sync::Arc::new(
+                self.app
+                    .runtime()
+                    .map_err(|failure| failed(FailureError(failure)))?,
+            ),
+        };
+        let ids = std::sync::Arc::new(Ids::take(self.app, &runtime, pages).map_err(exec_error)?);
+        *slot = Some(Shared {
+            runtime: runtime.clone(),
+            pages: pages.clone(),
+            ids: ids.clone(),
+        });
+        Ok((runtime, ids))
+    }
+
+    fn spec(&self, request: &ExecRequest<'_>) -> ContainerSpec {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let process = Process {
+            args: request.args.clone(),
+            env: request.env.clone(),
+            cwd: request.cwd.clone(),
+            user: request.user.clone(),
+        };
+        let mut spec = ContainerSpec::new(
+            format!("step{number}"),
+            root_fs(request.dirs, true, false),
+            process,
+        );
+        spec.hostname = request.hostname.clone();
+        // su and sudo work in a build step, as in Docker.
+        spec.no_new_privs = false;
+        spec.network = match request.network {
+            exec::NetworkMode::None => Network::None,
+            exec::NetworkMode::Host => Network::Host,
+        };
+        spec.etc = etc_files(&request.hostname, spec.network);
+        spec.limits = box_runner::Limits {
+            memory: request.limits.memory,
+            millicpus: request.limits.millicpus,
+            pids: request.limits.pids,
+            time: request.limits.time,
+        };
+        spec.limits_policy = match request.limits_policy {
+            exec::LimitsPolicy::Enforce => box_runner::LimitsPolicy::Enforce,
+            exec::LimitsPolicy::BestEffort => box_runner::LimitsPolicy::BestEffort,
+        };
+        spec
+    }
+}
+
+impl Executor for ContainerExecutor<'_> {
+    fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError> {
+        let (runtime, ids) = self.shared(&request.id_pages)?;
+        let spec = self.spec(request);
+        let mut running = runtime
+            .spawn(&spec, &ids.namespace, box_runner::Stdio::captured())
+            .map_err(exec_error)?;
+        let killer = running.killer();
+        let hook = io.cancel.on_cancel(move || drop(killer.kill()));
+        let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
+        std::thread::scope(|scope| {
+            scope.spawn(|| copy(stderr, Stream::Stderr, io));
+            copy(stdout, Stream::Stdout, io);
+        });
+        let outcome = running.wait().map_err(exec_error);
+        drop(hook);
+        if io.cancel.is_cancelled() {
+            return Err(ExecError::Cancelled);
+        }
+        outcome.map(exec_outcome)
+    }
+}
+
+fn copy(source: Option<impl Read>, stream: Stream, io: ExecIo<'_>) {
+    let Some(mut source) = source else { return };
+    let mut buffer = vec![0; 64 * 1024];
+    // A pipe that breaks ends the output; how the step ended is told by wait.
+    while let Ok(count @ 1..) = source.read(&mut buffer) {
+        (io.output)(stream, &buffer[..count]);
+    }
+}
+
+/// The store's directories as the runner takes them.
+pub(crate) fn root_fs(dirs: &OverlayDirs, volatile: bool, read_only: bool) -> RootFs {
+    RootFs {
+        lower: dirs.lower.clone(),
+        upper: dirs.upper.clone(),
+        work: dirs.work.clone(),
+        userxattr: dirs.overlay_xattrs == OverlayXattrs::User,
+        volatile,
+        read_only,
+    }
+}
+
+/// The files of `/etc` that belong to the container: the host's resolver, names of its own.
+pub(crate) fn etc_files(hostname: &str, network: Network) -> EtcFiles {
+    let local =
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+    let read = |path: &str| std::fs::read(PathBuf::from(path)).unwrap_or_default();
+    let resolv_conf = if network == Network::Host {
+        read("/etc/resolv.conf")
+    } else {
+        Vec::new()
+    };
+    EtcFiles {
+        resolv_conf,
+        hosts: local.into_bytes(),
+        hostname: format!("{hostname}\n").into_bytes(),
+    }
+}
+
+fn exec_outcome(outcome: box_runner::Outcome) -> ExecOutcome {
+    let usage = outcome.usage;
+    ExecOutcome {
+        status: match outcome.status {
+            box_runner::Status::Exited(code) => ExecStatus::Exited(code),
+            box_runner::Status::Signaled(signal) => ExecStatus::Signaled(signal),
+        },
+        oom_killed: outcome.oom_killed,
+        timed_out: outcome.timed_out,
+        usage: exec::Usage {
+            wall: usage.wall,
+            cpu_user: Some(usage.cpu_user),
+            cpu_system: Some(usage.cpu_system),
+            peak_memory: usage.peak_memory,
+            io_read: Some(usage.io_read),
+            io_written: Some(usage.io_written),
+        },
+    }
+}
+
+fn exec_error(error: RunnerError) -> ExecError {
+    match error {
+        RunnerError::CommandNotFound { command } => ExecError::CommandNotFound { command },
+        RunnerError::CommandNotExecutable { command, source } => ExecError::CommandNotExecutable {
+            command,
+            reason: source.to_string(),
+        },
+        RunnerError::LimitUnenforceable { limit, reason } => ExecError::LimitUnenforceable {
+            limit: limit.to_owned(),
+            reason,
+        },
+        other => failed(other),
+    }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ExecError {
+    ExecError::Failed {
+        source: Box::new(error),
+    }
+}
+
+/// A failure of the command line's own making, as an error's cause.
+#[derive(Debug)]
+struct FailureError(Failure);
+
+impl std::fmt::Display for FailureError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.message())
+    }
+}
+
+impl std::error::Error for FailureError {}
+
+/// Arguments as the runner takes them.
+pub(crate) fn os_strings(texts: &[String]) -> Vec<OsString> {
+    texts.iter().map(OsString::from).collect()
+}

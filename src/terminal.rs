@@ -1,0 +1,63 @@
+//! The terminal of `box run -t`: keys go in, output comes out, and the user's own terminal is itself again at the end.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use box_runner::{RawMode, RunnerError, Terminal};
+
+/// The container's terminal connected with the user's. Dropping it restores the user's.
+pub(crate) struct Session {
+    terminal: Arc<Terminal>,
+    output: Option<JoinHandle<()>>,
+    raw: Option<RawMode>,
+}
+
+impl Session {
+    /// Connects them; keys are passed on only if `interactive`.
+    pub(crate) fn attach(terminal: Terminal, interactive: bool) -> Result<Self, RunnerError> {
+        let terminal = Arc::new(terminal);
+        terminal.copy_size(std::io::stdout())?;
+        let raw = if interactive {
+            RawMode::enter(std::io::stdin())?
+        } else {
+            None
+        };
+        let master = terminal.file()?;
+        let output = std::thread::spawn(move || copy(master, std::io::stdout()));
+        if interactive {
+            let master = terminal.file()?;
+            // It ends with the program: a read from a terminal can't be called off.
+            std::thread::spawn(move || copy(std::io::stdin(), master));
+        }
+        Ok(Self {
+            terminal,
+            output: Some(output),
+            raw,
+        })
+    }
+
+    /// The container's terminal, for changes of the window's size.
+    pub(crate) fn terminal(&self) -> Arc<Terminal> {
+        self.terminal.clone()
+    }
+
+    /// Waits for the last output; the container must have ended.
+    pub(crate) fn finish(mut self) {
+        if let Some(output) = self.output.take() {
+            // A thread that panicked has lost output, which nothing can bring back.
+            let _ = output.join();
+        }
+        drop(self.raw.take());
+    }
+}
+
+/// Copies as it comes, without waiting for more, until either side ends.
+fn copy(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
+            return;
+        }
+    }
+}

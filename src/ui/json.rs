@@ -1,0 +1,95 @@
+//! Progress as JSON, one object a line: `event` says what happened; times are in milliseconds, sizes in bytes.
+
+use box_builder::exec::Usage;
+use box_builder::progress::{Event, EventSink};
+use box_builder::source::Sources;
+use serde_json::{Value, json};
+
+use super::steps;
+
+/// Prints each event as an object on standard error.
+#[derive(Debug)]
+pub(super) struct Lines {
+    sources: Sources,
+}
+
+impl Lines {
+    /// A sink whose warnings point into these sources.
+    pub(super) fn new(sources: Sources) -> Self {
+        Self { sources }
+    }
+}
+
+impl EventSink for Lines {
+    fn event(&self, event: Event<'_>) {
+        if let Some(value) = object(&self.sources, &event) {
+            eprintln!("{value}");
+        }
+    }
+}
+
+fn object(sources: &Sources, event: &Event<'_>) -> Option<Value> {
+    Some(match event {
+        Event::Planned { stages, steps } => json!({"event": "planned", "stages": stages, "steps": steps}),
+        Event::StageStarted { stage, name } => {
+            json!({"event": "stage_started", "stage": stage, "name": name})
+        }
+        Event::StepStarted {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+            line,
+        } => json!({
+            "event": "step_started", "id": id.0, "stage": stage, "stage_name": stage_name,
+            "index": index, "total": total, "step": text, "line": line,
+        }),
+        Event::StepOutput { id, stream, bytes } => json!({
+            "event": "step_output", "id": id.0, "stream": format!("{stream:?}").to_lowercase(),
+            "text": String::from_utf8_lossy(bytes),
+        }),
+        Event::StepCached { id, config_only } => {
+            json!({"event": "step_cached", "id": id.0, "config_only": config_only})
+        }
+        Event::StepFinished {
+            id,
+            wall,
+            usage,
+            layer_size,
+            layer_entries,
+        } => {
+            let own = json!({
+                "event": "step_finished", "id": id.0, "wall_ms": wall.as_millis(),
+                "layer_size": layer_size, "layer_entries": layer_entries,
+            });
+            with_usage(own, usage.as_ref())
+        }
+        Event::StepFailed { id, wall, usage } => with_usage(
+            json!({"event": "step_failed", "id": id.0, "wall_ms": wall.as_millis()}),
+            usage.as_ref(),
+        ),
+        Event::FetchStarted { id, what, total } => {
+            json!({"event": "fetch_started", "id": id.0, "what": what, "total": total})
+        }
+        Event::FetchProgress { id, bytes } => json!({"event": "fetch_progress", "id": id.0, "bytes": bytes}),
+        Event::FetchDone { id } => json!({"event": "fetch_done", "id": id.0}),
+        Event::Warning(diagnostic) => json!({"event": "warning", "text": diagnostic.render(sources)}),
+        Event::Note(text) => json!({"event": "note", "text": text}),
+        _ => return None,
+    })
+}
+
+fn with_usage(mut object: Value, usage: Option<&Usage>) -> Value {
+    if let (Some(map), Some(usage)) = (object.as_object_mut(), usage) {
+        map.insert(
+            "cpu_ms".into(),
+            json!(steps::cpu(usage).map(|cpu| cpu.as_millis() as u64)),
+        );
+        map.insert("peak_memory".into(), json!(usage.peak_memory));
+        map.insert("io_read".into(), json!(usage.io_read));
+        map.insert("io_written".into(), json!(usage.io_written));
+    }
+    object
+}

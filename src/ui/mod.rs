@@ -1,0 +1,65 @@
+//! What the user sees: results on standard output, progress and diagnostics on standard error. The only room that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub(crate) mod human;
+mod json;
+mod plain;
+mod steps;
+pub(crate) mod table;
+mod transfer;
+mod tty;
+
+use std::io::{IsTerminal, Write};
+
+use box_builder::progress::{EventSink, Silent};
+use box_builder::source::Sources;
+
+use crate::cli::ProgressMode;
+use crate::error::Failure;
+
+pub(crate) use transfer::Transfer;
+
+/// Shows a failure.
+pub(crate) fn error(failure: &Failure) {
+    eprintln!("{failure}");
+}
+
+/// One line for the user that is no result.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A result on standard output. A reader that went away (`box images | head -1`) is no error.
+pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::own(format!("cannot write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A JSON document on standard output.
+pub(crate) fn json(value: &serde_json::Value) -> Result<(), Failure> {
+    result(&format!("{value:#}\n"))
+}
+
+/// The mode that is meant: `auto` is a live display where standard error is a terminal.
+pub(crate) fn resolve(mode: ProgressMode) -> ProgressMode {
+    match mode {
+        ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressMode::Tty,
+        ProgressMode::Auto => ProgressMode::Plain,
+        other => other,
+    }
+}
+
+/// Shows the events of a build; `sources` are what its warnings point into.
+pub(crate) fn build_sink(mode: ProgressMode, sources: Sources) -> Box<dyn EventSink> {
+    match resolve(mode) {
+        ProgressMode::Tty => Box::new(tty::Live::new(sources)),
+        ProgressMode::Json => Box::new(json::Lines::new(sources)),
+        ProgressMode::Quiet => Box::new(Silent),
+        ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Lines::new(sources)),
+    }
+}

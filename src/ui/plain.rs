@@ -1,0 +1,151 @@
+//! Progress as lines, for logs and CI.
+
+use std::sync::{Mutex, PoisonError};
+
+use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::source::Sources;
+
+use super::{human, steps};
+
+/// Prints each event as a line on standard error.
+#[derive(Debug)]
+pub(super) struct Lines {
+    steps: Mutex<steps::Steps>,
+    sources: Sources,
+}
+
+impl Lines {
+    /// Nothing has begun.
+    pub(super) fn new(sources: Sources) -> Self {
+        Self {
+            steps: Mutex::default(),
+            sources,
+        }
+    }
+}
+
+impl EventSink for Lines {
+    fn event(&self, event: Event<'_>) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in lines(&mut steps, &self.sources, &event) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The lines that an event gives.
+fn lines(steps: &mut steps::Steps, sources: &Sources, event: &Event<'_>) -> Vec<String> {
+    match *event {
+        Event::StepStarted {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+            ..
+        } => {
+            let label = steps.begin(id, stage, stage_name, (index, total), text);
+            vec![format!("{label} {}", human::one_line(text))]
+        }
+        Event::StepOutput { id, stream, bytes } => {
+            let lines = steps.output(id, stream, bytes);
+            labelled(steps, id, lines)
+        }
+        Event::StepCached {
+            id,
+            config_only: false,
+        } => vec![format!("{} CACHED {}", steps.label(id), steps.text(id))],
+        Event::StepFinished {
+            id,
+            wall,
+            ref usage,
+            layer_size,
+            ..
+        } => {
+            let figures = steps::figures(wall, usage.as_ref(), Some(layer_size));
+            ended(steps, id, &format!("DONE {figures}"))
+        }
+        Event::StepFailed { id, wall, ref usage } => {
+            let figures = steps::figures(wall, usage.as_ref(), None);
+            ended(steps, id, &format!("FAILED {figures}"))
+        }
+        Event::FetchStarted { id, what, total } => {
+            let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));
+            vec![format!(
+                "{} fetching {}{size}",
+                steps.label(id),
+                human::one_line(what)
+            )]
+        }
+        Event::Warning(diagnostic) => vec![diagnostic.render(sources).trim_end().to_owned()],
+        Event::Note(text) => vec![text.to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+fn labelled(steps: &steps::Steps, id: StepId, lines: Vec<String>) -> Vec<String> {
+    lines
+        .into_iter()
+        .map(|line| format!("{} | {line}", steps.label(id)))
+        .collect()
+}
+
+/// What is left of the output, then how it ended.
+fn ended(steps: &mut steps::Steps, id: StepId, how: &str) -> Vec<String> {
+    let rest = steps.rest(id);
+    let mut lines = labelled(steps, id, rest);
+    lines.push(format!("{} {how}", steps.label(id)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use box_builder::exec::Stream;
+
+    #[test]
+    fn a_step_in_lines() {
+        let mut steps = steps::Steps::default();
+        let id = StepId(3);
+        let mut all = Vec::new();
+        let started = Event::StepStarted {
+            id,
+            stage: 0,
+            stage_name: None,
+            index: 2,
+            total: 3,
+            text: "RUN a",
+            line: 2,
+        };
+        let finished = Event::StepFinished {
+            id,
+            wall: Duration::from_millis(3),
+            usage: None,
+            layer_size: 20,
+            layer_entries: 1,
+        };
+        for event in [
+            started,
+            Event::StepOutput {
+                id,
+                stream: Stream::Stdout,
+                bytes: b"x\ny",
+            },
+            finished,
+        ] {
+            all.extend(lines(&mut steps, &Sources::default(), &event));
+        }
+        assert_eq!(
+            all,
+            [
+                "[0 2/3] RUN a",
+                "[0 2/3] | x",
+                "[0 2/3] | y",
+                "[0 2/3] DONE 3.0ms, layer 20B"
+            ]
+        );
+    }
+}

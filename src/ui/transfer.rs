@@ -1,0 +1,51 @@
+//! The bar of a download or an unpacking outside of a build: `box import`, `box load`.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::ProgressMode;
+
+/// One transfer; shown on a terminal only.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    bar: ProgressBar,
+}
+
+impl Transfer {
+    /// A transfer that is shown as the mode says.
+    pub(crate) fn new(mode: ProgressMode) -> Self {
+        let bar = ProgressBar::no_length();
+        if super::resolve(mode) != ProgressMode::Tty {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        Self { bar }
+    }
+}
+
+impl box_store::transfer::Progress for Transfer {
+    fn start(&self, total: Option<u64>) {
+        self.bar.set_style(style(total));
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Bytes, speed and the time left, where the size is known.
+pub(super) fn style(total: Option<u64>) -> ProgressStyle {
+    let template = match total {
+        Some(_) => "  {prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        None => "  {prefix} {spinner} {bytes} {bytes_per_sec}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
