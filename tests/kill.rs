@@ -1,0 +1,203 @@
+//! SIGKILL of `box build` at seeded moments spread over its phases: the next build succeeds with the right digest, and nothing is
+//! left of the killed one. 50 moments; BOX_LONG=1 tries 1,000. BOX_KILL_SEED repeats a run.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Bench, Traces};
+
+const BOXFILE: &str = "FROM ./rootfs.tar\nCOPY files /files\nRUN seq 1 3000 | while read n; do echo $n > /tmp/$n; done\n\
+                       RUN dd if=/dev/urandom of=/dev/shm/x bs=1M count=4 2>/dev/null; dd if=/dev/zero of=/big bs=1M count=24 2>/dev/null\n\
+                       FROM busybox\nCOPY --from=0 /files /files\nRUN rm -r /files/0\n";
+
+/// splitmix64: the moments are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn context(bench: &Bench) -> std::path::PathBuf {
+    let names: Vec<(String, String)> = (0..200)
+        .map(|n| (format!("files/{}/{n}", n % 10), n.to_string()))
+        .collect();
+    let mut files: Vec<(&str, &str)> = names.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    files.push(("Boxfile", BOXFILE));
+    let context = bench.context("context", &files);
+    std::fs::copy(bench.busybox_tar(), context.join("rootfs.tar")).unwrap();
+    context
+}
+
+/// Everything in the store that a killed build could leave: temporary files of the dead.
+fn temporary(bench: &Bench) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(bench.store().join("tmp")) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Starts a build whose progress is read as it comes; returns when it ended or was killed, with the phase it was in.
+fn build_until(
+    bench: &Bench,
+    context: &std::path::Path,
+    kill_after: Option<Duration>,
+) -> (Option<i32>, String, Duration) {
+    let mut command = bench.command([
+        "build",
+        "--progress",
+        "json",
+        "--no-cache",
+        "--network",
+        "none",
+        "-t",
+        "result",
+    ]);
+    let mut child = command
+        .arg(context)
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let phase = std::sync::Arc::new(std::sync::Mutex::new(String::from("start")));
+    let seen = phase.clone();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let Ok(event) = serde_json::from_str::<serde_json::Value>(&line) else {
+                continue;
+            };
+            let name = event["event"].as_str().unwrap_or_default();
+            if name != "step_output" {
+                *seen.lock().unwrap() = format!(
+                    "{name} {}",
+                    event["step"]
+                        .as_str()
+                        .or(event["id"].as_str())
+                        .unwrap_or_default()
+                );
+            }
+        }
+    });
+    let start = Instant::now();
+    let code = match kill_after {
+        None => child.wait().unwrap().code(),
+        Some(delay) => {
+            std::thread::sleep(delay);
+            let at = phase.lock().unwrap().clone();
+            child.kill().unwrap();
+            let status = child.wait().unwrap();
+            reader.join().unwrap();
+            return (status.code(), at, start.elapsed());
+        }
+    };
+    reader.join().unwrap();
+    let at = phase.lock().unwrap().clone();
+    (code, at, start.elapsed())
+}
+
+#[test]
+fn nothing_is_left_of_a_killed_build() {
+    let bench = Bench::with_busybox();
+    let context = context(&bench);
+    let seed = std::env::var("BOX_KILL_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(20_261_123);
+    let moments = if std::env::var_os("BOX_LONG").is_some() {
+        1000
+    } else {
+        50
+    };
+    let mut random = Random(seed);
+
+    let before = Traces::of(&bench);
+    let (code, _, whole) = build_until(&bench, &context, None);
+    assert_eq!(code, Some(0));
+    let id = bench.ok(["build", "-q", "--network", "none", context.to_str().unwrap()]);
+    let clean = temporary(&bench);
+
+    let mut phases: BTreeMap<String, u32> = BTreeMap::new();
+    for moment in 0..moments {
+        // Stratified: each moment falls into its own part of the build, so all phases are met.
+        let part = whole.as_nanos() as u64 / moments;
+        let delay = Duration::from_nanos(part * moment + random.next() % part.max(1));
+        let (code, phase, _) = build_until(&bench, &context, Some(delay));
+        *phases
+            .entry(if code == Some(0) {
+                "ended before".into()
+            } else {
+                phase.clone()
+            })
+            .or_default() += 1;
+
+        let again = bench.ok(["build", "-q", "--network", "none", context.to_str().unwrap()]);
+        assert_eq!(again, id, "seed {seed}, moment {moment}, killed at {phase}");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Traces::of(&bench) != before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(
+            Traces::of(&bench),
+            before,
+            "seed {seed}, moment {moment}, killed at {phase}"
+        );
+        assert_eq!(
+            temporary(&bench),
+            clean,
+            "seed {seed}, moment {moment}, killed at {phase}"
+        );
+    }
+    let cold = bench.ok([
+        "build",
+        "-q",
+        "--no-cache",
+        "--network",
+        "none",
+        context.to_str().unwrap(),
+    ]);
+    assert_eq!(cold, id, "a cold build after all that");
+    println!("killed {moments} builds (seed {seed}), in these phases:");
+    for (phase, count) in &phases {
+        println!("  {count:4}  {phase}");
+    }
+    assert!(
+        phases.len() >= 4,
+        "the moments met {} phases only: {phases:?}",
+        phases.len()
+    );
+}
+
+#[test]
+fn ctrl_c_leaves_nothing() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM busybox\nRUN echo begun && sleep 600\n")]);
+    let before = Traces::of(&bench);
+    let clean = temporary(&bench);
+    let mut command = bench.command(["build", "--progress", "plain", "--network", "none"]);
+    let mut child = command.arg(&context).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().ends_with("begun")), "the step runs");
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let start = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "not waited for the step's own end"
+    );
+    assert_eq!(Traces::of(&bench), before);
+    assert_eq!(temporary(&bench), clean);
+}

@@ -1,0 +1,307 @@
+//! Equal inputs give equal digests, whenever, wherever and by whomever they are built; and the logical times in the layers
+//! neither hide a change from a build tool nor make one rebuild.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Bench, OrdinaryUser, sh};
+
+const BOXFILE: &str = r#"
+FROM base AS work
+RUN mkdir /d && for i in 1 2 3; do echo $i > /d/$i; done && ln /d/1 /d/hard && ln -s 1 /d/soft
+COPY src/ /src/
+RUN cp -p /src/a /src/a-kept && chown 7:8 /d/2 && chmod 4755 /d/3
+RUN rm /d/1 && rm -rf /usr/old && mkdir /usr/old && echo new > /usr/old/new
+RUN setcap cap_net_raw+ep /usr/tool && getcap /usr/tool
+RUN mark /d/2 && mark /usr/old
+RUN mkfifo /d/pipe && dd if=/dev/zero of=/d/sparse bs=1 count=1 seek=1M 2>/dev/null
+RUN chmod 700 /usr/kept
+FROM base
+LABEL b=2 a=1 c=3
+COPY --from=work /d /d
+COPY --from=work --chown=3:4 --chmod=0750 /src /s
+RUN cp -p /s/a /s/b && touch -d '2020-01-02 03:04:05' /s/dated && date +%s > /dev/null
+CMD ["cat", "/s/b"]
+"#;
+
+/// A tar of busybox, with `setcap` (and its libraries), `mark` (sets `user.overlay.opaque`) and files that are one second old.
+fn base_tar(bench: &Bench) -> PathBuf {
+    bench.busybox_tar();
+    let rootfs = bench.path("rootfs");
+    let root = rootfs.display();
+    let mark = bench.path("mark.c");
+    std::fs::write(
+        &mark,
+        "#include <sys/xattr.h>\nint main(int c, char **v) { return setxattr(v[1], \"user.overlay.opaque\", \"y\", 1, 0); }\n",
+    )
+    .unwrap();
+    sh(&format!("gcc -static -o {root}/bin/mark {}", mark.display()));
+    sh(&format!(
+        "mkdir -p {root}/usr/old {root}/usr/bin && echo old > {root}/usr/old/gone && echo kept > {root}/usr/kept && cp {root}/bin/busybox {root}/usr/tool
+         for program in setcap getcap; do
+             file=$(PATH=$PATH:/sbin:/usr/sbin command -v $program); cp $file {root}/usr/bin/
+             for lib in $(ldd $file | grep -o '/[^ ]*'); do mkdir -p {root}$(dirname $lib); cp -L $lib {root}$lib; done
+         done"
+    ));
+    let tar = bench.path("base.tar");
+    // The whole base is one second old: younger than the margin by which a step's files are told from older ones.
+    sh(&format!(
+        "tar -C {root} --sort=name --mtime=@$(($(date +%s) - 1)) --owner=0 --group=0 --numeric-owner -cf {} .",
+        tar.display()
+    ));
+    tar
+}
+
+fn context(bench: &Bench) -> PathBuf {
+    let context = bench.context(
+        "context",
+        &[
+            ("Boxfile", BOXFILE),
+            ("src/a", "alpha\n"),
+            ("src/sub/b", "beta\n"),
+        ],
+    );
+    sh(&format!(
+        "chmod 755 {0}/src/a && ln -s a {0}/src/link",
+        context.display()
+    ));
+    context
+}
+
+#[track_caller]
+fn build_and_save(bench: &Bench, context: &Path, base: &Path, extra: &[&str]) -> (String, Vec<u8>) {
+    bench.ok(["import", "--progress", "quiet", base.to_str().unwrap(), "base"]);
+    let mut args = vec!["build", "-q", "--network", "none", "-t", "result"];
+    args.extend(extra);
+    args.push(context.to_str().unwrap());
+    let id = bench.ok(&args).trim().to_owned();
+    let archive = bench.path("saved.tar");
+    bench.ok(["save", "-o", archive.to_str().unwrap(), "result"]);
+    (id, std::fs::read(archive).unwrap())
+}
+
+#[test]
+fn builds_at_other_times_in_other_places_and_by_an_ordinary_user_are_equal() {
+    let here = Bench::new();
+    let (base, context) = (base_tar(&here), context(&here));
+    let (id, archive) = build_and_save(&here, &context, &base, &[]);
+    assert_eq!(here.sh("result", "cat /s/b").trim(), "alpha");
+
+    // Another store, another place, other times.
+    let there = Bench::new();
+    let copy = there.path("elsewhere/context");
+    sh(&format!(
+        "mkdir -p {0} && cp -r {1}/. {0}/ && find {0} -exec touch -h -d 2001-02-03 {{}} +",
+        copy.display(),
+        context.display()
+    ));
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let (second_id, second_archive) = build_and_save(&there, &copy, &base, &[]);
+    assert_eq!(id, second_id);
+    assert!(archive == second_archive, "the saved archives differ");
+
+    // An ordinary user.
+    let user = OrdinaryUser::new(&there);
+    sh(&format!("chmod 644 {}", base.display()));
+    user.ok(["import", "--progress", "quiet", base.to_str().unwrap(), "base"]);
+    let built = user.ok([
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "-t",
+        "result",
+        copy.to_str().unwrap(),
+    ]);
+    assert_eq!(id, built.trim(), "an ordinary user's build");
+    let saved = user.home().join("saved.tar");
+    user.ok(["save", "-o", saved.to_str().unwrap(), "result"]);
+    assert!(
+        archive == std::fs::read(saved).unwrap(),
+        "the ordinary user's archive differs"
+    );
+}
+
+#[test]
+fn a_cold_build_in_the_same_store_is_equal() {
+    let bench = Bench::new();
+    let (base, context) = (base_tar(&bench), context(&bench));
+    let (id, _) = build_and_save(&bench, &context, &base, &[]);
+    let (again, _) = build_and_save(&bench, &context, &base, &["--no-cache"]);
+    assert_eq!(id, again);
+}
+
+#[test]
+fn layers_hold_no_overlay_attributes_and_the_capability_in_version_2() {
+    let bench = Bench::new();
+    let (base, context) = (base_tar(&bench), context(&bench));
+    bench.ok(["import", "--progress", "quiet", base.to_str().unwrap(), "base"]);
+    bench.ok([
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "--target",
+        "work",
+        "-t",
+        "work",
+        context.to_str().unwrap(),
+    ]);
+    let archive = bench.path("work.tar");
+    bench.ok(["save", "-o", archive.to_str().unwrap(), "work"]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layer_xattrs.py");
+    let listed = sh(&format!("python3 {script} {}", archive.display()));
+    assert!(!listed.contains("overlay"), "{listed}");
+    // VFS_CAP_REVISION_2 with the effective bit: 01 00 00 02, then cap_net_raw (bit 13).
+    assert!(
+        listed.contains("usr/tool security.capability 0100000200200000"),
+        "{listed}"
+    );
+    assert!(
+        listed.contains("usr/old/.wh..wh..opq") || listed.contains("usr/old/.wh.gone"),
+        "{listed}"
+    );
+    assert_eq!(
+        bench.sh("work", "getcap /usr/tool").trim(),
+        "/usr/tool cap_net_raw=ep"
+    );
+    assert_eq!(bench.sh("work", "ls /usr/old").trim(), "new");
+}
+
+#[test]
+fn real_times_are_the_way_out() {
+    let bench = Bench::new();
+    let (base, context) = (base_tar(&bench), context(&bench));
+    let (_, archive) = build_and_save(&bench, &context, &base, &["--mtimes", "real"]);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let (_, again) = build_and_save(&bench, &context, &base, &["--mtimes", "real", "--no-cache"]);
+    assert!(archive != again, "real times differ from build to build");
+}
+
+/// Builds `image`, saves it, and loads it into a fresh store: the same image, its layers come from an archive.
+fn reload(bench: &Bench, image: &str) -> Bench {
+    let archive = bench.path("moved.tar");
+    bench.ok(["save", "-o", archive.to_str().unwrap(), image]);
+    let other = Bench::new();
+    other.ok(["load", "-q", "-i", archive.to_str().unwrap()]);
+    other
+}
+
+/// A tree of the host's own programs: make, ninja, a compiler or an interpreter and all they need.
+fn host_image(bench: &Bench, programs: &str, trees: &str) {
+    bench.busybox_tar();
+    let rootfs = bench.path("rootfs");
+    let root = rootfs.display();
+    sh(&format!(
+        "mkdir -p {root}/usr/bin
+         for program in {programs}; do
+             file=$(readlink -f $(command -v $program)); cp $file {root}/usr/bin/$(basename $program)
+             for lib in $(ldd $file | grep -o '/[^ ]*'); do mkdir -p {root}$(dirname $lib); cp -L $lib {root}$lib; done
+         done
+         for tree in {trees}; do mkdir -p {root}$(dirname $tree); cp -a $tree {root}$tree; done"
+    ));
+    let tar = bench.path("host.tar");
+    sh(&format!(
+        "tar -C {root} --sort=name --owner=0 --group=0 --numeric-owner -cf {} .",
+        tar.display()
+    ));
+    bench.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "host"]);
+}
+
+#[test]
+fn make_and_ninja_see_each_change_and_rebuild_nothing_else() {
+    let bench = Bench::new();
+    host_image(&bench, "make ninja", "");
+    let makefile = "out: in\n\tcp in out; echo built >> log\n";
+    // The restat rule: stamp does not change when its input says the same, and then what depends on it is not built.
+    let ninja = "rule keep\n  command = cmp -s $in $out || cp $in $out; echo keep >> nlog\n  restat = 1\n\
+                 rule use\n  command = cp $in $out; echo use >> nlog\nbuild stamp: keep gen\nbuild final: use stamp\n";
+    let files = |content: &'static str, gen_text: &'static str| {
+        [
+            ("Makefile", makefile),
+            ("build.ninja", ninja),
+            ("in", content),
+            ("gen", gen_text),
+        ]
+    };
+    let first = bench.context("first", &files("one", "same"));
+    let boxfile = "FROM host\nWORKDIR /w\nCOPY . .\nRUN make && ninja\n";
+    bench.build(&first, boxfile, &["-t", "made"]);
+    let again = "FROM made\nRUN make && ninja\n";
+    let empty = bench.context("empty", &[]);
+    for bench in [&bench, &reload(&bench, "made")] {
+        bench.build(&empty, again, &["-t", "again"]);
+        assert_eq!(
+            bench.sh("again", "cat log nlog").trim(),
+            "built\nkeep\nuse",
+            "nothing changed, nothing is made again"
+        );
+        let second = bench.context("second", &files("two", "same"));
+        bench.build(
+            &second,
+            "FROM made\nCOPY in gen ./\nRUN make && ninja\n",
+            &["-t", "changed"],
+        );
+        let log = bench.sh("changed", "cat out log nlog");
+        assert!(
+            log.starts_with("twobuilt\nbuilt\nkeep\nuse"),
+            "a change of `in` is seen: {log}"
+        );
+        assert_eq!(
+            log.matches("use").count(),
+            1,
+            "gen is the same, so final is not made again: {log}"
+        );
+    }
+}
+
+#[test]
+fn a_source_changed_back_to_older_bytes_is_still_newer_than_its_object() {
+    // As cargo sees it: an object is fresh while it is newer than its source.
+    let bench = Bench::with_busybox();
+    let compile = "RUN [ ! o -nt s ] && { cat s > o; echo compiled >> log; } || true\n";
+    let one = bench.context("one", &[("s", "1")]);
+    let two = bench.context("two", &[("s", "2")]);
+    bench.build(
+        &one,
+        &format!("FROM busybox\nWORKDIR /w\nCOPY s .\n{compile}{compile}"),
+        &["-t", "one"],
+    );
+    assert_eq!(
+        bench.sh("one", "cat log").trim(),
+        "compiled",
+        "the second step finds the object fresh"
+    );
+    for bench in [&bench, &reload(&bench, "one")] {
+        bench.build(&two, &format!("FROM one\nCOPY s .\n{compile}"), &["-t", "two"]);
+        assert_eq!(bench.sh("two", "cat o").trim(), "2");
+        bench.build(&one, &format!("FROM two\nCOPY s .\n{compile}"), &["-t", "back"]);
+        assert_eq!(bench.sh("back", "cat o").trim(), "1");
+    }
+}
+
+#[test]
+fn python_finds_its_compiled_files_valid() {
+    let bench = Bench::new();
+    let python = "/usr/bin/python3";
+    let version = sh(&format!(
+        "{python} -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
+    ));
+    host_image(&bench, python, &format!("/usr/lib/python{}", version.trim()));
+    let context = bench.context("py", &[("m.py", "VALUE = 1\n")]);
+    let boxfile = "FROM host\nWORKDIR /w\nCOPY m.py .\nRUN /usr/bin/python3 -m compileall -q m.py\n";
+    bench.build(&context, boxfile, &["-t", "compiled"]);
+    let valid = "/usr/bin/python3 -v -c 'import m' 2>&1 | grep -c 'matches /w/m.py' ";
+    for bench in [&bench, &reload(&bench, "compiled")] {
+        assert_eq!(bench.sh("compiled", valid).trim(), "1", "m.pyc is valid");
+        let changed = bench.context("py2", &[("m.py", "VALUE = 2\n")]);
+        bench.build(&changed, "FROM compiled\nCOPY m.py .\n", &["-t", "changed"]);
+        assert_eq!(
+            bench
+                .sh("changed", "/usr/bin/python3 -c 'import m; print(m.VALUE)'")
+                .trim(),
+            "2"
+        );
+    }
+}
