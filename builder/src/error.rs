@@ -33,7 +33,7 @@ pub enum BuildError {
         /// Which one.
         place: Box<Place>,
         /// Why.
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The build was cancelled.
     #[error("the build was cancelled")]

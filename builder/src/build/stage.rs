@@ -93,14 +93,14 @@ enum Outcome {
 
 /// Why a step failed, and what it used.
 struct Failed {
-    error: StepError,
+    error: Box<StepError>,
     usage: Option<Usage>,
 }
 
 impl<E: Into<StepError>> From<E> for Failed {
     fn from(error: E) -> Failed {
         Failed {
-            error: error.into(),
+            error: Box::new(error.into()),
             usage: None,
         }
     }
@@ -138,12 +138,13 @@ impl Announced<'_> {
                     wall: start.elapsed(),
                     usage,
                 });
-                Err(match error {
+                let is_cancelled = tools.request.cancel.is_cancelled();
+                Err(match *error {
                     StepError::Cancelled => BuildError::Cancelled,
-                    _ if tools.request.cancel.is_cancelled() => BuildError::Cancelled,
-                    source => BuildError::Step {
+                    _ if is_cancelled => BuildError::Cancelled,
+                    _ => BuildError::Step {
                         place: Box::new(place.clone()),
-                        source,
+                        source: error,
                     },
                 })
             }
@@ -318,7 +319,7 @@ impl Stage<'_> {
             run::run(&self.shared.tools, self.at(id), step, &usage)
         });
         made.map_err(|error| Failed {
-            error,
+            error: Box::new(error),
             usage: usage.get(),
         })
     }

@@ -343,7 +343,7 @@ fn file_xattrs(file: &File) -> Result<Vec<Xattr>, Errno> {
     let mut names = Vec::new();
     match rustix::fs::flistxattr(
         file,
-        rustix::buffer::spare_capacity(&mut reserve(&mut names, 64 << 10)),
+        rustix::buffer::spare_capacity(reserve(&mut names, 64 << 10)),
     ) {
         Ok(_) => {}
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
@@ -355,7 +355,7 @@ fn file_xattrs(file: &File) -> Result<Vec<Xattr>, Errno> {
         rustix::fs::fgetxattr(
             file,
             name,
-            rustix::buffer::spare_capacity(&mut reserve(&mut value, 64 << 10)),
+            rustix::buffer::spare_capacity(reserve(&mut value, 64 << 10)),
         )?;
         xattrs.push((OsStr::from_bytes(name).to_owned(), value));
     }

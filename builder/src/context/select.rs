@@ -34,10 +34,9 @@ pub fn select(tree: &dyn FileTree, pattern: &str) -> Result<Vec<Selection>, File
             .ok_or_else(|| not_found(tree, pattern, &fixed));
     }
     let mut found = Vec::new();
-    if let Some((start, meta)) = resolve(tree, &fixed)? {
-        if meta.kind == EntryKind::Directory {
-            expand(tree, &start, wild, pattern, &mut found)?;
-        }
+    let start = resolve(tree, &fixed)?.filter(|(_, meta)| meta.kind == EntryKind::Directory);
+    if let Some((start, _)) = start {
+        expand(tree, &start, wild, pattern, &mut found)?;
     }
     let selections = found.iter().map(|path| select_path(tree, path));
     selections.filter_map(Result::transpose).collect()
