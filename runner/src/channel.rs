@@ -107,6 +107,7 @@ pub(crate) enum FromKeeper {
     Failed(Failure),
     /// The container is gone, and with it every process of its pid namespace.
     Exited {
+        timed_out: bool,
         status: i32,
         user_us: u64,
         system_us: u64,

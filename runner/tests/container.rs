@@ -161,6 +161,16 @@ fn dangerous_calls_are_refused() {
 }
 
 #[test]
+fn i386_has_the_same_filter() {
+    let f = Fixture::new();
+    let out = f.run(&f.spec(&["/bin/probe", "i386-syscalls"])).stdout;
+    assert_eq!(
+        out,
+        "getpid=1\nmount=-1\nsocketcall=-38\nunshare=-1\nsocket-vsock=-1\nbpf=-1\n"
+    );
+}
+
+#[test]
 fn mounts_are_as_the_contract_says() {
     let f = Fixture::new();
     let info = f.out("cat /proc/self/mountinfo");

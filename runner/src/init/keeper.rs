@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Context, Start, failed, fds, first_process, perform, report};
 use crate::channel::{self, Failure, FromKeeper};
@@ -35,6 +36,7 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
     let Some((start, received)) = received else {
         return Ok(());
     };
+    let time_limit = start.time_limit.map(Duration::from_millis);
     let mut ops = start.ops;
     let fork_at = ops
         .iter()
@@ -56,7 +58,7 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
         }
         Fork::Parent { pid, pidfd } => {
             drop(ctx);
-            watch(control, pid, &pidfd)
+            watch(control, pid, &pidfd, time_limit)
         }
     }
 }
@@ -83,33 +85,58 @@ fn context(
     })
 }
 
-/// Waits for the container's end, or for the runner's, which it answers by killing the container.
-fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd) -> Result<(), Failure> {
+/// Waits for the container's end, for its time to be up, or for the runner's end; the last two it
+/// answers by killing the container.
+fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd, limit: Option<Duration>) -> Result<(), Failure> {
+    let started = Instant::now();
     let told = channel::send(control, &FromKeeper::Spawned, &[pidfd.as_fd()]);
-    let mut runner_lives = told.is_ok();
-    while runner_lives {
-        let mut both = [
-            PollFd::new(pidfd, PollFlags::IN),
-            PollFd::new(control, PollFlags::IN | PollFlags::RDHUP),
-        ];
-        rustix::io::retry_on_intr(|| poll(&mut both, None)).map_err(|e| failed("poll")(e.into()))?;
-        if !both[0].revents().is_empty() {
-            break;
-        }
-        runner_lives = both[1].revents().is_empty();
+    let mut event = if told.is_ok() {
+        Event::Nothing
+    } else {
+        Event::RunnerGone
+    };
+    while event == Event::Nothing {
+        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        event = next_event(control, pidfd, left).map_err(failed("poll"))?;
     }
-    if !runner_lives {
+    if event != Event::ContainerGone {
         sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).map_err(failed("kill"))?;
     }
-    let ended = sys::wait_for(pid, false).map_err(failed("wait"))?;
-    match ended {
-        Some(ended) => channel::send(control, &exited(ended), &[]).or(Ok(())),
+    match sys::wait_for(pid, false).map_err(failed("wait"))? {
+        Some(ended) => channel::send(control, &exited(ended, event == Event::TimeUp), &[]).or(Ok(())),
         None => Ok(()),
     }
 }
 
-fn exited(ended: Ended) -> FromKeeper {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Nothing,
+    ContainerGone,
+    RunnerGone,
+    TimeUp,
+}
+
+fn next_event(control: &UnixStream, pidfd: &OwnedFd, left: Option<Duration>) -> io::Result<Event> {
+    let timeout = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    });
+    let mut both = [
+        PollFd::new(pidfd, PollFlags::IN),
+        PollFd::new(control, PollFlags::IN | PollFlags::RDHUP),
+    ];
+    let ready = rustix::io::retry_on_intr(|| poll(&mut both, timeout.as_ref()))?;
+    Ok(match both.map(|fd| !fd.revents().is_empty()) {
+        _ if ready == 0 => Event::TimeUp,
+        [true, _] => Event::ContainerGone,
+        [_, true] => Event::RunnerGone,
+        _ => Event::Nothing,
+    })
+}
+
+fn exited(ended: Ended, timed_out: bool) -> FromKeeper {
     FromKeeper::Exited {
+        timed_out,
         status: ended.status,
         user_us: ended.user_us,
         system_us: ended.system_us,

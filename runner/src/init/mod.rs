@@ -45,6 +45,8 @@ pub(crate) struct Start {
     pub(crate) tasks: usize,
     /// Whether the directory of a cgroup of version 2 comes along.
     pub(crate) unified: bool,
+    /// Milliseconds after which the keeper kills the container.
+    pub(crate) time_limit: Option<u64>,
 }
 
 /// To be called on the first line of `main`: when the program was started as the init of a

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount_change, open_tree, unmount,
 };
 
 use super::{Context, Done, failed};
@@ -35,17 +36,46 @@ struct Layers {
 }
 
 pub(super) fn make(ctx: &mut Context, overlay: &Overlay) -> Done {
-    let layers = open_layers(ctx, overlay)?;
-    let make = || mount(overlay, &layers);
-    let mounted = match overlay.idmapped_root {
-        Some(root) => sys::with_fs_ids(root, root, make),
-        None => make(),
-    };
+    let mut result = make_by(ctx, Way::Descriptors, overlay)?;
+    for way in [Way::Paths, Way::OneLine] {
+        match &result {
+            Err(e)
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc::EINVAL | libc::EBADF | libc::EOPNOTSUPP)
+                ) => {}
+            _ => break,
+        }
+        // The first way's error is the telling one.
+        result = make_by(ctx, way, overlay)?.or(result);
+    }
     ctx.slots.insert(
         Slot::Root,
-        mounted.map_err(failed(format!("overlay on {}", overlay.dir)))?,
+        result.map_err(failed(format!("overlay on {}", overlay.dir)))?,
     );
     Ok(())
+}
+
+fn make_by(ctx: &Context, way: Way, overlay: &Overlay) -> Result<io::Result<OwnedFd>, Failure> {
+    if way == Way::OneLine {
+        own_mounts().map_err(failed("make a mount namespace"))?;
+    }
+    let layers = open_layers(ctx, overlay)?;
+    let make = || mount_by(way, overlay, &layers);
+    Ok(match overlay.idmapped_root {
+        Some(root) => sys::with_fs_ids(root, root, make),
+        None => make(),
+    })
+}
+
+/// What mount(2) mounts shows in a namespace; so one of this process' own. Layers must be opened
+/// after this.
+fn own_mounts() -> io::Result<()> {
+    sys::unshare(libc::CLONE_NEWNS as u64)?;
+    Ok(mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?)
 }
 
 fn open_layers(ctx: &Context, overlay: &Overlay) -> Result<Layers, Failure> {
@@ -87,7 +117,21 @@ fn open_layer(path: &Path, idmap: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd>
     Ok(clone)
 }
 
-fn mount(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> {
+/// How the kernel is told of the layers; each kernel takes one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By descriptor, since 6.13.
+    Descriptors,
+    /// One by one by the descriptors' paths, since 6.8.
+    Paths,
+    /// All in one line of mount(2); no more of them than fit a page.
+    OneLine,
+}
+
+fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> {
+    if way == Way::OneLine {
+        return mount_in_one_line(overlay, layers);
+    }
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in OPTIONS {
         fsconfig_set_string(&fs, key, value)?;
@@ -95,11 +139,15 @@ fn mount(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> {
     for flag in &overlay.flags {
         fsconfig_set_flag(&fs, flag.as_str())?;
     }
+    let set = |key: &str, layer: &OwnedFd| match way {
+        Way::Descriptors => fsconfig_set_fd(&fs, key, layer),
+        _ => fsconfig_set_string(&fs, key, fd_path(layer.as_fd())),
+    };
     for lower in &layers.lower {
-        set_layer(&fs, "lowerdir+", lower)?;
+        set("lowerdir+", lower)?;
     }
-    set_layer(&fs, "upperdir", &layers.upper)?;
-    set_layer(&fs, "workdir", &layers.work)?;
+    set("upperdir", &layers.upper)?;
+    set("workdir", &layers.work)?;
     fsconfig_create(&fs)?;
     Ok(fsmount(
         &fs,
@@ -108,17 +156,88 @@ fn mount(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// By descriptor; kernels before 6.13 take only paths, so there by the descriptor's path.
-fn set_layer(fs: &OwnedFd, key: &str, layer: &OwnedFd) -> io::Result<()> {
-    match fsconfig_set_fd(fs, key, layer) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => {
-            Ok(fsconfig_set_string(fs, key, fd_path(layer.as_fd()))?)
-        }
-        other => Ok(other?),
-    }
+/// mount(2) needs a place: the layers' own directory, from where the mount is cloned and taken away
+/// again.
+fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> {
+    let paths = |fds: &[OwnedFd]| {
+        fds.iter()
+            .map(|fd| fd_path(fd.as_fd()))
+            .collect::<Vec<_>>()
+            .join(":")
+    };
+    let mut options: Vec<String> = OPTIONS.iter().skip(1).map(|(k, v)| format!("{k}={v}")).collect();
+    options.extend(overlay.flags.iter().cloned());
+    options.push(format!("lowerdir={}", paths(&layers.lower)));
+    options.push(format!("upperdir={}", fd_path(layers.upper.as_fd())));
+    options.push(format!("workdir={}", fd_path(layers.work.as_fd())));
+    let options = std::ffi::CString::new(options.join(","))?;
+    let place = overlay.dir.as_path();
+    rustix::mount::mount(
+        "overlay",
+        place,
+        "overlay",
+        MountFlags::NODEV,
+        Some(options.as_c_str()),
+    )?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mounted = open_tree(CWD, place, clone);
+    unmount(place, UnmountFlags::DETACH)?;
+    Ok(mounted?)
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use super::*;
+    use crate::channel::Raw;
+
+    fn check(way: Way) {
+        let dir = std::path::PathBuf::from(format!("/tmp/box-overlay-{}-{way:?}", std::process::id()));
+        let at = |name: &str| dir.join(name);
+        for name in ["a", "b", "active/upper", "active/work"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("a/file"), "top").unwrap();
+        fs::write(at("b/file"), "bottom").unwrap();
+        let overlay = Overlay {
+            lower: vec![Raw::from(&at("a")), Raw::from(&at("b"))],
+            dir: Raw::from(&at("active")),
+            upper: Raw::from("upper"),
+            work: Raw::from("work"),
+            idmapped_root: None,
+            flags: vec!["volatile".into()],
+        };
+        if way == Way::OneLine {
+            // Mount namespaces are per thread, and this thread is the test's own.
+            own_mounts().unwrap();
+        }
+        let open = |path: &Path| open_layer(path, None).unwrap();
+        let layers = Layers {
+            lower: vec![open(&at("a")), open(&at("b"))],
+            upper: open(&at("active/upper")),
+            work: open(&at("active/work")),
+            _dir: open(&at("active")),
+        };
+        let root = mount_by(way, &overlay, &layers).unwrap_or_else(|e| panic!("{way:?}: {e}"));
+        let file = rustix::fs::openat(&root, "file", OFlags::RDONLY, Mode::empty()).unwrap();
+        let mut text = String::new();
+        fs::File::from(file).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "top");
+        drop(root);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn every_way_works() {
+        std::thread::spawn(|| [Way::Descriptors, Way::Paths, Way::OneLine].map(check))
+            .join()
+            .unwrap();
+    }
 }

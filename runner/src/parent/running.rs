@@ -6,8 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::cgroup::{Cgroups, Figures};
 use crate::channel::{self, FromKeeper};
 use crate::error::{Result, RunnerError};
@@ -116,11 +114,10 @@ pub struct Running {
     pub(super) stdout: Option<File>,
     pub(super) stderr: Option<File>,
     pub(super) started: Instant,
-    time_limit: Option<Duration>,
 }
 
 impl Running {
-    pub(super) fn new(groups: Cgroups, time_limit: Option<Duration>) -> Running {
+    pub(super) fn new(groups: Cgroups) -> Running {
         Running {
             keeper: None,
             groups,
@@ -129,7 +126,6 @@ impl Running {
             stdout: None,
             stderr: None,
             started: Instant::now(),
-            time_limit,
         }
     }
 
@@ -166,7 +162,7 @@ impl Running {
     /// Waits until the container has ended and every process of it is gone.
     ///
     /// Piped output is not read here: take it and read it on other threads, or a full pipe stops
-    /// the command. The time limit is held by this call, counted from the start.
+    /// the command.
     pub fn wait(mut self) -> Result<Outcome> {
         let Some(mut keeper) = self.keeper.take() else {
             return Err(RunnerError::InitDied {
@@ -174,11 +170,11 @@ impl Running {
             });
         };
         self.stdin = None;
-        let timed_out = self.await_end(&keeper)?;
         let message = channel::recv::<FromKeeper>(&keeper.control)
             .map_err(|e| RunnerError::Protocol { what: e.to_string() })?;
         let Some((
             FromKeeper::Exited {
+                timed_out,
                 status,
                 user_us,
                 system_us,
@@ -208,37 +204,6 @@ impl Running {
             timed_out,
             usage: with_figures(own, &figures),
         })
-    }
-
-    /// Whether the time limit had to end it.
-    fn await_end(&self, keeper: &Keeper) -> Result<bool> {
-        let Some(limit) = self.time_limit else {
-            return Ok(false);
-        };
-        loop {
-            let left = limit.saturating_sub(self.started.elapsed());
-            let timeout = Timespec {
-                tv_sec: left.as_secs().min(i64::MAX as u64) as i64,
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
-            let mut fds = [PollFd::new(&keeper.control, PollFlags::IN)];
-            match poll(&mut fds, Some(&timeout)) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(RunnerError::os("wait for the container", e)),
-                Ok(0) => {
-                    self.killer_of(keeper);
-                    return Ok(true);
-                }
-                Ok(_) => return Ok(false),
-            }
-        }
-    }
-
-    fn killer_of(&self, keeper: &Keeper) {
-        if let Some(first) = &keeper.first {
-            // It fails only when the container is gone already.
-            let _ = sys::pidfd_signal(first.as_fd(), libc::SIGKILL);
-        }
     }
 }
 

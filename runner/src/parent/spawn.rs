@@ -29,7 +29,7 @@ pub(super) fn spawn(
     // The new program is loading meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
     let groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    let mut running = Running::new(groups, spec.limits.time);
+    let mut running = Running::new(groups);
     match describe(runtime, spec, user, &keeper.control, &running.groups) {
         Err(RunnerError::Os { source, doing }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
             drop(doing);
@@ -111,6 +111,10 @@ fn describe(
         net: net.is_some(),
         tasks: tasks.len(),
         unified: unified.is_some(),
+        time_limit: spec
+            .limits
+            .time
+            .map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1)),
     };
     let mut fds = vec![user.fd()];
     fds.extend(net);

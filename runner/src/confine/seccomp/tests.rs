@@ -169,7 +169,7 @@ fn name_of(arch: u32, nr: u32) -> Option<&'static str> {
     }
 }
 
-fn compare(caps: Capabilities) -> (usize, usize) {
+fn compare(caps: Capabilities, probes: &BTreeSet<u64>) -> (usize, usize) {
     let profile = profile();
     let rules = rules(&profile, caps);
     let mut by_name: HashMap<&str, Vec<&Rule>> = HashMap::new();
@@ -184,7 +184,7 @@ fn compare(caps: Capabilities) -> (usize, usize) {
         for nr in 0..1024 {
             let name = name_of(arch, nr);
             let rules = name.and_then(|n| by_name.get(n)).map_or(&[][..], Vec::as_slice);
-            for probe in probes() {
+            for &probe in probes {
                 if arch == ARCH_I386 && probe >> 32 != 0 {
                     continue;
                 }
@@ -212,23 +212,24 @@ fn compare(caps: Capabilities) -> (usize, usize) {
 
 #[test]
 fn nothing_is_looser_than_dockers_profile() {
-    let (decisions, stricter) = compare(Capabilities::default());
+    let (decisions, stricter) = compare(Capabilities::default(), &probes());
     assert!(decisions > 200_000, "{decisions}");
     assert_eq!(stricter, 6);
 }
 
 #[test]
 fn nor_with_any_capability_added() {
+    let few: BTreeSet<u64> = [0, 38, 40, 0x1000_0000, 0x2_0008, 1 << 32 | 40].into();
     for name in table::WITH_CAPABILITY.iter().map(|(name, _)| *name) {
         let mut caps = Capabilities::default();
         caps.add(name).unwrap();
-        compare(caps);
+        compare(caps, &few);
         let mut alone = Capabilities::NONE;
         alone.add(name).unwrap();
-        compare(alone);
+        compare(alone, &few);
     }
-    compare(Capabilities::ALL);
-    compare(Capabilities::NONE);
+    compare(Capabilities::ALL, &few);
+    compare(Capabilities::NONE, &few);
 }
 
 fn check(arch: u32, nr: u32, arg: u64, expect: u32) {
