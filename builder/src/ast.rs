@@ -4,11 +4,17 @@
 //! is final. Instructions stand in one flat list, since `INCLUDE` may bring further ones anywhere;
 //! [`crate::graph`] forms the stages.
 
+mod heredoc;
 mod mount;
+mod run;
+mod word;
 
 use std::time::Duration;
 
+pub use heredoc::Heredoc;
 pub use mount::{Mount, MountError, MountField, MountKind, RunMount, Sharing};
+pub use run::{Limits, Network, Run, RunCache, RunCommand, Security};
+pub use word::Word;
 
 use crate::diagnostic::Diagnostic;
 use crate::source::{Sources, Span, Spanned};
@@ -141,25 +147,6 @@ impl InstructionKind {
     }
 }
 
-/// Raw text that is expanded when the instruction's turn comes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Word {
-    /// As written, with quotes, escapes and variables.
-    pub text: String,
-    /// Where it stands.
-    pub span: Span,
-}
-
-impl Word {
-    /// A word written at `span`.
-    pub fn new(text: impl Into<String>, span: Span) -> Self {
-        Word {
-            text: text.into(),
-            span,
-        }
-    }
-}
-
 /// `FROM [--platform=P] [--checksum=sha256:…] BASE [AS NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct From {
@@ -209,131 +196,6 @@ pub enum Command {
     Shell(String),
     /// The program and its arguments; may be empty (`CMD []` clears).
     Exec(Vec<String>),
-}
-
-/// What a RUN runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunCommand {
-    /// A program and its arguments.
-    Exec(Vec<String>),
-    /// A script for SHELL: the line, followed by its heredocs as written; or the text of a sole heredoc.
-    Shell(String),
-    /// A sole heredoc that begins with `#!`: a file with this name and these bytes, run as a program.
-    Program {
-        /// The heredoc's name.
-        name: String,
-        /// The file.
-        data: Vec<u8>,
-    },
-}
-
-/// RUN
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// What is run.
-    pub command: RunCommand,
-    /// The heredocs as they were read, for lints and history; [`Run::command`] already has them.
-    pub heredocs: Vec<Heredoc>,
-    /// `--mount=`, in order.
-    pub mounts: Vec<RunMount>,
-    /// `--network=`
-    pub network: Option<Spanned<Network>>,
-    /// `--security=`
-    pub security: Option<Spanned<Security>>,
-    /// `--memory= --cpus= --pids= --timeout=`, over those of LIMIT.
-    pub limits: Limits,
-    /// `--cache=`
-    pub cache: Option<RunCache>,
-}
-
-/// `--network=` of a RUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Network {
-    /// What the build says.
-    Default,
-    /// None.
-    None,
-    /// The host's.
-    Host,
-}
-
-/// `--security=` of a RUN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Security {
-    /// The usual sandbox.
-    Sandbox,
-    /// Without it; must be allowed by the caller.
-    Insecure,
-}
-
-/// `--cache=` of a RUN: a step that must run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RunCache {
-    /// Always.
-    Never,
-    /// After that time.
-    Ttl(Duration),
-}
-
-/// Limits of a step; `None` leaves what was said before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes.
-    pub memory: Option<Spanned<u64>>,
-    /// Thousandths of a CPU.
-    pub cpus: Option<Spanned<u64>>,
-    /// Processes and threads.
-    pub pids: Option<Spanned<u64>>,
-    /// Wall-clock time.
-    pub time: Option<Spanned<Duration>>,
-}
-
-impl Limits {
-    /// These limits over `base`: what is unset here is taken from there.
-    #[must_use]
-    pub fn over(&self, base: &Limits) -> Limits {
-        let newer = self.clone();
-        Limits {
-            memory: newer.memory.or_else(|| base.memory.clone()),
-            cpus: newer.cpus.or_else(|| base.cpus.clone()),
-            pids: newer.pids.or_else(|| base.pids.clone()),
-            time: newer.time.or_else(|| base.time.clone()),
-        }
-    }
-
-    /// Whether nothing is limited.
-    pub fn is_empty(&self) -> bool {
-        *self == Limits::default()
-    }
-}
-
-/// A here-document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heredoc {
-    /// Its tag without quotes; the file name of an inline file.
-    pub name: String,
-    /// Its lines as written.
-    pub raw: Vec<u8>,
-    /// Whether it was `<<-`: leading tabs of each line don't count.
-    pub strip_tabs: bool,
-    /// Whether variables in it are expanded (the tag wasn't quoted). COPY and ADD only.
-    pub expand: bool,
-    /// The `<<TAG` that opened it.
-    pub span: Span,
-}
-
-impl Heredoc {
-    /// The text that is meant: without leading tabs where `<<-` said so.
-    pub fn data(&self) -> Vec<u8> {
-        if !self.strip_tabs {
-            return self.raw.clone();
-        }
-        let lines = self.raw.split_inclusive(|b| *b == b'\n');
-        lines
-            .flat_map(|l| l.iter().skip_while(|b| **b == b'\t'))
-            .copied()
-            .collect()
-    }
 }
 
 /// One source of a COPY or ADD.

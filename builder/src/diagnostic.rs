@@ -104,14 +104,15 @@ impl Diagnostic {
         let _ = writeln!(
             out,
             "{name}:{}:{column}: {severity}{code}: {}",
-            self.span.line, self.message
+            self.span.line,
+            shorten(&self.message)
         );
         if let Some(excerpt) = shown {
             excerpt.write(&mut out, self.span.line);
         }
         for (label, text) in [("expected", &self.expected), ("help", &self.suggestion)] {
             if let Some(text) = text {
-                let _ = writeln!(out, "   = {label}: {text}");
+                let _ = writeln!(out, "   = {label}: {}", shorten(text));
             }
         }
         out
@@ -202,6 +203,16 @@ fn char_boundary(bytes: &[u8], at: usize) -> usize {
         .take(4)
         .take_while(is_inside)
         .count()
+}
+
+/// Longest message shown, in characters; what is quoted in one may be megabytes long.
+const MESSAGE: usize = 400;
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// The text with control characters made harmless for a terminal.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::Word;
+use super::word::Word;
 use crate::source::{Span, Spanned};
 
 /// A mount as written: `key` or `key=value` fields, whose values may hold variables (`from` may not).
@@ -30,7 +30,8 @@ pub struct MountField {
 pub struct Mount {
     /// What is mounted.
     pub kind: MountKind,
-    /// Where; relative ones join WORKDIR. Secrets and SSH sockets have defaults.
+    /// Where; relative ones join WORKDIR, and it is WORKDIR itself where unset (never `/`). Secrets and
+    /// SSH sockets have defaults.
     pub target: Option<String>,
     /// Whether writing is refused. (Writes into a bind mount are thrown away.)
     pub read_only: bool,

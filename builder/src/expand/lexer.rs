@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use super::pattern::Pattern;
-use super::{ExpandError, Expansion, MAX_DEPTH, MAX_GROWTH, NoVariables, Variables};
+use super::types::{ExpandError, Expansion, MAX_DEPTH, MAX_GROWTH, NoVariables, Variables};
 use crate::ast::Escape;
 
 /// What is left as it is.

@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::ExpandError;
+use super::types::{ExpandError, MAX_GROWTH};
 
 /// Compiled patterns larger than this are refused.
 const MAX_COMPILED: usize = 1 << 20;
@@ -92,7 +92,7 @@ impl Pattern {
             out.push_str(&value[last..found.start()]);
             out.push_str(with);
             last = found.end();
-            if out.len() > super::MAX_GROWTH {
+            if out.len() > MAX_GROWTH {
                 return Err(ExpandError::TooLong);
             }
         }

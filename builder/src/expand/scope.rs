@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Variables;
+use super::types::Variables;
 
 /// ARGs and environment at one point of a stage.
 ///

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ArchiveBase, ArchiveLocation, Base, Names};
+use super::types::{ArchiveBase, ArchiveLocation, Base, Names};
 use crate::ast::{Escape, From, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::expand;

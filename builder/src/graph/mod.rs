@@ -7,32 +7,19 @@
 mod base;
 mod order;
 mod resolve;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::ast::{Boxfile, Directives, Instruction};
+use crate::ast::{Boxfile, Directives};
 use crate::diagnostic::Diagnostic;
-use crate::source::{Sources, Span, Spanned};
+use crate::source::Sources;
+use types::Names;
 
-/// A stage's place in the Boxfile, counted from 0 (as `COPY --from=0` counts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StageId(pub usize);
-
-/// What the caller of a build says about its stages.
-#[derive(Clone, Debug, Default)]
-pub struct GraphOptions {
-    /// `--target`: a stage's name or number; unset: the last stage.
-    pub target: Option<String>,
-    /// `--build-arg`
-    pub build_args: BTreeMap<String, String>,
-    /// Predefined global ARGs with their values (`TARGETPLATFORM`, `BUILDOS`, …).
-    pub platform_args: BTreeMap<String, String>,
-    /// Names given by `--build-context`; they go before stages and images.
-    pub contexts: BTreeSet<String>,
-}
+pub use types::{ArchiveBase, ArchiveLocation, Base, FromRef, GraphOptions, Stage, StageId};
 
 /// The stages that have to be built, each after those it needs.
 #[derive(Clone, Debug)]
@@ -48,78 +35,6 @@ pub struct StageGraph {
     /// The texts that spans point into.
     pub sources: Sources,
     names: Names,
-}
-
-/// One stage.
-#[derive(Clone, Debug)]
-pub struct Stage {
-    /// Its place in the Boxfile.
-    pub id: StageId,
-    /// Its name in lower case.
-    pub name: Option<String>,
-    /// Its FROM.
-    pub from: Instruction,
-    /// What it is built on.
-    pub base: Base,
-    /// `--platform`, expanded; never empty.
-    pub platform: Option<Spanned<String>>,
-    /// What follows its FROM.
-    pub instructions: Vec<Instruction>,
-    /// The stages it needs: its base, those it copies or mounts from.
-    pub needs: BTreeSet<StageId>,
-}
-
-/// What a stage is built on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Base {
-    /// Nothing.
-    Scratch,
-    /// Another stage.
-    Stage(StageId),
-    /// An image by name, not yet checked.
-    Image(Spanned<String>),
-    /// A named build context.
-    Context(Spanned<String>),
-    /// A root file system archive.
-    Archive(ArchiveBase),
-    /// `oci:DIR[:ref]`
-    OciLayout {
-        /// The directory, relative to the context.
-        directory: Spanned<String>,
-        /// The image in it, by tag; unset: the only one.
-        reference: Option<String>,
-    },
-}
-
-/// A root file system archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchiveBase {
-    /// Where it is.
-    pub location: ArchiveLocation,
-    /// `--checksum`, as `sha256:<64 lower hex>`.
-    pub checksum: Option<Spanned<String>>,
-    /// Where FROM names it.
-    pub span: Span,
-}
-
-/// Where an archive is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ArchiveLocation {
-    /// `http://` or `https://`
-    Url(String),
-    /// A path relative to the context.
-    Path(String),
-}
-
-/// What `from=` or `--from=` means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FromRef {
-    /// A stage.
-    Stage(StageId),
-    /// A named build context.
-    Context(String),
-    /// An image by name, not yet checked.
-    Image(String),
 }
 
 impl StageGraph {
@@ -150,34 +65,5 @@ impl StageGraph {
     /// What `COPY --from=NAME` or a mount's `from=NAME` means. (Stages are known to exist.)
     pub fn resolve(&self, name: &str) -> FromRef {
         self.names.resolve(name)
-    }
-}
-
-/// What names and numbers of stages mean, seen from behind the last stage.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
-    stages: BTreeMap<String, StageId>,
-    contexts: BTreeSet<String>,
-    count: usize,
-}
-
-impl Names {
-    fn resolve(&self, name: &str) -> FromRef {
-        if self.contexts.contains(name) {
-            return FromRef::Context(name.to_owned());
-        }
-        match self
-            .number(name)
-            .or_else(|| self.stages.get(&name.to_lowercase()).copied())
-        {
-            Some(id) => FromRef::Stage(id),
-            None => FromRef::Image(name.to_owned()),
-        }
-    }
-
-    fn number(&self, name: &str) -> Option<StageId> {
-        let digits = name.bytes().all(|b| b.is_ascii_digit());
-        let number = name.parse().ok().filter(|_| digits)?;
-        (number < self.count).then_some(StageId(number))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FromRef, GraphOptions, Names, Stage, StageId};
+use super::types::{FromRef, GraphOptions, Names, Stage, StageId};
 use crate::ast::Boxfile;
 use crate::diagnostic::Diagnostic;
 use crate::suggest::did_you_mean;

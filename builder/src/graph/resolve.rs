@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::base::{expand_global, resolve_base};
-use super::{Base, FromRef, GraphOptions, Names, Stage, StageId};
+use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId};
 use crate::ast::{ArgDeclaration, Boxfile, Escape, From, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
@@ -177,8 +177,9 @@ fn copied_from(
                 errors.push(error.expected("a stage's name or number, or an image"));
             }
             FromRef::Image(name) if name.bytes().all(|b| b.is_ascii_digit()) => {
-                let message = format!("invalid stage index {name}: there are {} stages", names.count);
-                errors.push(Diagnostic::error(source.span, message).expected("a number counted from 0"));
+                let error = Diagnostic::error(source.span, format!("invalid stage index {name}"));
+                let last = names.count.saturating_sub(1);
+                errors.push(error.expected(format!("a stage's name, or its number from 0 to {last}")));
             }
             FromRef::Image(_) | FromRef::Context(_) => {}
         }

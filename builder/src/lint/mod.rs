@@ -3,6 +3,7 @@
 //! Each has Docker's name and Docker's words, so that a search for them finds help. They need no base
 //! image; where one is known ([`LintOptions::base_env`]), fewer undefined variables slip through.
 
+mod input;
 mod names;
 mod report;
 mod stages;
@@ -11,14 +12,16 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::ast::{Boxfile, Check, From, Instruction, InstructionKind};
+use crate::ast::Boxfile;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{StageGraph, StageId};
-use crate::ignore::IgnoreRules;
+use crate::graph::StageId;
 use crate::source::Span;
+use input::split;
 use report::Report;
+
+pub use input::{BaseEnv, EXPERIMENTAL, LintOptions};
 
 /// The lints, in the order of the documentation.
 pub const NAMES: [&str; 22] = [
@@ -45,69 +48,6 @@ pub const NAMES: [&str; 22] = [
     "ExposeInvalidFormat",
     "InvalidDefinitionDescription",
 ];
-
-/// Lints that are tried only where `# check=experimental=NAME` asks for them.
-pub const EXPERIMENTAL: [&str; 2] = ["CopyIgnoredFile", "InvalidDefinitionDescription"];
-
-/// The environment of an image by its name in FROM; `None` where it is not at hand.
-pub type BaseEnv<'a> = dyn Fn(&str) -> Option<Vec<(String, String)>> + 'a;
-
-/// What is known beside the Boxfile.
-#[derive(Clone, Copy, Default)]
-pub struct LintOptions<'a> {
-    /// The stages that are built, where they could be resolved; unset: every stage is checked whole.
-    pub graph: Option<&'a StageGraph>,
-    /// The context's ignore rules.
-    pub ignore: Option<&'a IgnoreRules>,
-    /// Predefined global ARGs (`TARGETPLATFORM`, …).
-    pub platform_args: Option<&'a BTreeMap<String, String>>,
-    /// The environment of an image named in FROM, where it is at hand.
-    pub base_env: Option<&'a BaseEnv<'a>>,
-    /// Over the file's own `# check=`.
-    pub check: Option<&'a Check>,
-}
-
-/// One stage as it stands in the Boxfile.
-struct StageText<'a> {
-    id: StageId,
-    from: &'a From,
-    instruction: &'a Instruction,
-    /// What follows its FROM.
-    body: &'a [Instruction],
-}
-
-/// A Boxfile cut at its FROMs.
-struct Split<'a> {
-    global: &'a [Instruction],
-    stages: Vec<StageText<'a>>,
-}
-
-fn split(boxfile: &Boxfile) -> Split<'_> {
-    let all = &boxfile.instructions;
-    let is_from = |i: &Instruction| matches!(i.kind, InstructionKind::From(_));
-    let starts: Vec<usize> = (0..all.len()).filter(|i| is_from(&all[*i])).collect();
-    let ends = starts.iter().skip(1).copied().chain([all.len()]);
-    let stage = |(id, (start, end)): (usize, (usize, usize))| match &all[start].kind {
-        InstructionKind::From(from) => Some(StageText {
-            id: StageId(id),
-            from,
-            instruction: &all[start],
-            body: &all[start + 1..end],
-        }),
-        _ => None,
-    };
-    let stages = starts
-        .iter()
-        .copied()
-        .zip(ends)
-        .enumerate()
-        .filter_map(stage)
-        .collect();
-    Split {
-        global: &all[..starts.first().copied().unwrap_or(all.len())],
-        stages,
-    }
-}
 
 /// Checks a Boxfile: the findings in the order of the file. Whether warnings are errors
 /// (`# check=error=true`) is for the caller to see to.

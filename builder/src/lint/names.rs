@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Split;
+use super::input::Split;
 use super::report::Report;
 use crate::ast::{Alias, ArgDeclaration, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
@@ -66,7 +66,7 @@ fn as_casing(alias: &Alias, from: &str) -> Option<Diagnostic> {
         "'{}' and '{from}' keywords' casing do not match",
         alias.keyword.value
     );
-    let warning = warning("FromAsCasing", alias.keyword.span, message).suggest(wanted.clone());
+    let warning = warning("FromAsCasing", alias.keyword.span, message).suggest(format!("write {wanted}"));
     (wanted != alias.keyword.value).then_some(warning)
 }
 

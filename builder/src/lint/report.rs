@@ -1,6 +1,6 @@
 //! Collects findings, minding what `# check=` says.
 
-use super::EXPERIMENTAL;
+use super::input::EXPERIMENTAL;
 use crate::ast::{Check, Instruction};
 use crate::diagnostic::Diagnostic;
 use crate::parse::parse_check_comment;

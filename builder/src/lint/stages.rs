@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::input::{LintOptions, Split, StageText};
 use super::report::Report;
-use super::{LintOptions, Split, StageText};
 use crate::ast::{
     Command, CopyFlags, CopySource, Escape, Instruction, InstructionKind, KeyValues, Run, Word,
 };
@@ -253,12 +253,19 @@ impl<'a> Walk<'a, '_, '_> {
 
     fn command(&mut self, instruction: &'a Instruction, name: &'static str, command: &Command) {
         self.once(instruction, name);
-        if matches!(command, Command::Shell(_)) && !self.state.has_shell {
+        if let (Command::Shell(text), false) = (command, self.state.has_shell) {
             let message = format!(
                 "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
             );
             let warning = Diagnostic::warning(instruction.keyword.span, message).code("JSONArgsRecommended");
             let hint = format!("{name} [\"PROGRAM\", \"ARGUMENT\", …]");
+            let looks_like_json = text.starts_with('[') && text.ends_with(']');
+            let hint = match looks_like_json {
+                true => {
+                    format!("{hint}; this is no JSON (its strings need double quotes) and goes to the shell")
+                }
+                false => hint,
+            };
             self.report.found(warning.suggest(hint), Some(instruction));
         }
     }
@@ -326,7 +333,7 @@ impl<'a> Walk<'a, '_, '_> {
             }
             let meant = near.map(|n| format!(" (did you mean ${n}?)")).unwrap_or_default();
             let message = format!("Usage of undefined variable '${name}'{meant}");
-            self.found(instruction, "UndefinedVar", word.span, message);
+            self.found(instruction, "UndefinedVar", word.place_of(name), message);
         }
     }
 }

@@ -2,7 +2,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::corpus::{self, equal};
-use crate::graph::GraphOptions;
+use crate::graph::{GraphOptions, StageGraph};
+use crate::ignore::IgnoreRules;
 use crate::parse::{parse, parse_check_comment};
 use crate::source::Source;
 

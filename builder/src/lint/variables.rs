@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::input::{LintOptions, Split, StageText};
 use super::report::Report;
-use super::{LintOptions, Split, StageText};
 use crate::ast::{Escape, InstructionKind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{expand, expand_word};
@@ -68,7 +68,7 @@ fn undefined(stage: &StageText<'_>, word: &Word, escape: Escape, globals: &Globa
         let hint = did_you_mean(name, globals.declared.iter().map(String::as_str));
         let meant = hint.map(|h| format!(" ({h})")).unwrap_or_default();
         let message = format!("FROM argument '{name}' is not declared{meant}");
-        let warning = Diagnostic::warning(word.span, message).code("UndefinedArgInFrom");
+        let warning = Diagnostic::warning(word.place_of(name), message).code("UndefinedArgInFrom");
         let expected = format!("ARG {name}=… before the first FROM");
         report.found(warning.expected(expected), Some(stage.instruction));
     }

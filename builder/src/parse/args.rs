@@ -103,6 +103,10 @@ impl Args<'_> {
             let mut diagnostic = Diagnostic::error(self.flag_span(&e.range), e.message);
             diagnostic.expected = e.expected;
             diagnostic.suggestion = e.suggestion;
+            if let Some(name) = e.lacks_value {
+                let next = self.blank_words().into_iter().next();
+                diagnostic.suggestion = next.map(|w| format!("did you mean --{name}={}?", w.text));
+            }
             diagnostic
         })?;
         let placed = flags.into_iter().map(|f| (f.name, f.place(self))).collect();

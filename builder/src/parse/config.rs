@@ -28,9 +28,17 @@ pub(super) fn shell(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     let form = "SHELL [\"/bin/sh\", \"-c\"]";
     args.not_empty(form)?;
     match args.json()? {
-        None => Err(args
-            .error("SHELL requires the arguments to be in JSON form")
-            .expected(form)),
+        None => {
+            let words: Vec<String> = args
+                .blank_words()
+                .iter()
+                .map(|w| format!("{:?}", w.text))
+                .collect();
+            let error = args
+                .error("SHELL requires the arguments to be in JSON form")
+                .expected(form);
+            Err(error.suggest(format!("SHELL [{}]", words.join(", "))))
+        }
         Some(words) if words.is_empty() => {
             Err(args.error("SHELL requires at least one argument").expected(form))
         }

@@ -85,6 +85,8 @@ pub(super) struct FlagError {
     pub(super) range: Range<usize>,
     pub(super) expected: Option<String>,
     pub(super) suggestion: Option<String>,
+    /// The flag that has no value, where that is what is wrong.
+    pub(super) lacks_value: Option<&'static str>,
 }
 
 /// A flag with its value, by name.
@@ -120,7 +122,7 @@ pub(super) fn parse_flags(
     Ok(flags)
 }
 
-fn value(flag: &RawFlag, name: &str, kind: FlagKind) -> Result<String, FlagError> {
+fn value(flag: &RawFlag, name: &'static str, kind: FlagKind) -> Result<String, FlagError> {
     match (kind, flag.value()) {
         (FlagKind::Bool, None) => Ok("true".to_owned()),
         (FlagKind::Bool, Some(v)) => match v.to_ascii_lowercase().as_str() {
@@ -137,11 +139,11 @@ fn value(flag: &RawFlag, name: &str, kind: FlagKind) -> Result<String, FlagError
         (_, Some(v)) => Ok(v.to_owned()),
         (_, None) => {
             let message = format!("missing a value on flag: --{name}");
-            Err(wrong(
-                flag,
-                message,
-                Some(format!("--{name}=VALUE, without a blank")),
-            ))
+            let error = wrong(flag, message, Some(format!("--{name}=VALUE, without a blank")));
+            Err(FlagError {
+                lacks_value: Some(name),
+                ..error
+            })
         }
     }
 }
@@ -165,5 +167,6 @@ fn wrong(flag: &RawFlag, message: String, expected: Option<String>) -> FlagError
         range: flag.range.clone(),
         expected,
         suggestion: None,
+        lacks_value: None,
     }
 }

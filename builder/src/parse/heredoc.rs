@@ -131,3 +131,10 @@ fn read_body(reader: &mut Reader<'_>, tag: &Tag) -> Option<Vec<u8>> {
 pub(super) fn by_name(heredocs: &[Heredoc]) -> BTreeMap<&str, &Heredoc> {
     heredocs.iter().map(|h| (h.name.as_str(), h)).collect()
 }
+
+/// The body and end of a heredoc after the line that opens it.
+pub(super) fn append_heredoc(text: &mut String, heredoc: &Heredoc) {
+    text.push('\n');
+    text.push_str(&String::from_utf8_lossy(&heredoc.raw));
+    text.push_str(&heredoc.name);
+}

@@ -2,11 +2,11 @@
 
 use super::args::Args;
 use super::flags::split_flags;
-use super::heredoc::read_heredocs;
+use super::heredoc::{append_heredoc, read_heredocs};
 use super::lines::{Reader, Statement};
 use super::words::{Json, json_array, split_first};
 use super::{config, copy, from, health, run};
-use crate::ast::{Escape, Heredoc, Instruction, InstructionKind, OnBuild};
+use crate::ast::{Escape, Instruction, InstructionKind, OnBuild};
 use crate::diagnostic::Diagnostic;
 use crate::source::Spanned;
 use crate::suggest::did_you_mean;
@@ -155,11 +155,4 @@ fn refuse_trigger(inner: &Args<'_>) -> Result<(), Diagnostic> {
     };
     let span = inner.statement.span(inner.keyword.start, inner.keyword.end);
     Err(Diagnostic::error(span, message).expected("any other instruction"))
-}
-
-/// The body and end of a heredoc after the line that opens it.
-pub(super) fn append_heredoc(text: &mut String, heredoc: &Heredoc) {
-    text.push('\n');
-    text.push_str(&String::from_utf8_lossy(&heredoc.raw));
-    text.push_str(&heredoc.name);
 }

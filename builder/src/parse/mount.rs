@@ -165,7 +165,7 @@ pub fn resolve_mount(
         };
         draft.take(field, value)?;
     }
-    draft.finish(mount.span)
+    draft.finish(mount)
 }
 
 impl Draft {
@@ -209,9 +209,9 @@ impl Draft {
         Ok(())
     }
 
-    fn finish(self, span: Span) -> Result<Mount, MountError> {
+    fn finish(self, mount: &RunMount) -> Result<Mount, MountError> {
         let kind = self.kind.clone().unwrap_or_else(|| "bind".to_owned());
-        self.check(&kind, span)?;
+        self.check(&kind, mount)?;
         let writable = matches!(kind.as_str(), "cache" | "tmpfs");
         let read_only = self.read_only.unwrap_or(!writable);
         let Draft {
@@ -268,48 +268,66 @@ impl Draft {
         })
     }
 
-    /// Refuses keys that the type doesn't have, and mounts that lack one.
-    fn check(&self, kind: &str, span: Span) -> Result<(), MountError> {
+    /// Refuses keys that the type doesn't have, and a secret without a name.
+    fn check(&self, kind: &str, mount: &RunMount) -> Result<(), MountError> {
+        if let Some(key) = self.misplaced(kind) {
+            let message = format!("unexpected key '{key}' for mount type '{kind}'");
+            return Err(wrong(place_of(mount, &[key]), message));
+        }
+        let unnamed = self.id.is_none() && self.source.is_none() && self.target.is_none();
+        if kind == "secret" && unnamed {
+            let error = wrong(
+                mount.span,
+                "invalid secret mount: it has neither id nor target".into(),
+            );
+            let expected = Some("type=secret,id=NAME".into());
+            return Err(MountError { expected, ..error });
+        }
+        if kind == "secret" && self.id.is_some() && self.source.is_some() {
+            return Err(wrong(
+                place_of(mount, &["source", "src"]),
+                "both source and id can't be set".into(),
+            ));
+        }
+        let is_root = |t: &str| !t.is_empty() && t.bytes().all(|b| b == b'/');
+        if self.target.as_deref().is_some_and(is_root) {
+            let error = wrong(
+                place_of(mount, &["target", "dst", "destination"]),
+                "invalid mount target \"/\"".into(),
+            );
+            return Err(MountError {
+                expected: Some("a directory or file below /".into()),
+                ..error
+            });
+        }
+        Ok(())
+    }
+
+    fn misplaced(&self, kind: &str) -> Option<&'static str> {
         let is = |kinds: &[&str]| kinds.contains(&kind);
-        let misplaced = [
+        let owned = ["secret", "ssh", "cache"];
+        let keys = [
             ("sharing", self.sharing.is_some() && !is(&["cache"])),
             ("size", self.size.is_some() && !is(&["tmpfs"])),
             ("tmpcopyup", self.copy_up && !is(&["tmpfs"])),
             ("required", self.required.is_some() && !is(&["secret", "ssh"])),
             ("env", self.env.is_some() && !is(&["secret"])),
             ("from", self.from.is_some() && !is(&["bind", "cache"])),
-            ("mode", self.mode.is_some() && !is(&["secret", "ssh", "cache"])),
-            ("uid", self.uid.is_some() && !is(&["secret", "ssh", "cache"])),
-            ("gid", self.gid.is_some() && !is(&["secret", "ssh", "cache"])),
+            ("mode", self.mode.is_some() && !is(&owned)),
+            ("uid", self.uid.is_some() && !is(&owned)),
+            ("gid", self.gid.is_some() && !is(&owned)),
         ];
-        if let Some((key, _)) = misplaced.iter().find(|(_, wrong)| *wrong) {
-            return Err(wrong(
-                span,
-                format!("unexpected key '{key}' for mount type '{kind}'"),
-            ));
-        }
-        let unnamed = self.id.is_none() && self.source.is_none() && self.target.is_none();
-        if kind == "secret" && unnamed {
-            let error = wrong(span, "invalid secret mount: it has neither id nor target".into());
-            return Err(MountError {
-                expected: Some("type=secret,id=NAME".into()),
-                ..error
-            });
-        }
-        if kind == "secret" && self.id.is_some() && self.source.is_some() {
-            return Err(wrong(span, "both source and id can't be set".into()));
-        }
-        match self.target.as_deref() {
-            None if is(&["bind", "cache", "tmpfs"]) => Err(MountError {
-                expected: Some("target=PATH".into()),
-                ..wrong(span, format!("a {kind} mount needs a target"))
-            }),
-            Some(target) if !target.is_empty() && target.bytes().all(|b| b == b'/') => {
-                Err(wrong(span, "invalid mount target \"/\"".into()))
-            }
-            _ => Ok(()),
-        }
+        keys.iter().find(|(_, wrong)| *wrong).map(|(key, _)| *key)
     }
+}
+
+/// The field with one of these keys; the whole mount where there is none.
+fn place_of(mount: &RunMount, keys: &[&str]) -> Span {
+    let field = mount
+        .fields
+        .iter()
+        .rfind(|f| keys.contains(&f.key.value.as_str()));
+    field.map_or(mount.span, |f| f.key.span)
 }
 
 fn wrong(span: Span, message: String) -> MountError {

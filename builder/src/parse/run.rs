@@ -2,8 +2,7 @@
 
 use super::args::{Args, Flags};
 use super::flags::FlagKind;
-use super::heredoc::parse_tag;
-use super::instruction::append_heredoc;
+use super::heredoc::{append_heredoc, parse_tag};
 use super::mount::parse_mount;
 use super::units::{parse_cpus, parse_duration, parse_size};
 use crate::ast::{Heredoc, InstructionKind, Limits, Network, Run, RunCache, RunCommand, Security, Word};
@@ -135,7 +134,7 @@ pub(super) fn limit(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
             let message = format!("a limit is NAME=VALUE, but {:?} has no =", word.text);
             return Err(Diagnostic::error(word.span, message).expected(LIMIT_FORM));
         };
-        let value = Word::new(value.trim_matches('"'), word.span);
+        let value = Word::new(value.trim_matches('"'), word.part(name.len() + 1, value.len()));
         pairs.push((limit_name(name, &word)?, value));
     }
     limits_from(pairs).map(InstructionKind::Limit)

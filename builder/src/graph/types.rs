@@ -1,0 +1,124 @@
+//! What a stage graph is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ast::Instruction;
+use crate::source::{Span, Spanned};
+
+/// A stage's place in the Boxfile, counted from 0 (as `COPY --from=0` counts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub usize);
+
+/// What the caller of a build says about its stages.
+#[derive(Clone, Debug, Default)]
+pub struct GraphOptions {
+    /// `--target`: a stage's name or number; unset: the last stage.
+    pub target: Option<String>,
+    /// `--build-arg`
+    pub build_args: BTreeMap<String, String>,
+    /// Predefined global ARGs with their values (`TARGETPLATFORM`, `BUILDOS`, …).
+    pub platform_args: BTreeMap<String, String>,
+    /// Names given by `--build-context`; they go before stages and images.
+    pub contexts: BTreeSet<String>,
+}
+
+/// One stage.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its place in the Boxfile.
+    pub id: StageId,
+    /// Its name in lower case.
+    pub name: Option<String>,
+    /// Its FROM.
+    pub from: Instruction,
+    /// What it is built on.
+    pub base: Base,
+    /// `--platform`, expanded; never empty.
+    pub platform: Option<Spanned<String>>,
+    /// What follows its FROM.
+    pub instructions: Vec<Instruction>,
+    /// The stages it needs: its base, those it copies or mounts from.
+    pub needs: BTreeSet<StageId>,
+}
+
+/// What a stage is built on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// Another stage.
+    Stage(StageId),
+    /// An image by name, not yet checked.
+    Image(Spanned<String>),
+    /// A named build context.
+    Context(Spanned<String>),
+    /// A root file system archive.
+    Archive(ArchiveBase),
+    /// `oci:DIR[:ref]`
+    OciLayout {
+        /// The directory, relative to the context.
+        directory: Spanned<String>,
+        /// The image in it, by tag; unset: the only one.
+        reference: Option<String>,
+    },
+}
+
+/// A root file system archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveBase {
+    /// Where it is.
+    pub location: ArchiveLocation,
+    /// `--checksum`, as `sha256:<64 lower hex>`.
+    pub checksum: Option<Spanned<String>>,
+    /// Where FROM names it.
+    pub span: Span,
+}
+
+/// Where an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchiveLocation {
+    /// `http://` or `https://`
+    Url(String),
+    /// A path relative to the context.
+    Path(String),
+}
+
+/// What `from=` or `--from=` means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromRef {
+    /// A stage.
+    Stage(StageId),
+    /// A named build context.
+    Context(String),
+    /// An image by name, not yet checked.
+    Image(String),
+}
+
+/// What names and numbers of stages mean, seen from behind the last stage.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    pub(super) stages: BTreeMap<String, StageId>,
+    pub(super) contexts: BTreeSet<String>,
+    pub(super) count: usize,
+}
+
+impl Names {
+    pub(super) fn resolve(&self, name: &str) -> FromRef {
+        if self.contexts.contains(name) {
+            return FromRef::Context(name.to_owned());
+        }
+        match self
+            .number(name)
+            .or_else(|| self.stages.get(&name.to_lowercase()).copied())
+        {
+            Some(id) => FromRef::Stage(id),
+            None => FromRef::Image(name.to_owned()),
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<StageId> {
+        let digits = name.bytes().all(|b| b.is_ascii_digit());
+        let number = name.parse().ok().filter(|_| digits)?;
+        (number < self.count).then_some(StageId(number))
+    }
+}
