@@ -51,9 +51,9 @@ impl Args<'_> {
         Diagnostic::error(self.all(), message)
     }
 
-    pub(super) fn word(&self, piece: Piece) -> Word {
+    pub(super) fn word(&self, piece: Piece<'_>) -> Word {
         let span = self.span(&piece.range);
-        Word::new(piece.text, span)
+        Word::new(piece.text.into_owned(), span)
     }
 
     /// All arguments as one word.
@@ -75,23 +75,23 @@ impl Args<'_> {
     }
 
     /// Words at blanks, where quotes keep blanks inside.
-    pub(super) fn quoted_words(&self) -> Vec<Piece> {
+    pub(super) fn quoted_words(&self) -> impl Iterator<Item = Piece<'_>> {
         split_words(self.text(), self.escape)
     }
 
     /// Words at blanks alone.
-    pub(super) fn blank_words(&self) -> Vec<Piece> {
+    pub(super) fn blank_words(&self) -> impl Iterator<Item = Piece<'_>> {
         split_blanks(self.text())
     }
 
     /// The exec form, where it is one; an error where it holds something that is no string.
-    pub(super) fn json(&self) -> Result<Option<Vec<Piece>>, Diagnostic> {
+    pub(super) fn json(&self) -> Result<Option<Vec<Piece<'static>>>, Diagnostic> {
         json_from(self, 0)
     }
 
     /// The strings of a JSON array, or words at blanks.
-    pub(super) fn list(&self) -> Result<Vec<Piece>, Diagnostic> {
-        Ok(self.json()?.unwrap_or_else(|| self.blank_words()))
+    pub(super) fn list(&self) -> Result<Vec<Piece<'_>>, Diagnostic> {
+        Ok(self.json()?.unwrap_or_else(|| self.blank_words().collect()))
     }
 
     /// Checks the flags; those that may be repeated come in order.
@@ -104,7 +104,7 @@ impl Args<'_> {
             diagnostic.expected = e.expected;
             diagnostic.suggestion = e.suggestion;
             if let Some(name) = e.lacks_value {
-                let next = self.blank_words().into_iter().next();
+                let next = self.blank_words().next();
                 diagnostic.suggestion = next.map(|w| format!("did you mean --{name}={}?", w.text));
             }
             diagnostic
@@ -126,10 +126,10 @@ impl Flag {
 }
 
 /// The exec form of the arguments from `from` on.
-pub(super) fn json_from(args: &Args<'_>, from: usize) -> Result<Option<Vec<Piece>>, Diagnostic> {
+pub(super) fn json_from(args: &Args<'_>, from: usize) -> Result<Option<Vec<Piece<'static>>>, Diagnostic> {
     match json_array(&args.text()[from..]) {
         Json::Strings(pieces) => {
-            let shift = |p: Piece| Piece {
+            let shift = |p: Piece<'static>| Piece {
                 range: p.range.start + from..p.range.end + from,
                 ..p
             };

@@ -1,5 +1,7 @@
 //! The instructions that only change the image's config.
 
+use std::borrow::Cow;
+
 use super::args::Args;
 use super::words::{Piece, split_first};
 use crate::ast::{ArgDeclaration, Command, InstructionKind, KeyValues, Word};
@@ -18,7 +20,7 @@ pub(super) fn one(args: &Args<'_>, form: &str) -> Result<Word, Diagnostic> {
 pub(super) fn command(args: &Args<'_>) -> Result<Command, Diagnostic> {
     args.parse_flags(&[])?;
     Ok(match args.json()? {
-        Some(words) => Command::Exec(words.into_iter().map(|w| w.text).collect()),
+        Some(words) => Command::Exec(words.into_iter().map(|w| w.text.into_owned()).collect()),
         None => Command::Shell(args.text().to_owned()),
     })
 }
@@ -29,11 +31,7 @@ pub(super) fn shell(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     args.not_empty(form)?;
     match args.json()? {
         None => {
-            let words: Vec<String> = args
-                .blank_words()
-                .iter()
-                .map(|w| format!("{:?}", w.text))
-                .collect();
+            let words: Vec<String> = args.blank_words().map(|w| format!("{:?}", w.text)).collect();
             let error = args
                 .error("SHELL requires the arguments to be in JSON form")
                 .expected(form);
@@ -43,7 +41,7 @@ pub(super) fn shell(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
             Err(args.error("SHELL requires at least one argument").expected(form))
         }
         Some(words) => Ok(InstructionKind::Shell(
-            words.into_iter().map(|w| w.text).collect(),
+            words.into_iter().map(|w| w.text.into_owned()).collect(),
         )),
     }
 }
@@ -74,7 +72,7 @@ pub(super) fn expose(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
 
 pub(super) fn include(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     args.parse_flags(&[])?;
-    let mut words = args.quoted_words().into_iter();
+    let mut words = args.quoted_words();
     match (words.next(), words.next()) {
         (Some(path), None) => Ok(InstructionKind::Include(args.word(path))),
         _ => Err(args
@@ -86,14 +84,14 @@ pub(super) fn include(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
 pub(super) fn arg(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     args.not_empty("ARG NAME[=DEFAULT]…")?;
     args.parse_flags(&[])?;
-    let words = args.quoted_words().into_iter();
+    let words = args.quoted_words();
     words
         .map(|w| declaration(args, w))
         .collect::<Result<_, _>>()
         .map(InstructionKind::Arg)
 }
 
-fn declaration(args: &Args<'_>, piece: Piece) -> Result<ArgDeclaration, Diagnostic> {
+fn declaration(args: &Args<'_>, piece: Piece<'_>) -> Result<ArgDeclaration, Diagnostic> {
     let (key, value) = split_pair(&piece);
     if key.text.is_empty() {
         let span = args.span(&piece.range);
@@ -115,17 +113,14 @@ pub(super) fn key_values(args: &Args<'_>) -> Result<KeyValues, Diagnostic> {
     args.parse_flags(&[])?;
     args.not_empty(&form)?;
     let words = args.quoted_words();
-    if words.first().is_some_and(|w| !w.text.contains('=')) {
+    if args.quoted_words().next().is_some_and(|w| !w.text.contains('=')) {
         return legacy(args, &form);
     }
-    let pairs = words
-        .iter()
-        .map(|w| pair(args, w, &form))
-        .collect::<Result<_, _>>()?;
+    let pairs = words.map(|w| pair(args, &w, &form)).collect::<Result<_, _>>()?;
     Ok(KeyValues { pairs, legacy: false })
 }
 
-fn pair(args: &Args<'_>, piece: &Piece, form: &str) -> Result<(Word, Word), Diagnostic> {
+fn pair(args: &Args<'_>, piece: &Piece<'_>, form: &str) -> Result<(Word, Word), Diagnostic> {
     let error = |message: String| Diagnostic::error(args.span(&piece.range), message).expected(form);
     let (key, Some(value)) = split_pair(piece) else {
         let message = format!(
@@ -156,23 +151,15 @@ fn legacy(args: &Args<'_>, form: &str) -> Result<KeyValues, Diagnostic> {
 }
 
 /// `name=value` at its first `=`.
-fn split_pair(piece: &Piece) -> (Piece, Option<Piece>) {
+fn split_pair<'a>(piece: &'a Piece<'_>) -> (Piece<'a>, Option<Piece<'a>>) {
     let start = piece.range.start;
-    match piece.text.split_once('=') {
-        None => (piece.clone(), None),
-        Some((key, value)) => {
-            let middle = start + key.len();
-            let key = Piece {
-                text: key.to_owned(),
-                range: start..middle,
-            };
-            (
-                key,
-                Some(Piece {
-                    text: value.to_owned(),
-                    range: middle + 1..middle + 1 + value.len(),
-                }),
-            )
-        }
+    let part = |from: usize, to: usize| Piece {
+        text: Cow::Borrowed(&piece.text[from..to]),
+        range: start + from..start + to,
+    };
+    let len = piece.text.len();
+    match piece.text.find('=') {
+        None => (part(0, len), None),
+        Some(at) => (part(0, at), Some(part(at + 1, len))),
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn add(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
 }
 
 /// At least one source and a destination.
-fn enough(args: &Args<'_>) -> Result<Vec<Piece>, Diagnostic> {
+fn enough<'a>(args: &'a Args<'_>) -> Result<Vec<Piece<'a>>, Diagnostic> {
     let words = args.list()?;
     let tail = match words.len() {
         0 => "",
@@ -106,7 +106,7 @@ fn bad_chmod(word: &Word) -> Diagnostic {
     Diagnostic::error(word.span, message).expected("such as 755, 0644 or u=rwX,go=rX")
 }
 
-fn sources(args: &Args<'_>, mut words: Vec<Piece>) -> Result<(Vec<CopySource>, Word), Diagnostic> {
+fn sources(args: &Args<'_>, mut words: Vec<Piece<'_>>) -> Result<(Vec<CopySource>, Word), Diagnostic> {
     let destination = words.pop().ok_or_else(|| args.error("no destination"))?;
     if matches!(parse_tag(&destination.text), Ok(Some(_))) && !args.heredocs.is_empty() {
         let message = format!("{} cannot accept a heredoc as a destination", args.name);
@@ -114,7 +114,7 @@ fn sources(args: &Args<'_>, mut words: Vec<Piece>) -> Result<(Vec<CopySource>, W
             .expected(format!("{} <<TAG DESTINATION", args.name)));
     }
     let heredocs = by_name(&args.heredocs);
-    let source = |piece: Piece| {
+    let source = |piece: Piece<'_>| {
         let tag = parse_tag(&piece.text).ok().flatten();
         match tag.and_then(|t| heredocs.get(t.name.as_str())) {
             Some(heredoc) => CopySource::Inline((*heredoc).clone()),

@@ -11,7 +11,7 @@ const FORM: &str = "FROM [--platform=P] [--checksum=sha256:…] BASE [AS NAME]";
 const FLAGS: &[(&str, FlagKind)] = &[("platform", FlagKind::Text), ("checksum", FlagKind::Text)];
 
 pub(super) fn from(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
-    let mut words = args.blank_words().into_iter();
+    let mut words = args.blank_words();
     let wrong = || {
         args.error("FROM requires either one or three arguments")
             .expected(FORM)
@@ -38,8 +38,8 @@ pub(super) fn from(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     }))
 }
 
-fn alias(args: &Args<'_>, keyword: Piece, name: Piece) -> Result<Alias, Diagnostic> {
-    let spanned = |p: Piece| Spanned::new(p.text, args.span(&p.range));
+fn alias(args: &Args<'_>, keyword: Piece<'_>, name: Piece<'_>) -> Result<Alias, Diagnostic> {
+    let spanned = |p: Piece<'_>| Spanned::new(p.text.into_owned(), args.span(&p.range));
     let (keyword, written) = (spanned(keyword), spanned(name));
     let name = written.to_lowercase();
     let is_rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');

@@ -48,7 +48,7 @@ pub(super) fn healthcheck(args: &Args<'_>) -> Result<InstructionKind, Diagnostic
 fn cmd(args: &Args<'_>, rest: usize) -> Result<Healthcheck, Diagnostic> {
     let flags = args.parse_flags(FLAGS)?;
     let command = match json_from(args, rest)? {
-        Some(words) => Command::Exec(words.into_iter().map(|w| w.text).collect()),
+        Some(words) => Command::Exec(words.into_iter().map(|w| w.text.into_owned()).collect()),
         None => Command::Shell(args.text()[rest..].to_owned()),
     };
     let empty = match &command {

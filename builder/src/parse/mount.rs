@@ -30,10 +30,19 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
+/// A mount has no more fields than this.
+const MAX_FIELDS: usize = 100;
+
 /// Splits a mount into fields, and checks it as far as it holds no variables.
 pub(super) fn parse_mount(word: Word) -> Result<RunMount, Diagnostic> {
     let span = word.span;
     let mut fields = Vec::new();
+    if word.text.bytes().filter(|b| *b == b',').count() >= MAX_FIELDS {
+        return Err(Diagnostic::error(
+            span,
+            format!("a mount has at most {MAX_FIELDS} fields"),
+        ));
+    }
     let mut at = 0;
     for (text, len) in csv_fields(&word.text) {
         let start = u32::try_from(at).unwrap_or(u32::MAX);

@@ -50,7 +50,9 @@ fn command(args: &Args<'_>) -> Result<RunCommand, Diagnostic> {
         if words.is_empty() {
             return Err(args.error("RUN requires at least one argument").expected(FORM));
         }
-        return Ok(RunCommand::Exec(words.into_iter().map(|w| w.text).collect()));
+        return Ok(RunCommand::Exec(
+            words.into_iter().map(|w| w.text.into_owned()).collect(),
+        ));
     }
     let sole = matches!(parse_tag(args.text()), Ok(Some(_)));
     if let ([heredoc], true) = (args.heredocs.as_slice(), sole) {

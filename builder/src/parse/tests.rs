@@ -185,12 +185,8 @@ fn stays_linear() {
     for text in texts {
         let start = std::time::Instant::now();
         let _ = try_parse(&text);
-        // Unoptimised and on a busy machine; a quadratic step would take hours.
-        assert!(
-            start.elapsed().as_secs() < 60,
-            "{}: {:?}",
-            &text[..20],
-            start.elapsed()
-        );
+        eprintln!("{:>7.1?} for {:?}…", start.elapsed(), &text[..11]);
+        // On a busy machine; a quadratic step would take minutes.
+        assert!(start.elapsed().as_secs() < 10, "{:?}…", &text[..11]);
     }
 }

@@ -1,80 +1,79 @@
 //! An instruction's arguments → words, with their places in the text.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::ast::Escape;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) text: String,
+pub(super) struct Piece<'a> {
+    pub(super) text: Cow<'a, str>,
     pub(super) range: Range<usize>,
 }
 
-/// Words at blanks, where quotes and escapes keep blanks inside; quotes and escapes stay.
-pub(super) fn split_words(text: &str, escape: Escape) -> Vec<Piece> {
-    let escape = escape.as_char();
-    let mut words = Vec::new();
-    let mut chars = text.char_indices();
-    while let Some((start, _)) = chars.by_ref().find(|(_, c)| !c.is_whitespace()) {
-        let mut end = start;
-        let mut dropped = false;
-        let mut quote = None;
-        let mut current = text[start..].chars().next().map(|c| (start, c));
-        while let Some((at, c)) = current {
-            match (quote, c) {
-                (None, c) if c.is_whitespace() => break,
-                (None, '\'' | '"') => quote = Some(c),
-                (Some(q), c) if c == q => quote = None,
-                (q, c) if c == escape && q != Some('\'') => {
-                    // An escape character at the very end escapes nothing and is dropped.
-                    match chars.next() {
-                        Some((next, escaped)) => {
-                            end = next + escaped.len_utf8();
-                            current = chars.next();
-                            continue;
-                        }
-                        None => dropped = true,
-                    }
-                }
-                _ => {}
-            }
-            if !dropped {
-                end = at + c.len_utf8();
-            }
-            current = chars.next();
-        }
-        if end > start {
-            words.push(Piece {
-                text: text[start..end].to_owned(),
-                range: start..end,
-            });
+impl<'a> Piece<'a> {
+    /// The part of a text that stands there as it is.
+    pub(super) fn of(text: &'a str, range: Range<usize>) -> Self {
+        Piece {
+            text: Cow::Borrowed(&text[range.clone()]),
+            range,
         }
     }
-    words
+}
+
+/// Words at blanks, where quotes and escapes keep blanks inside; quotes and escapes stay.
+pub(super) fn split_words(text: &str, escape: Escape) -> impl Iterator<Item = Piece<'_>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let rest = text[from..].trim_start();
+        let start = text.len() - rest.len();
+        let (len, dropped) = word_length(rest, escape.as_char());
+        from = start + len;
+        let end = from - dropped;
+        // An escape character alone at the end is no word, and it is the last.
+        (end > start).then(|| Piece::of(text, start..end))
+    })
+}
+
+/// How long the word is that a text begins with, and how much of that is an escape character at the very
+/// end, which escapes nothing and is dropped.
+fn word_length(text: &str, escape: char) -> (usize, usize) {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, c) if c.is_whitespace() => return (at, 0),
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(q), c) if c == q => quote = None,
+            (q, c) if c == escape && q != Some('\'') && chars.next().is_none() => {
+                return (text.len(), c.len_utf8());
+            }
+            _ => {}
+        }
+    }
+    (text.len(), 0)
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r')
 }
 
 /// Words at blanks alone.
-pub(super) fn split_blanks(text: &str) -> Vec<Piece> {
-    let is_blank = |c: char| matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r');
-    let mut words = Vec::new();
+pub(super) fn split_blanks(text: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut from = 0;
-    for part in text.split_inclusive(is_blank) {
-        let word = part.trim_end_matches(is_blank);
-        if !word.is_empty() {
-            words.push(Piece {
-                text: word.to_owned(),
-                range: from..from + word.len(),
-            });
-        }
+    let pieces = text.split_inclusive(is_blank).map(move |part| {
+        let start = from;
         from += part.len();
-    }
-    words
+        start..start + part.trim_end_matches(is_blank).len()
+    });
+    pieces
+        .filter(|range| !range.is_empty())
+        .map(|range| Piece::of(text, range))
 }
 
 /// The first word and where the rest begins.
 pub(super) fn split_first(text: &str) -> (&str, usize) {
-    let is_blank = |c: char| matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r');
     let end = text.find(is_blank).unwrap_or(text.len());
     let rest = text[end..].trim_start_matches(is_blank);
     (&text[..end], text.len() - rest.len())
@@ -84,7 +83,7 @@ pub(super) fn split_first(text: &str) -> (&str, usize) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Json {
     /// An array of strings.
-    Strings(Vec<Piece>),
+    Strings(Vec<Piece<'static>>),
     /// An array with something else in it.
     OtherTypes,
     /// No JSON array: shell form.
@@ -103,7 +102,10 @@ pub(super) fn json_array(text: &str) -> Json {
     let mut pieces = Vec::with_capacity(values.len());
     for value in values {
         match (value, places.next()) {
-            (serde_json::Value::String(text), Some(range)) => pieces.push(Piece { text, range }),
+            (serde_json::Value::String(text), Some(range)) => pieces.push(Piece {
+                text: Cow::Owned(text),
+                range,
+            }),
             _ => return Json::OtherTypes,
         }
     }

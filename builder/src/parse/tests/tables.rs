@@ -243,7 +243,7 @@ fn json_arrays() {
     corpus::check("parser__json_arrays", &[], |case| {
         match json_array(text(case, "input")) {
             Json::Strings(pieces) => equal(
-                pieces.into_iter().map(|p| p.text).collect(),
+                pieces.into_iter().map(|p| p.text.into_owned()).collect(),
                 strings(&case["expect"]),
             ),
             Json::OtherTypes | Json::No => equal(case["error"].is_string(), true),
@@ -286,7 +286,7 @@ fn words() {
     corpus::check("parser__words", &[], |case| {
         let got = split_words(text(case, "input"), Escape::Backslash);
         equal(
-            got.into_iter().map(|p| p.text).collect(),
+            got.map(|p| p.text.into_owned()).collect(),
             strings(&case["expect"]),
         )
     });
