@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use box_runner::{
-    ContainerSpec, IdMap, Limits, LimitsPolicy, Process, RootFs, Runtime, RuntimeConfig, Stdio,
+    ContainerSpec, IdMap, Limits, LimitsPolicy, Network, Process, RootFs, Runtime, RuntimeConfig, Stdio,
     enter_user_namespace,
 };
 
@@ -56,6 +56,9 @@ pub(crate) fn main(args: &[&str]) {
     };
     if option("policy=") == Some("best-effort") {
         spec.limits_policy = LimitsPolicy::BestEffort;
+    }
+    if option("net=") == Some("host") {
+        spec.network = Network::Host;
     }
     let user = runtime.user_namespace(&ids).unwrap();
     match runtime.spawn(&spec, &user, Stdio::inherit()) {

@@ -93,6 +93,13 @@ pub(super) fn join_cgroups(ctx: &Context) -> Done {
     Ok(())
 }
 
+/// A change of ids forgets the signal at the keeper's death, so it is asked for again.
+pub(super) fn become_root() -> Done {
+    sys::set_ids(0, 0, &[])
+        .and_then(|()| sys::die_with_parent())
+        .map_err(failed("become the container's root"))
+}
+
 pub(super) fn unshare() -> Done {
     let namespaces = libc::CLONE_NEWCGROUP | libc::CLONE_NEWIPC;
     sys::unshare(namespaces as u64).map_err(failed("make the cgroup and ipc namespaces"))

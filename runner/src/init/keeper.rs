@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Context, Start, failed, fds, first_process, perform, report};
 use crate::channel::{self, Failure, FromKeeper};
@@ -52,15 +53,32 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
     let forked = sys::fork_into(NAMESPACES as u64, unified).map_err(failed("make the namespaces"))?;
     match forked {
         Fork::Child => {
+            sys::die_with_parent().map_err(failed("die with the keeper"))?;
             let failure = first_process(&mut ctx, inside.into_iter().skip(1).collect());
             report(ctx.report.as_ref(), failure);
             sys::exit_now(125)
         }
         Fork::Parent { pid, pidfd } => {
             drop(ctx);
-            watch(control, pid, &pidfd, time_limit)
+            let watched = let_go_of_streams()
+                .map_err(failed("open /dev/null"))
+                .and_then(|()| watch(control, pid, &pidfd, time_limit));
+            if watched.is_err() {
+                // Nobody else can end it now; it fails only when the container is gone already.
+                let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                let _ = sys::wait_for(pid, false);
+            }
+            watched
         }
     }
+}
+
+/// The container's pipes end when the container closes them, not when the keeper ends.
+fn let_go_of_streams() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
 fn context(

@@ -131,7 +131,8 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),
         SetupOp::JoinCgroups => confine::join_cgroups(ctx),
         SetupOp::Unshare => confine::unshare(),
-        SetupOp::BecomeRoot => sys::set_ids(0, 0, &[]).map_err(failed("become the container's root")),
+        SetupOp::BecomeRoot => confine::become_root(),
+
         SetupOp::SessionKeyring => sys::new_session_keyring().map_err(failed("new session keyring")),
         SetupOp::Hostname(name) => {
             rustix::system::sethostname(name.as_bytes()).map_err(|e| failed("set the host name")(e.into()))

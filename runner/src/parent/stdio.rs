@@ -11,7 +11,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 pub enum Stream {
     /// Nowhere: /dev/null.
     Null,
-    /// Where the caller's own goes.
+    /// Where the caller's own goes. A terminal or file of the caller keeps its owner, so the
+    /// container can use it but not open it anew as /dev/stdout.
     Inherit,
     /// To this descriptor.
     Fd(OwnedFd),
