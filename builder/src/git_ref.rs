@@ -90,7 +90,7 @@ impl GitRef {
             .filter(|p| !p.is_empty())
         {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            git.query(key, value)?;
+            git.query(key, &decoded(value))?;
         }
         Ok(Some(git))
     }
@@ -101,7 +101,7 @@ impl GitRef {
             "tag" => self.set_reference(prefixed("refs/tags/", value)),
             "branch" => self.set_reference(prefixed("refs/heads/", value)),
             "subdir" => set(&mut self.subdir, "subdir", value),
-            "checksum" | "commit" => set(&mut self.checksum, "commit", value),
+            "checksum" | "commit" => set(&mut self.checksum, "checksum", value),
             "mtime" => {
                 self.mtime = Some(match value {
                     "checkout" => GitTime::Checkout,
@@ -173,6 +173,25 @@ fn scp_path(remote: &str) -> Option<&str> {
     (is_name(user, &['-', '_']) && is_name(host, &['-', '.']) && !path.is_empty()).then_some(path)
 }
 
+/// A query's value without its `%XX` and `+`; what is badly written stays.
+fn decoded(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let hex = value.get(at + 1..at + 3).filter(|_| *byte == b'%');
+        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+            Some(decoded) => {
+                out.push(decoded);
+                at += 2;
+            }
+            None => out.push(if *byte == b'+' { b' ' } else { *byte }),
+        }
+        at += 1;
+    }
+    String::from_utf8(out).unwrap_or_else(|_| value.to_owned())
+}
+
 fn prefixed(prefix: &str, value: &str) -> String {
     if value.starts_with(prefix) {
         value.to_owned()
@@ -218,6 +237,10 @@ mod tests {
         git.checksum
             .iter()
             .for_each(|v| put("Checksum", v.clone().into()));
+        git.keep_git_dir
+            .iter()
+            .for_each(|v| put("KeepGitDir", (*v).into()));
+        git.submodules.iter().for_each(|v| put("Submodules", (*v).into()));
         let time = |t: &GitTime| {
             if *t == GitTime::Commit {
                 "commit"
@@ -236,6 +259,15 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn decodes_queries() {
+        let git = GitRef::parse("https://x/y.git?subdir=a%2Fb+c%zz&tag=v1")
+            .unwrap()
+            .unwrap();
+        assert_eq!(git.subdir.as_deref(), Some("a/b c%zz"));
+        assert_eq!(git.reference.as_deref(), Some("refs/tags/v1"));
     }
 
     #[test]

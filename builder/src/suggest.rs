@@ -3,6 +3,9 @@
 /// Longest word that is compared: longer ones are no typing errors.
 const LONGEST: usize = 64;
 
+/// More candidates are not looked at: a search must not take long where there are many to be made.
+const MOST: usize = 1000;
+
 /// The candidate nearest to `word`, if one is near enough to have been meant. Case is ignored.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.is_empty() || word.len() > LONGEST {
@@ -12,13 +15,10 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = lower.chars().count().div_ceil(3).clamp(1, 3);
     candidates
         .into_iter()
+        .take(MOST)
         .filter(|c| c.len() <= LONGEST && *c != word)
-        .map(|c| {
-            (
-                distance(&lower, &c.to_lowercase()).min(prefix(&lower, &c.to_lowercase())),
-                c,
-            )
-        })
+        .map(|c| (c.to_lowercase(), c))
+        .map(|(l, c)| (distance(&lower, &l).min(prefix(&lower, &l)), c))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)

@@ -9,6 +9,9 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
 use crate::source::Spanned;
 
+/// Every stage carries the environment of those before it, so there can't be any number of them.
+const MAX_STAGES: usize = 1000;
+
 type Resolved = (Vec<Stage>, Names, BTreeMap<String, String>);
 
 /// All stages of a Boxfile, in its order.
@@ -26,6 +29,10 @@ pub(super) fn resolve(boxfile: &Boxfile, options: &GraphOptions) -> Result<Resol
     };
     for instruction in &boxfile.instructions {
         resolver.instruction(instruction);
+        if resolver.stages.len() > MAX_STAGES {
+            let message = format!("more than {MAX_STAGES} stages");
+            return Err(vec![Diagnostic::error(instruction.span, message)]);
+        }
     }
     if resolver.stages.is_empty() && resolver.errors.is_empty() {
         let span = boxfile.instructions.last().map(|i| i.span).unwrap_or_default();
@@ -63,6 +70,12 @@ impl Resolver<'_> {
                         self.errors.push(error);
                     }
                 }
+            }
+            (InstructionKind::Include(path), None) => {
+                let message = "INCLUDE is not supported here: its file has not been read";
+                let error = Diagnostic::error(path.span, message);
+                self.errors
+                    .push(error.suggest("copy the file's instructions into this one"));
             }
             (kind, None) if self.errors.is_empty() => {
                 let message = format!(

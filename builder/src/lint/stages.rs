@@ -1,6 +1,7 @@
 //! Lints that follow a stage's instructions with its ARGs and environment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use super::input::{LintOptions, Split, StageText};
 use super::report::Report;
@@ -234,12 +235,9 @@ impl<'a> Walk<'a, '_, '_> {
             let Ok(path) = expand(&word.text, self.escape, &self.state.scope) else {
                 continue;
             };
-            let path = path
-                .text
-                .trim_start_matches(['/', '.'])
-                .trim_end_matches('/')
-                .to_owned();
-            if !word.text.contains("://") && rules.is_ignored(std::path::Path::new(&path)) {
+            let named = Path::new(&path.text).components();
+            let path: PathBuf = named.filter(|c| matches!(c, Component::Normal(_))).collect();
+            if !word.text.contains("://") && rules.is_ignored(&path) {
                 let verb = if instruction.kind.name() == "ADD" {
                     "Add"
                 } else {

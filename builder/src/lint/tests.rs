@@ -108,6 +108,10 @@ fn finds() {
         "# check=experimental=CopyIgnoredFile\nFROM scratch\nCOPY ./secret/x /",
         &["CopyIgnoredFile"],
     );
+    check(
+        "# check=experimental=all\nFROM scratch\nCOPY .secret ./sub/secret /",
+        &[],
+    );
     check("FROM scratch\nEXPOSE 127.0.0.1:80:80", &["ExposeInvalidFormat"]);
     check("FROM scratch\nEXPOSE 80/TCP", &["ExposeProtoCasing"]);
     check(

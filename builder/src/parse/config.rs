@@ -66,7 +66,7 @@ pub(super) fn expose(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     args.not_empty("EXPOSE PORT[/PROTO]…")?;
     args.parse_flags(&[])?;
     Ok(InstructionKind::Expose(
-        args.blank_words().into_iter().map(|w| args.word(w)).collect(),
+        args.blank_words().map(|w| args.word(w)).collect(),
     ))
 }
 

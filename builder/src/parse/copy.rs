@@ -30,7 +30,7 @@ const ADD_FLAGS: &[(&str, FlagKind)] = &[
 pub(super) fn copy(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
     let words = enough(args)?;
     let flags = args.parse_flags(COPY_FLAGS)?;
-    let from = flags.text("from");
+    let from = flags.text("from").filter(|f| !f.is_empty());
     if let Some(from) = from.as_ref().filter(|f| f.contains('$')) {
         let message = "variable expansion is not supported for --from";
         return Err(Diagnostic::error(from.span, message)

@@ -50,6 +50,9 @@ pub(super) fn read(
     };
     let mut instruction = build(Args { heredocs, ..args }, (first, first))?;
     instruction.lines = (instruction.span.line, reader.line_number());
+    if let InstructionKind::OnBuild(on_build) = &mut instruction.kind {
+        on_build.trigger.lines = instruction.lines;
+    }
     Ok(instruction)
 }
 

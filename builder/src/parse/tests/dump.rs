@@ -12,6 +12,9 @@ pub(super) fn line(instruction: &Instruction) -> String {
     if !flags.is_empty() {
         out.push_str(&format!(" [{}]", flags.join(" ")));
     }
+    if let InstructionKind::OnBuild(on_build) = &instruction.kind {
+        return format!("{out} {})", line(&on_build.trigger));
+    }
     for word in words(&instruction.kind) {
         out.push(' ');
         out.push_str(&quote(&word));
@@ -57,7 +60,12 @@ fn words(kind: &InstructionKind) -> Vec<String> {
             ["CMD".to_owned()].into_iter().chain(command(c)).collect()
         }
         InstructionKind::Volume(words) | InstructionKind::Expose(words) => texts(words),
-        InstructionKind::Workdir(word) | InstructionKind::User(word) => vec![word.text.clone()],
+        InstructionKind::Workdir(word)
+        | InstructionKind::User(word)
+        | InstructionKind::StopSignal(word)
+        | InstructionKind::Maintainer(word) => vec![word.text.clone()],
+        InstructionKind::Healthcheck(Healthcheck::None) => vec!["NONE".to_owned()],
+        InstructionKind::Shell(words) => words.clone(),
         other => panic!("not dumped: {other:?}"),
     }
 }
