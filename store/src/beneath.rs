@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 
 use crate::stamp::Stamp;
 
@@ -141,19 +141,17 @@ pub(crate) fn open_dir(dir: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     open_with(dir, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
 }
 
-/// Opens a regular file beneath `dir` for reading, looking at it before it is really opened.
+/// Opens a regular file beneath `dir` for reading: held by a handle that can't read, looked at, and only then opened,
+/// through that handle, so that what was looked at is what is read.
 pub(crate) fn open_file(dir: impl AsFd, path: &Path) -> io::Result<File> {
-    let handle = open_with(&dir, path, OFlags::PATH | OFlags::NOFOLLOW)?;
+    let handle = open_with(dir, path, OFlags::PATH | OFlags::NOFOLLOW)?;
     let seen = rustix::fs::fstat(&handle)?;
     if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let file = open_with(dir, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
-    let opened = rustix::fs::fstat(&file)?;
-    if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino) {
-        return Err(io::Error::other("the file was exchanged while it was opened"));
-    }
-    Ok(File::from(file))
+    let again = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(again, flags, Mode::empty())?))
 }
 
 /// `lstat` of any path beneath `dir`; none if it (or a directory on the way) is not there. An empty path is `dir` itself.
@@ -190,10 +188,12 @@ fn is_absent(error: &io::Error) -> bool {
         .is_some_and(|code| absent.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// The names in an open directory, sorted by their bytes.
+/// The names in a directory just opened, sorted by their bytes.
 pub(crate) fn names(dir: impl AsFd) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
+    let mut buffer = Vec::with_capacity(16 << 10);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {

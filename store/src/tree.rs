@@ -149,6 +149,16 @@ impl Tree {
     /// view: `..` at the root stays there. With `follow_last` a link at the end is followed too. What does not exist is
     /// taken as it is written; going through something that is neither directory nor link is an error.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<Resolved> {
+        self.resolve_watched(path, follow_last, &mut |_| ())
+    }
+
+    /// As [`Tree::resolve`]; `watch` is told every path that was looked at.
+    pub(crate) fn resolve_watched(
+        &self,
+        path: &Path,
+        follow_last: bool,
+        watch: &mut dyn FnMut(&Path),
+    ) -> Result<Resolved> {
         let mut links = 0;
         let mut at = PathBuf::new();
         let mut rest: VecDeque<OsString> = steps(path).collect();
@@ -158,6 +168,7 @@ impl Tree {
                 continue;
             }
             at.push(&step);
+            watch(&at);
             let Some(entry) = self.find(&at)? else { continue };
             match entry.metadata.kind {
                 Kind::Symlink if follow_last || !rest.is_empty() => {

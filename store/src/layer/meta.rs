@@ -121,6 +121,9 @@ pub struct LayerFacts {
     /// Sockets that were left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sockets: u64,
+    /// How many directories hide what is below them; none if nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opaque: Option<u64>,
     /// The ids used, divided by 65,536, sorted.
     pub id_pages: Vec<u32>,
     /// The root directory's attributes, if the layer sets them.

@@ -18,11 +18,20 @@ pub(crate) struct Survey {
     size: u64,
     entries: u64,
     pub(crate) sockets: u64,
+    pub(crate) opaque: Option<u64>,
     id_pages: BTreeSet<u32>,
     linked: HashSet<(u64, u64)>,
 }
 
 impl Survey {
+    /// A survey whose caller counts opaque directories.
+    pub(crate) fn counting_opaque() -> Survey {
+        Survey {
+            opaque: Some(0),
+            ..Survey::default()
+        }
+    }
+
     /// A removal: it has neither time nor owner.
     pub(crate) fn add_removal(&mut self) {
         self.entries += 1;
@@ -67,6 +76,7 @@ impl Survey {
             size: self.size,
             entries: self.entries,
             sockets: self.sockets,
+            opaque: self.opaque,
             id_pages: self.id_pages.into_iter().collect(),
             root,
             implied_parents,

@@ -43,8 +43,12 @@ pub(crate) struct Header<'a> {
 
 /// The extended attributes of an entry that a tar keeps, in their canonical form.
 pub(crate) fn kept_xattrs(dir: impl AsFd, name: &OsStr, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
+    canonical_xattrs(beneath::xattrs(dir, name).at("read attributes of", path)?, path)
+}
+
+fn canonical_xattrs(all: Vec<(OsString, Vec<u8>)>, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
     let mut kept = Vec::new();
-    for (name, value) in beneath::xattrs(dir, name).at("read attributes of", path)? {
+    for (name, value) in all {
         if !whiteout::is_kept_xattr(&name) {
             continue;
         }
@@ -158,14 +162,16 @@ impl TreeWriter<'_> {
             }
             self.links.insert(metadata.inode, visit.path.to_owned());
         }
-        let xattrs = kept_xattrs(visit.dir, &visit.name, visit.path)?;
+        let all = beneath::xattrs(visit.dir, &visit.name).at("read attributes of", visit.path)?;
+        let is_opaque = all.iter().any(|(name, _)| name == self.overlay_xattrs.opaque());
+        let xattrs = canonical_xattrs(all, visit.path)?;
         let base = Header {
             xattrs: &xattrs,
             ..self.base(visit)
         };
         match metadata.kind {
             Kind::File => self.file(visit, base),
-            Kind::Directory => self.directory(visit, base),
+            Kind::Directory => self.directory(visit, base, is_opaque),
             Kind::Symlink => self.symlink(visit, base),
             Kind::Fifo => self.header(&Header { flag: b'6', ..base }),
             Kind::CharDevice => self.header(&Header {
@@ -201,17 +207,13 @@ impl TreeWriter<'_> {
         }
     }
 
-    fn directory(&mut self, visit: &Visit<'_>, base: Header<'_>) -> Result<()> {
+    fn directory(&mut self, visit: &Visit<'_>, base: Header<'_>, is_opaque: bool) -> Result<()> {
         self.header(&Header { flag: b'5', ..base })?;
-        let attributes = beneath::xattrs(visit.dir, &visit.name).at("read attributes of", visit.path)?;
-        if attributes
-            .iter()
-            .any(|(name, _)| name == self.overlay_xattrs.opaque())
-        {
-            let path = visit.path.join(whiteout::OPAQUE);
-            self.removal(&path)?;
+        if is_opaque {
+            self.removal(&visit.path.join(whiteout::OPAQUE))
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     fn symlink(&mut self, visit: &Visit<'_>, base: Header<'_>) -> Result<()> {

@@ -28,11 +28,12 @@ pub(crate) fn normalise(
     overlay_xattrs: OverlayXattrs,
 ) -> Result<LayerFacts> {
     let root = changed_root(&upper, below)?;
+    let survey = Survey::counting_opaque();
     let mut diff = Diff {
         below,
         clock,
         overlay_xattrs,
-        survey: Survey::default(),
+        survey,
         hidden: HashSet::new(),
     };
     let mut walk = Walk::new(&upper).at("read", "")?;
@@ -98,6 +99,7 @@ impl Diff<'_> {
         let is_opaque = self.strip_xattrs(visit, below_is_dir)?;
         if is_opaque {
             self.survey.add_removal();
+            self.survey.opaque = self.survey.opaque.map(|count| count + 1);
         }
         if metadata.kind == Kind::Directory && (is_opaque || !below_is_dir) {
             self.hidden.insert(visit.path.to_owned());

@@ -4,161 +4,114 @@
 //! left out (implied parents), which would otherwise hide those of the layer below. It is a function of its plan, and kept as
 //! `fixups/<digest of the plan>/`; before it is used it is compared with the plan, since no sync covers it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid};
 
-use crate::beneath::{self, Kind, Metadata};
+use crate::beneath::{self, Kind};
 use crate::digest::Digest;
-use crate::error::{IoContext, Result, StoreError};
+use crate::error::{IoContext, Result};
 use crate::layer::tar::kept_xattrs;
-use crate::layer::{DirAttrs, EPOCH, Layer};
+use crate::layer::{DirAttrs, Layer};
 use crate::root::Root;
 use crate::snapshot::options::MountStub;
-use crate::stamp::Stamp;
+use crate::snapshot::plan::{self, Plan, Planned, Watched};
 use crate::tree::Tree;
 
 /// The fix-up lowers used by this process.
 #[derive(Debug, Default)]
 pub(crate) struct Fixups {
-    known: Mutex<HashMap<(Vec<u64>, Vec<MountStub>), Option<PathBuf>>>,
+    known: Mutex<HashMap<Key, Known>>,
+    /// Those that were compared with their plan already.
+    provided: Mutex<HashSet<Digest>>,
 }
 
-/// What a fix-up lower holds, by path; parents come before what is in them.
-type Plan = BTreeMap<PathBuf, Planned>;
+/// Layers (top first, by their serial numbers) and stubs.
+type Key = (Vec<u64>, Vec<MountStub>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Planned {
-    is_dir: bool,
-    attrs: DirAttrs,
-    mtime: Stamp,
+#[derive(Debug, Clone)]
+struct Known {
+    lower: Option<PathBuf>,
+    watched: Arc<Watched>,
 }
 
 impl Fixups {
     /// The fix-up lower that these layers and stubs need; none if they need none.
     pub(crate) fn lower(&self, root: &Root, tree: &Tree, stubs: &[MountStub]) -> Result<Option<PathBuf>> {
-        let key = (tree.layers().iter().map(Layer::serial).collect(), stubs.to_vec());
-        if let Some(known) = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-        {
-            return Ok(known.clone());
+        let key: Key = (tree.layers().iter().map(Layer::serial).collect(), stubs.to_vec());
+        if let Some(known) = self.known(&key) {
+            return Ok(known.lower);
         }
-        let plan = plan(tree, stubs)?;
-        let lower = if plan.is_empty() {
-            None
-        } else {
-            Some(provide(root, &plan)?)
+        let known = match self.known_below(&key, tree)? {
+            Some(known) => known,
+            None => self.make_known(root, tree, stubs)?,
         };
         self.known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, lower.clone());
+            .insert(key, known.clone());
+        Ok(known.lower)
+    }
+
+    fn known(&self, key: &Key) -> Option<Known> {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
+    }
+
+    /// What is known without the topmost layer, if that layer makes no difference: most steps of a build don't.
+    fn known_below(&self, (serials, stubs): &Key, tree: &Tree) -> Result<Option<Known>> {
+        let (Some(top), Some(rest)) = (tree.layers().first(), serials.get(1..)) else {
+            return Ok(None);
+        };
+        let Some(known) = self.known(&(rest.to_vec(), stubs.clone())) else {
+            return Ok(None);
+        };
+        Ok(if plan::leaves_alone(top, &known.watched)? {
+            Some(known)
+        } else {
+            None
+        })
+    }
+
+    fn make_known(&self, root: &Root, tree: &Tree, stubs: &[MountStub]) -> Result<Known> {
+        let (plan, watched) = plan::plan(tree, stubs)?;
+        let lower = if plan.is_empty() {
+            None
+        } else {
+            Some(self.provide(root, &plan)?)
+        };
+        Ok(Known {
+            lower,
+            watched: Arc::new(watched),
+        })
+    }
+
+    fn provide(&self, root: &Root, plan: &Plan) -> Result<PathBuf> {
+        let digest = digest(plan);
+        if self
+            .provided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&digest)
+        {
+            return Ok(root.layout.fixup(&digest));
+        }
+        let lower = provide(root, &digest, plan)?;
+        self.provided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest);
         Ok(lower)
     }
-}
-
-fn plan(tree: &Tree, stubs: &[MountStub]) -> Result<Plan> {
-    let mut plan = Plan::new();
-    for layer in tree.layers() {
-        for path in &layer.facts().implied_parents {
-            plan_implied(tree, path, &mut plan)?;
-        }
-    }
-    for stub in stubs {
-        plan_stub(tree, stub, &mut plan)?;
-    }
-    for path in plan.keys().cloned().collect::<Vec<_>>() {
-        plan_ancestors(tree, &path, &mut plan)?;
-    }
-    Ok(plan)
-}
-
-/// A directory that the topmost layer with it only implies, if a layer below lists it with other attributes.
-fn plan_implied(tree: &Tree, path: &Path, plan: &mut Plan) -> Result<()> {
-    let (Some((attrs, listed)), Some(top)) = (tree.dir_attrs(path)?, tree.lookup(path)?) else {
-        return Ok(());
-    };
-    let Metadata {
-        mode,
-        uid,
-        gid,
-        mtime,
-        ..
-    } = top.metadata;
-    let shown = DirAttrs {
-        mode,
-        uid,
-        gid,
-        xattrs: tree.xattrs(path)?,
-    };
-    if shown != attrs || mtime != listed.metadata.mtime {
-        plan.insert(
-            path.to_owned(),
-            Planned {
-                is_dir: true,
-                attrs,
-                mtime: listed.metadata.mtime,
-            },
-        );
-    }
-    Ok(())
-}
-
-fn plan_stub(tree: &Tree, stub: &MountStub, plan: &mut Plan) -> Result<()> {
-    let (path, is_dir) = match stub {
-        MountStub::Directory(path) => (path, true),
-        MountStub::File(path) => (path, false),
-    };
-    let resolved = match tree.resolve(path, true) {
-        // A rootfs in which the path leads nowhere: the runner says so when it mounts.
-        Err(StoreError::NotADirectory { .. } | StoreError::TooManyLinks { .. }) => return Ok(()),
-        result => result?,
-    };
-    if resolved.entry.is_none() && !resolved.path.as_os_str().is_empty() {
-        let mode = if is_dir { 0o755 } else { 0o644 };
-        let attrs = DirAttrs {
-            mode,
-            ..DirAttrs::default()
-        };
-        plan.entry(resolved.path).or_insert(Planned {
-            is_dir,
-            attrs,
-            mtime: Stamp::new(EPOCH, 0),
-        });
-    }
-    Ok(())
-}
-
-/// The directories above a planned entry, as they are, or as plain ones where there are none.
-fn plan_ancestors(tree: &Tree, path: &Path, plan: &mut Plan) -> Result<()> {
-    for ancestor in path.ancestors().skip(1) {
-        if ancestor.as_os_str().is_empty() || plan.contains_key(ancestor) {
-            continue;
-        }
-        let planned = match tree.dir_attrs(ancestor)? {
-            Some((attrs, entry)) => Planned {
-                is_dir: true,
-                attrs,
-                mtime: entry.metadata.mtime,
-            },
-            None => Planned {
-                is_dir: true,
-                attrs: DirAttrs::default(),
-                mtime: Stamp::new(EPOCH, 0),
-            },
-        };
-        plan.insert(ancestor.to_owned(), planned);
-    }
-    Ok(())
 }
 
 /// A text that two plans share only if they are equal.
@@ -166,13 +119,21 @@ fn digest(plan: &Plan) -> Digest {
     let mut text = String::new();
     for (path, planned) in plan {
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{:?} {planned:?}", path.as_os_str().as_bytes());
+        let DirAttrs {
+            mode,
+            uid,
+            gid,
+            xattrs,
+        } = &planned.attrs;
+        let Planned { is_dir, mtime, .. } = planned;
+        let path = path.as_os_str().as_bytes();
+        let _ = writeln!(text, "{path:?} {is_dir} {mode:o} {uid} {gid} {mtime} {xattrs:?}");
     }
     Digest::of(text.as_bytes())
 }
 
-fn provide(root: &Root, plan: &Plan) -> Result<PathBuf> {
-    let dest = root.layout.fixup(&digest(plan));
+fn provide(root: &Root, digest: &Digest, plan: &Plan) -> Result<PathBuf> {
+    let dest = root.layout.fixup(digest);
     if dest.is_dir() {
         if is_as_planned(&dest, plan)? {
             return Ok(dest);

@@ -1,9 +1,12 @@
 //! Snapshots: what a step or a container writes into, and how it becomes a layer.
 
+mod canvas;
 mod clock;
+mod content;
 mod diff;
 mod fixup;
 mod options;
+mod plan;
 mod writer;
 
 use std::sync::Arc;

@@ -5,30 +5,29 @@
 //! parents are made with the attributes of the directory below, or 0755 and root's. Everything gets one time on disk,
 //! that of the writing, and L in the tar, but for entries that bring a time of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 
 use crate::beneath::{self, Kind, Metadata};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::survey;
+use crate::layer::whiteout::is_kept_xattr;
 use crate::layer::{DirAttrs, Draft, Layer, Layers};
 use crate::root::{Root, TempDir};
+use crate::snapshot::canvas::{Canvas, timestamps};
 use crate::snapshot::clock::Clock;
-use crate::snapshot::fixup;
 use crate::snapshot::options::PrepareOptions;
+use crate::snapshot::{content, fixup};
 use crate::stamp::Stamp;
 use crate::tree::Tree;
-
-const BUFFER: usize = 128 << 10;
 
 /// What an entry is given besides its content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,15 +50,10 @@ pub struct LayerWriter {
     layers: Arc<Layers>,
     temp: TempDir,
     path: PathBuf,
-    dir: OwnedFd,
+    canvas: Canvas,
     below: Tree,
     clock: Clock,
-    stamp: Stamp,
     root: Option<DirAttrs>,
-    /// Directories written, and the time each is given at the end.
-    dirs: BTreeMap<PathBuf, Stamp>,
-    written: BTreeSet<PathBuf>,
-    scratch: u64,
 }
 
 impl LayerWriter {
@@ -72,20 +66,18 @@ impl LayerWriter {
         let temp = root.temp_dir()?;
         let path = temp.path().join("tree");
         root.disk.make_dir(&path)?;
-        let dir = beneath::open_root(&path).at("open", &path)?;
         let clock = Clock::start(lowers, options, root.clock_offset);
+        let stamp = Stamp::file_clock().plus(root.clock_offset);
+        let canvas = Canvas::new(&path, temp.path(), stamp)?;
+        let (layers, below) = (Arc::clone(layers), Tree::new(lowers));
         Ok(LayerWriter {
-            layers: Arc::clone(layers),
+            layers,
             temp,
             path,
-            dir,
-            below: Tree::new(lowers),
+            canvas,
+            below,
             clock,
-            stamp: Stamp::file_clock().plus(root.clock_offset),
             root: None,
-            dirs: BTreeMap::new(),
-            written: BTreeSet::new(),
-            scratch: 0,
         })
     }
 
@@ -102,25 +94,25 @@ impl LayerWriter {
             self.root = Some(wanted).filter(|wanted| *wanted != self.below.root_attrs());
             return Ok(());
         }
-        let is_written = self.dirs.contains_key(&path);
+        let is_written = self.canvas.has_dir(&path);
         if !is_written && attrs.mtime.is_none() && self.is_dir_below(&path, &wanted)? {
             return Ok(());
         }
         let stamp = self.stamp_of(attrs);
-        self.make_dir(&path, &wanted, stamp)
+        self.canvas.make_dir(&path, &wanted, stamp, &self.below)
     }
 
     /// Writes a regular file with all that `source` gives; the digest is of its bytes.
     pub fn file(&mut self, path: &Path, attrs: &Attrs, source: &mut dyn Read) -> Result<Digest> {
         let path = self.entry_path(path)?;
-        let scratch = self.scratch_path();
+        let scratch = self.canvas.scratch_path();
         let mut file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
             .open(&scratch)
             .at("create", &path)?;
-        let digest = copy(source, &mut file, &path)?;
+        let digest = content::copy(source, &mut file, &path)?;
         if self.is_file_below(&path, attrs, &mut file)? {
             std::fs::remove_file(&scratch).at("remove", &scratch)?;
             return Ok(digest);
@@ -134,9 +126,9 @@ impl LayerWriter {
                 .at("set an attribute of", &path)?;
         }
         rustix::fs::futimens(&file, &timestamps(stamp)).at("set the times of", &path)?;
-        let (parent, name) = self.make_room(&path)?;
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         rustix::fs::renameat(rustix::fs::CWD, &scratch, &parent, &name).at("rename to", &path)?;
-        self.written.insert(path);
+        self.canvas.note(path);
         Ok(digest)
     }
 
@@ -146,7 +138,7 @@ impl LayerWriter {
         if attrs.mtime.is_none() && self.is_symlink_below(&path, target, attrs)? {
             return Ok(());
         }
-        let (parent, name) = self.make_room(&path)?;
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         rustix::fs::symlinkat(target, &parent, &name).at("link", &path)?;
         self.finish_entry(&parent, &name, path, attrs, false)
     }
@@ -168,7 +160,7 @@ impl LayerWriter {
         if attrs.mtime.is_none() && self.is_node_below(&path, kind, device, attrs)? {
             return Ok(());
         }
-        let (parent, name) = self.make_room(&path)?;
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         let number = rustix::fs::makedev(device.0, device.1);
         rustix::fs::mknodat(&parent, &name, file_type, Mode::from_raw_mode(0o600), number)
             .at("make", &path)?;
@@ -179,14 +171,14 @@ impl LayerWriter {
     pub fn hard_link(&mut self, path: &Path, target: &Path) -> Result<()> {
         let path = self.entry_path(path)?;
         let target = self.entry_path(target)?;
-        if !self.written.contains(&target) {
+        if !self.canvas.has_entry(&target) {
             self.copy_up(&target)?;
         }
-        let (parent, name) = self.make_room(&path)?;
-        let (target_parent, target_name) = self.parent(&target)?;
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
+        let (target_parent, target_name) = self.canvas.parent(&target)?;
         rustix::fs::linkat(&target_parent, &target_name, &parent, &name, AtFlags::empty())
             .at("link", &path)?;
-        self.written.insert(path);
+        self.canvas.note(path);
         Ok(())
     }
 
@@ -195,22 +187,20 @@ impl LayerWriter {
         let path = self.entry_path(path)?;
         let is_below = self.below.lookup(&path)?.is_some();
         if !is_below {
-            return self.clear(&path);
+            return self.canvas.clear(&path);
         }
-        let (parent, name) = self.make_room(&path)?;
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         rustix::fs::mknodat(&parent, &name, FileType::CharacterDevice, Mode::empty(), 0).at("make", &path)
     }
 
     /// Makes a layer of what was written.
     pub fn commit(mut self) -> Result<Layer> {
-        for (path, stamp) in self.dirs.iter().rev() {
-            let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
-            rustix::fs::futimens(&dir, &timestamps(*stamp)).at("set the times of", path)?;
-        }
+        self.canvas.settle()?;
         let root = self.root.take();
         fixup::set_dir_attrs(&self.path, root.as_ref().unwrap_or(&self.below.root_attrs()))?;
-        let facts = survey(&self.dir, self.clock.finish(), root, Vec::new())?;
-        drop(self.dir);
+        let mut facts = survey(&self.canvas.dir, self.clock.finish(), root, Vec::new())?;
+        facts.opaque = Some(0);
+        drop(self.canvas);
         self.layers.adopt(Draft {
             temp: self.temp,
             tree: self.path,
@@ -220,15 +210,12 @@ impl LayerWriter {
     }
 
     fn stamp_of(&mut self, attrs: &Attrs) -> Stamp {
-        let Some(sec) = attrs.mtime else { return self.stamp };
+        let Some(sec) = attrs.mtime else {
+            return self.canvas.stamp;
+        };
         let stamp = Stamp::new(sec, 0);
         self.clock.keep(stamp);
         stamp
-    }
-
-    fn scratch_path(&mut self) -> PathBuf {
-        self.scratch += 1;
-        self.temp.path().join(format!("new-{}", self.scratch))
     }
 
     fn entry_path(&self, path: &Path) -> Result<PathBuf> {
@@ -244,7 +231,7 @@ impl LayerWriter {
 
     /// What the layers below have at a path that this layer has not written yet.
     fn below_unwritten(&self, path: &Path) -> Result<Option<Metadata>> {
-        let is_written = beneath::lookup(&self.dir, path).at("read", path)?.is_some();
+        let is_written = self.canvas.lookup(path)?.is_some();
         if is_written {
             Ok(None)
         } else {
@@ -275,7 +262,7 @@ impl LayerWriter {
             return Ok(false);
         }
         file.seek(SeekFrom::Start(0)).at("read", path)?;
-        equal_content(&mut self.below.open_file(path)?, file).at("read", path)
+        content::equal(&mut self.below.open_file(path)?, file).at("read", path)
     }
 
     fn is_symlink_below(&self, path: &Path, target: &OsStr, attrs: &Attrs) -> Result<bool> {
@@ -314,69 +301,6 @@ impl LayerWriter {
         self.file(path, &attrs, &mut source).map(drop)
     }
 
-    /// Makes the parents of `path`, and removes what this layer wrote there before.
-    fn make_room(&mut self, path: &Path) -> Result<(OwnedFd, OsString)> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.make_parents(parent)?;
-        }
-        self.clear(path)?;
-        self.parent(path)
-    }
-
-    fn clear(&mut self, path: &Path) -> Result<()> {
-        let Some(old) = beneath::lookup(&self.dir, path).at("read", path)? else {
-            return Ok(());
-        };
-        let (parent, name) = self.parent(path)?;
-        if old.kind != Kind::Directory {
-            rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).at("remove", path)?;
-        } else {
-            let away = self.scratch_path();
-            rustix::fs::renameat(&parent, &name, rustix::fs::CWD, &away).at("remove", path)?;
-        }
-        self.dirs.retain(|dir, _| !dir.starts_with(path));
-        self.written.retain(|file| !file.starts_with(path));
-        Ok(())
-    }
-
-    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        let name = path.file_name().unwrap_or_default().to_owned();
-        Ok((beneath::open_dir(&self.dir, parent).at("open", parent)?, name))
-    }
-
-    fn make_parents(&mut self, path: &Path) -> Result<()> {
-        if self.dirs.contains_key(path) {
-            return Ok(());
-        }
-        let attrs = self
-            .below
-            .dir_attrs(path)?
-            .map(|(attrs, _)| attrs)
-            .unwrap_or_default();
-        self.make_dir(path, &attrs, self.stamp)
-    }
-
-    fn make_dir(&mut self, path: &Path, attrs: &DirAttrs, stamp: Stamp) -> Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.make_parents(parent)?;
-        }
-        if !self.dirs.contains_key(path) {
-            self.clear(path)?;
-            let (parent, name) = self.parent(path)?;
-            rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700)).at("make directory", path)?;
-        }
-        let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
-        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
-        rustix::fs::fchown(&dir, owner.0, owner.1).at("set the owner of", path)?;
-        rustix::fs::fchmod(&dir, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
-        for (name, value) in kept(&attrs.xattrs) {
-            beneath::set_xattr(&dir, OsStr::new("."), name, value).at("set an attribute of", path)?;
-        }
-        self.dirs.insert(path.to_owned(), stamp);
-        Ok(())
-    }
-
     /// Owner, mode, attributes and time of a link or node just made.
     fn finish_entry(
         &mut self,
@@ -399,15 +323,8 @@ impl LayerWriter {
         let times = timestamps(self.stamp_of(attrs));
         rustix::fs::utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .at("set the times of", &path)?;
-        self.written.insert(path);
+        self.canvas.note(path);
         Ok(())
-    }
-}
-
-fn timestamps(stamp: Stamp) -> Timestamps {
-    Timestamps {
-        last_access: stamp.timespec(),
-        last_modification: stamp.timespec(),
     }
 }
 
@@ -420,13 +337,6 @@ fn dir_attrs(attrs: &Attrs) -> DirAttrs {
         gid: attrs.gid,
         xattrs,
     }
-}
-
-/// The attributes that a tar keeps.
-fn kept(xattrs: &[(OsString, Vec<u8>)]) -> impl Iterator<Item = &(OsString, Vec<u8>)> {
-    xattrs
-        .iter()
-        .filter(|(name, _)| crate::layer::whiteout::is_kept_xattr(name))
 }
 
 fn plain(path: &Path) -> Result<PathBuf> {
@@ -444,44 +354,7 @@ fn plain(path: &Path) -> Result<PathBuf> {
     Ok(plain)
 }
 
-fn copy(source: &mut dyn Read, file: &mut File, path: &Path) -> Result<Digest> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                file.write_all(&buffer[..read]).at("write", path)?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).at("read the source of", path),
-        }
-    }
-}
-
-fn equal_content(a: &mut impl Read, b: &mut impl Read) -> std::io::Result<bool> {
-    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
-    loop {
-        let length = fill(a, &mut left)?;
-        if length != fill(b, &mut right)? || left[..length] != right[..length] {
-            return Ok(false);
-        }
-        if length == 0 {
-            return Ok(true);
-        }
-    }
-}
-
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// The attributes that a tar keeps.
+fn kept(xattrs: &[(OsString, Vec<u8>)]) -> impl Iterator<Item = &(OsString, Vec<u8>)> {
+    xattrs.iter().filter(|(name, _)| is_kept_xattr(name))
 }

@@ -1,0 +1,259 @@
+//! The handle of a layer: what others do with it.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use crate::beneath::{self, Walk};
+use crate::digest::DiffId;
+use crate::error::{IoContext, Result, StoreError};
+use crate::layer::meta::LayerFacts;
+use crate::layer::tar;
+use crate::root::{OverlayXattrs, TempDir};
+use crate::stamp::Stamp;
+
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+/// A layer, ready to be used as a lower. Cheap to clone; the tree stays while a handle lives.
+#[derive(Clone)]
+pub struct Layer {
+    pub(super) shared: Arc<Shared>,
+    /// Kept times later than this don't count for later layers' logical time.
+    pub(super) kept_limit: Option<i64>,
+}
+
+pub(super) struct Shared {
+    serial: u64,
+    facts: LayerFacts,
+    overlay_xattrs: OverlayXattrs,
+    place: Mutex<PathBuf>,
+    /// Where the tree was made; removed with the last handle.
+    temp: Mutex<Option<TempDir>>,
+    digest: Mutex<Option<Result<DiffId, Arc<StoreError>>>>,
+    digest_known: Condvar,
+    dir: OnceLock<OwnedFd>,
+    mtimes: OnceLock<HashSet<Stamp>>,
+}
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digest = self.digest();
+        f.debug_struct("Layer")
+            .field("digest", &*digest)
+            .field("path", &self.path())
+            .finish()
+    }
+}
+
+impl Layer {
+    /// A layer whose tree is at `place`; the digest is still to come.
+    pub(super) fn new(
+        facts: LayerFacts,
+        xattrs: OverlayXattrs,
+        place: PathBuf,
+        temp: Option<TempDir>,
+    ) -> Layer {
+        let shared = Shared {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            facts,
+            overlay_xattrs: xattrs,
+            place: Mutex::new(place),
+            temp: Mutex::new(temp),
+            digest: Mutex::new(None),
+            digest_known: Condvar::new(),
+            dir: OnceLock::new(),
+            mtimes: OnceLock::new(),
+        };
+        Layer::of(Arc::new(shared))
+    }
+
+    /// Another handle.
+    pub(super) fn of(shared: Arc<Shared>) -> Layer {
+        Layer {
+            shared,
+            kept_limit: None,
+        }
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
+    /// Tells all who wait.
+    pub(super) fn set_digest(&self, result: Result<DiffId, Arc<StoreError>>) {
+        *self.digest() = Some(result);
+        self.shared.digest_known.notify_all();
+    }
+
+    /// The tree's place; it can't change while this is held.
+    pub(super) fn place(&self) -> MutexGuard<'_, PathBuf> {
+        self.shared.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of where the tree was made, when nothing of it is there any more.
+    pub(super) fn leave_temp(&self) {
+        self.shared
+            .temp
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    fn digest(&self) -> MutexGuard<'_, Option<Result<DiffId, Arc<StoreError>>>> {
+        self.shared.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The layer's digest; waits until it is computed.
+    pub fn diff_id(&self) -> Result<DiffId> {
+        let mut digest = self.digest();
+        loop {
+            match &*digest {
+                Some(Ok(diff_id)) => return Ok(*diff_id),
+                Some(Err(error)) => {
+                    return Err(StoreError::Layer {
+                        source: Arc::clone(error),
+                    });
+                }
+                None => {
+                    digest = self
+                        .shared
+                        .digest_known
+                        .wait(digest)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Whether the digest is known (or its computation failed), so that [`Layer::diff_id`] does not wait.
+    pub fn is_ready(&self) -> bool {
+        self.digest().is_some()
+    }
+
+    /// Where the tree is. The path stays good while a handle lives: when the tree moves to its final place, a symbolic link
+    /// takes the old one, in the same instant.
+    pub fn path(&self) -> PathBuf {
+        self.place().clone()
+    }
+
+    /// The logical time L that its canonical tar gives to what its step wrote, in seconds since 1970.
+    pub fn logical_time(&self) -> i64 {
+        self.shared.facts.times.logical
+    }
+
+    /// The newest canonical time in it that counts for later layers: at least L.
+    pub fn newest_time(&self) -> i64 {
+        let newest = match (self.shared.facts.newest, self.kept_limit) {
+            (Some(newest), Some(limit)) if newest > limit => self.newest_until(limit),
+            (newest, _) => newest,
+        };
+        newest.map_or(self.logical_time(), |newest| newest.max(self.logical_time()))
+    }
+
+    /// Bytes of its files.
+    pub fn size(&self) -> u64 {
+        self.shared.facts.size
+    }
+
+    /// How many entries it has (removals included).
+    pub fn entries(&self) -> u64 {
+        self.shared.facts.entries
+    }
+
+    /// The ids its entries use, divided by 65,536; sorted.
+    pub fn id_pages(&self) -> &[u32] {
+        &self.shared.facts.id_pages
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.shared.facts.entries == 0 && self.shared.facts.root.is_none()
+    }
+
+    /// All that is known of it without its digest.
+    pub fn facts(&self) -> &LayerFacts {
+        &self.shared.facts
+    }
+
+    /// A handle whose kept times later than `created` (its image's own) don't count for later layers' logical time.
+    pub fn with_kept_limit(&self, created: Option<i64>) -> Layer {
+        Layer {
+            kept_limit: created,
+            ..self.clone()
+        }
+    }
+
+    /// Writes its canonical tar; gives the length. For layers made here these are the bytes that the DiffId is of.
+    pub fn write_tar(&self, out: &mut dyn Write) -> Result<u64> {
+        tar::write_tree(self.dir()?, self.facts(), self.shared.overlay_xattrs, out)
+    }
+
+    /// A number that no other tree in this process has.
+    pub(crate) fn serial(&self) -> u64 {
+        self.shared.serial
+    }
+
+    /// The tree's directory, opened once.
+    pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(dir) = self.shared.dir.get() {
+            return Ok(dir.as_fd());
+        }
+        // The place can't change while it is held.
+        let place = self.place();
+        let dir = beneath::open_root(&place).at("open", &*place)?;
+        Ok(self.shared.dir.get_or_init(|| dir).as_fd())
+    }
+
+    /// Whether the directory at `path` hides what is below it.
+    pub(crate) fn is_opaque(&self, path: &Path) -> Result<bool> {
+        if self.shared.facts.opaque == Some(0) {
+            return Ok(false);
+        }
+        let dir = beneath::open_dir(self.dir()?, path).at("open", path)?;
+        beneath::has_xattr(&dir, self.shared.overlay_xattrs.opaque()).at("read attributes of", path)
+    }
+
+    /// Whether an entry has this time on disk; the tree is walked once for it.
+    pub(crate) fn has_mtime(&self, mtime: Stamp) -> Result<bool> {
+        if let Some(mtimes) = self.shared.mtimes.get() {
+            return Ok(mtimes.contains(&mtime));
+        }
+        let mut mtimes = HashSet::new();
+        self.each_mtime(|mtime| {
+            mtimes.insert(mtime);
+        })?;
+        Ok(self.shared.mtimes.get_or_init(|| mtimes).contains(&mtime))
+    }
+
+    fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
+        let mut walk = Walk::new(self.dir()?).at("read", self.path())?;
+        while let Some(visit) = walk.next().at("read", self.path())? {
+            if !visit.metadata.is_whiteout() {
+                each(visit.metadata.mtime);
+            }
+        }
+        Ok(())
+    }
+
+    fn newest_until(&self, limit: i64) -> Option<i64> {
+        let mut newest = None;
+        let times = &self.shared.facts.times;
+        // An unreadable tree is an error where it is used; here it only has no times.
+        let _ = self.each_mtime(|mtime| {
+            let time = times.canonical(mtime);
+            newest = newest.max(Some(time).filter(|&time| time <= limit));
+        });
+        newest
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}
