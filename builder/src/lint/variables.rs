@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use box_store::reference::Reference;
+
 use super::input::{LintOptions, Split, StageText};
 use super::report::Report;
 use crate::ast::{Escape, InstructionKind, Word};
@@ -123,27 +125,5 @@ fn default_base(stage: &StageText<'_>, escape: Escape, globals: &Globals, report
 /// Whether a name could be a base: an image's reference, or one of the forms that a Boxfile adds.
 fn is_plausible(name: &str) -> bool {
     let added = ["./", "../", "/", "http://", "https://", "oci:"];
-    if added.iter().any(|p| name.starts_with(p)) {
-        return true;
-    }
-    let name = name.split_once('@').map_or(name, |(n, _)| n);
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (name, None),
-    };
-    let is_tag_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let good_tag =
-        tag.is_none_or(|t| !t.starts_with(['.', '-']) && !t.is_empty() && t.chars().all(is_tag_char));
-    let path = match path.split_once('/') {
-        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
-        _ => path,
-    };
-    let good_part = |part: &str| {
-        let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let inside = part
-            .chars()
-            .all(|c| alphanumeric(c) || matches!(c, '_' | '.' | '-'));
-        inside && part.starts_with(alphanumeric) && part.ends_with(alphanumeric)
-    };
-    good_tag && path.split('/').all(good_part)
+    added.iter().any(|p| name.starts_with(p)) || Reference::parse(name).is_ok()
 }

@@ -6,6 +6,7 @@ mod args;
 mod chmod;
 mod config;
 mod copy;
+mod csv;
 mod directives;
 mod flags;
 mod from;

@@ -1,5 +1,6 @@
 //! `RUN --mount=`
 
+use super::csv::csv_fields;
 use super::units::parse_size;
 use crate::ast::{Mount, MountError, MountField, MountKind, RunMount, Sharing, Word};
 use crate::diagnostic::Diagnostic;
@@ -87,43 +88,6 @@ fn refuse_variable(from: Option<&Spanned<String>>) -> Result<(), Diagnostic> {
             .expected("a stage, an image or a named context")
             .suggest("define an alias stage instead: FROM with a global ARG, AS a name"),
     )
-}
-
-/// Fields of a line of CSV, with the length each had. Quotes are doubled inside quotes.
-fn csv_fields(text: &str) -> Vec<(String, usize)> {
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let (field, len) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted),
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].to_owned(), end)
-            }
-        };
-        fields.push((field, len));
-        match rest.get(len + 1..) {
-            Some(next) if len < rest.len() => rest = next,
-            _ => return fields,
-        }
-    }
-}
-
-fn quoted_field(text: &str) -> (String, usize) {
-    let mut field = String::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' if chars.next_if(|(_, c)| *c == '"').is_some() => field.push('"'),
-            '"' => {
-                let tail = text[at + 1..].find(',').unwrap_or(text.len() - at - 1);
-                field.push_str(&text[at + 1..at + 1 + tail]);
-                return (field, at + 2 + tail);
-            }
-            _ => field.push(c),
-        }
-    }
-    (field, text.len() + 1)
 }
 
 fn field(text: &str, span: Span) -> MountField {
