@@ -1,7 +1,7 @@
 //! Typed messages between the runner and the processes it starts: a length, then JSON, over a
 //! stream socket; descriptors travel with the length.
 //!
-//! Lifecycle: the runner sends one [`Start`]. The keeper answers [`FromKeeper`] on the same socket;
+//! Lifecycle: the runner sends the two parts of the description. The keeper answers [`FromKeeper`] on the same socket;
 //! the container's first process uses a second one, [`FromInit`], which closes itself at exec.
 
 use std::ffi::{CString, OsStr};

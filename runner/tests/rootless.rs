@@ -126,6 +126,7 @@ fn a_limit_without_a_delegated_cgroup_is_refused() {
     let out = user.out(&["pids=20", "true"]);
     assert!(out.contains("error=the pids limit can't be enforced"), "{out}");
     assert!(out.contains("--limits=best-effort"), "{out}");
+    let user = User::new(RANGES);
     let out = user.out(&["pids=20", "policy=best-effort", "true"]);
     assert!(out.contains("code=0"), "{out}");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
-use super::{Context, Start, failed, fds, first_process, perform, report};
+use super::{Context, Inside, Outside, failed, fds, first_process, perform, report};
 use crate::channel::{self, Failure, FromKeeper};
 use crate::setup::SetupOp;
 use crate::sys::{self, Ended, Fork};
@@ -33,28 +33,42 @@ pub(super) fn main() -> i32 {
 }
 
 fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
-    let received = channel::recv::<Start>(control).map_err(failed("read the container's description"))?;
-    let Some((start, received)) = received else {
+    let told = failed("read the container's description");
+    let Some((outside, fds)) = channel::recv::<Outside>(control).map_err(told)? else {
         return Ok(());
     };
-    let time_limit = start.time_limit.map(Duration::from_millis);
-    let mut ops = start.ops;
-    let fork_at = ops
-        .iter()
-        .position(|op| *op == SetupOp::Fork)
-        .unwrap_or(ops.len());
-    let inside = ops.split_off(fork_at);
-    let mut ctx = context((start.net, start.tasks, start.unified), received, report_to)
-        .ok_or_else(|| failed("descriptors of the description")(io::ErrorKind::NotFound.into()))?;
-    for op in ops {
-        perform(&mut ctx, op)?;
-    }
+    let mut ctx = context(fds, report_to).ok_or_else(missing)?;
+    outside.ops.into_iter().try_for_each(|op| perform(&mut ctx, op))?;
+    let told = failed("read the container's description");
+    let Some((inside, fds)) = channel::recv::<Inside>(control).map_err(told)? else {
+        return Ok(());
+    };
+    let time_limit = inside.time_limit.map(Duration::from_millis);
+    let mut before = inside.ops.clone();
+    take_descriptors(&mut ctx, &inside, fds).ok_or_else(missing)?;
+    let fork_at = before.iter().position(|op| *op == SetupOp::Fork);
+    let inside = before.split_off(fork_at.unwrap_or(before.len()));
+    before.into_iter().try_for_each(|op| perform(&mut ctx, op))?;
+    fork(control, ctx, inside.into_iter().skip(1).collect(), time_limit)
+}
+
+fn missing() -> Failure {
+    failed("descriptors of the description")(io::ErrorKind::NotFound.into())
+}
+
+/// Makes the container's first process, and stays with it.
+fn fork(
+    control: &UnixStream,
+    mut ctx: Context,
+    inside: Vec<SetupOp>,
+    time_limit: Option<Duration>,
+) -> Result<(), Failure> {
     let unified = ctx.unified.as_ref().map(AsFd::as_fd);
     let forked = sys::fork_into(NAMESPACES as u64, unified).map_err(failed("make the namespaces"))?;
     match forked {
         Fork::Child => {
             sys::die_with_parent().map_err(failed("die with the keeper"))?;
-            let failure = first_process(&mut ctx, inside.into_iter().skip(1).collect());
+            let failure = first_process(&mut ctx, inside);
             report(ctx.report.as_ref(), failure);
             sys::exit_now(125)
         }
@@ -81,26 +95,29 @@ fn let_go_of_streams() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
-fn context(
-    (net, tasks, unified): (bool, usize, bool),
-    received: Vec<OwnedFd>,
-    report: UnixStream,
-) -> Option<Context> {
-    let mut received = received.into_iter();
-    let userns = received.next()?;
-    let net = if net { Some(received.next()?) } else { None };
-    let tasks: Vec<OwnedFd> = received.by_ref().take(tasks).collect();
-    let unified = if unified { Some(received.next()?) } else { None };
+fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
     Some(Context {
         slots: Default::default(),
-        userns,
-        net,
-        tasks,
-        unified,
+        userns: received.into_iter().next()?,
+        net: None,
+        tasks: Vec::new(),
+        unified: None,
         report: Some(report),
         user: None,
         terminal: None,
     })
+}
+
+fn take_descriptors(ctx: &mut Context, inside: &Inside, received: Vec<OwnedFd>) -> Option<()> {
+    let mut received = received.into_iter();
+    ctx.net = if inside.net { Some(received.next()?) } else { None };
+    ctx.tasks = received.by_ref().take(inside.tasks).collect();
+    ctx.unified = if inside.unified {
+        Some(received.next()?)
+    } else {
+        None
+    };
+    (ctx.tasks.len() == inside.tasks).then_some(())
 }
 
 /// Waits for the container's end, for its time to be up, or for the runner's end; the last two it

@@ -1,7 +1,7 @@
 //! The other side: the process that the runner starts afresh, and the container's first process.
 //!
-//! Lifecycle: the program starts again with [`HIDDEN_ARGUMENT`], reads one `Start`, does the
-//! operations before `Fork` in the runner's own namespaces and then forks. The parent of that fork
+//! Lifecycle: the program starts again with [`HIDDEN_ARGUMENT`], reads an `Outside` and does
+//! its operations in the runner's own namespaces, then reads an `Inside` and forks at its `Fork`. The parent of that fork
 //! is the *keeper*: it stays outside, kills the container when the runner is gone, and reports how
 //! it ended. The child is pid 1 of the container: it does the rest and execs the command.
 //!
@@ -35,10 +35,16 @@ pub(crate) mod fds {
     pub(crate) const REPORT: i32 = 4;
 }
 
-/// The description of a container. Descriptors that come along: the user namespace, then the
-/// network namespace when `net`, then the cgroups as told.
+/// The first part of a container's description. The user namespace comes along.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Start {
+pub(crate) struct Outside {
+    pub(crate) ops: Vec<SetupOp>,
+}
+
+/// The second part. Descriptors that come along: the network namespace when `net`, then the cgroups
+/// as told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Inside {
     pub(crate) ops: Vec<SetupOp>,
     pub(crate) net: bool,
     /// How many `tasks` files of cgroups version 1 come along.

@@ -195,22 +195,35 @@ pub(super) fn attach_in(ctx: &Context, slot: Slot, on: Slot, path: &str) -> Done
     attach().map_err(failed(format!("mount {slot:?} on {path}")))
 }
 
-pub(super) fn bind_entry(ctx: &Context, from: Slot, path: &str, target: &Raw, missing: Missing) -> Done {
+/// Kernels before 6.15 clone only what is attached, so there the mount is put on /dev for a while.
+pub(super) fn bind_entry(ctx: &mut Context, from: Slot, path: &str, target: &Raw, missing: Missing) -> Done {
     let fail = || failed(format!("bind {path} on {target}"));
-    let from = ctx.slot(from).map_err(fail())?;
-    let entry = clone_of(from, Path::new(path), false).map_err(|e| fail()(e.into()))?;
+    let source = ctx.slot(from).map_err(fail())?;
     let root = ctx.slot(Slot::Root).map_err(fail())?;
+    let entry = match clone_of(source, Path::new(path), false) {
+        Err(Errno::INVAL) => {
+            let place = targets::find(root, Path::new("/dev"), true, Missing::Make, Links::Refuse)?;
+            let place = place.ok_or_else(|| refused("no /dev"))?;
+            move_to(source, place).map_err(fail())?;
+            clone_of(source, Path::new(path), false)
+        }
+        other => other,
+    };
+    let entry = entry.map_err(|e| fail()(e.into()))?;
     match targets::find(root, target.as_path(), false, missing, Links::Inside)? {
         Some(place) => move_to(entry, place).map_err(fail()),
         None => Ok(()),
     }
 }
 
+/// A mount that was never attached goes with its descriptor.
 pub(super) fn detach(ctx: &mut Context, slot: Slot) -> Done {
     let detach = || -> io::Result<()> {
         rustix::process::fchdir(ctx.slot(slot)?)?;
-        unmount(".", UnmountFlags::DETACH)?;
-        Ok(rustix::process::chdir("/")?)
+        match unmount(".", UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL) => Ok(rustix::process::chdir("/")?),
+            Err(e) => Err(e.into()),
+        }
     };
     detach().map_err(failed(format!("detach {slot:?}")))?;
     ctx.slots.remove(&slot);

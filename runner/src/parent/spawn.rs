@@ -2,9 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Runtime;
 use super::running::{Keeper, Running};
@@ -12,8 +12,8 @@ use super::stdio::{Ends, Stdio};
 use crate::cgroup::Cgroups;
 use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper};
 use crate::error::{Result, RunnerError};
-use crate::init::{HIDDEN_ARGUMENT, Start};
-use crate::setup::{Surroundings, plan};
+use crate::init::{HIDDEN_ARGUMENT, Inside, Outside};
+use crate::setup::{Surroundings, plan_inside, plan_outside};
 use crate::spec::{ContainerSpec, Network};
 use crate::sys::{self, ExecStrings};
 use crate::userns::UserNamespace;
@@ -26,16 +26,15 @@ pub(super) fn spawn(
 ) -> Result<Running> {
     let keeper_error = |e| RunnerError::os("start the container's init", e);
     let (ends, mut keeper) = start_keeper(runtime, spec.terminal, stdio).map_err(keeper_error)?;
-    // The new program is loading meanwhile.
+    let outside = Outside {
+        ops: plan_outside(spec, user.ids()),
+    };
+    tell(&keeper.control, &outside, &[user.fd()])?;
+    // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
     let groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
     let mut running = Running::new(groups);
-    match describe(runtime, spec, user, &keeper.control, &running.groups) {
-        Err(RunnerError::Os { source, doing }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            drop(doing);
-        }
-        other => other?,
-    }
+    describe_inside(runtime, spec, user, &keeper.control, &running.groups)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
     running.stdout = stdout.map(File::from);
@@ -85,7 +84,16 @@ fn start_keeper(runtime: &Runtime, terminal: bool, stdio: Stdio) -> std::io::Res
     ))
 }
 
-fn describe(
+/// Sends a part of the description. That the keeper has gone already is no error here: it has said
+/// why, and that is read next.
+fn tell<T: serde::Serialize>(control: &UnixStream, part: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    match channel::send(control, part, fds) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+        other => other.map_err(|e| RunnerError::os("describe the container to its init", e)),
+    }
+}
+
+fn describe_inside(
     runtime: &Runtime,
     spec: &ContainerSpec,
     user: &UserNamespace,
@@ -96,31 +104,25 @@ fn describe(
         ids: user.ids().clone(),
         cgroups: runtime.hierarchies.view(groups),
     };
-    let tasks = groups
-        .tasks()
-        .map_err(|e| RunnerError::os("open the container's cgroups", e))?;
-    let unified = groups
-        .unified()
-        .map_err(|e| RunnerError::os("open the container's cgroup", e))?;
+    let opening = |e| RunnerError::os("open the container's cgroups", e);
+    let tasks = groups.tasks().map_err(opening)?;
+    let unified = groups.unified().map_err(opening)?;
     let net = match spec.network {
         Network::None => Some(user.isolated_network()?),
         _ => None,
     };
-    let start = Start {
-        ops: plan(spec, &around),
+    let milliseconds = |t: Duration| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1);
+    let inside = Inside {
+        ops: plan_inside(spec, &around),
         net: net.is_some(),
         tasks: tasks.len(),
         unified: unified.is_some(),
-        time_limit: spec
-            .limits
-            .time
-            .map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1)),
+        time_limit: spec.limits.time.map(milliseconds),
     };
-    let mut fds = vec![user.fd()];
-    fds.extend(net);
+    let mut fds: Vec<BorrowedFd<'_>> = net.into_iter().collect();
     fds.extend(tasks.iter().map(AsFd::as_fd));
     fds.extend(unified.as_ref().map(AsFd::as_fd));
-    channel::send(control, &start, &fds).map_err(|e| RunnerError::os("describe the container to its init", e))
+    tell(control, &inside, &fds)
 }
 
 /// Waits until the command runs, or until somebody says why it can't.

@@ -32,10 +32,20 @@ pub(crate) enum CgroupView {
     Legacy(Vec<(String, Vec<String>)>),
 }
 
-/// The whole list.
-pub(crate) fn plan(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
-    let mut ops = outside(spec, around);
-    ops.extend(entering());
+/// The first part, done in the namespaces of the runner; it needs to know nothing of cgroups, so it
+/// can be done while those are made.
+pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
+    let mut ops = mounts::sources(spec, ids);
+    if let Some(uid) = ids.to_host(0) {
+        ops.push(SetupOp::GivePipes { uid });
+    }
+    ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
+    ops
+}
+
+/// The second part: into the namespaces and all that is done there.
+pub(crate) fn plan_inside(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = entering(spec.network);
     ops.extend(mounts::root_and_kernel_mounts(spec, around));
     ops.extend(identity(spec));
     ops.push(SetupOp::PivotRoot);
@@ -48,29 +58,20 @@ pub(crate) fn plan(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> 
     ops
 }
 
-/// What is done in the namespaces of the runner.
-fn outside(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
-    let mut ops = mounts::sources(spec, around);
-    if let Some(uid) = around.ids.to_host(0) {
-        ops.push(SetupOp::GivePipes { uid });
-    }
-    ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
-    ops.push(SetupOp::JoinUser);
-    if spec.network == Network::None {
+fn entering(network: Network) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::JoinUser];
+    if network == Network::None {
         ops.push(SetupOp::JoinNet);
     }
-    ops.push(SetupOp::Fork);
-    ops
-}
-
-fn entering() -> [SetupOp; 5] {
-    [
+    ops.extend([
+        SetupOp::Fork,
         SetupOp::JoinCgroups,
         SetupOp::BecomeRoot,
         SetupOp::Unshare,
         SetupOp::SessionKeyring,
         SetupOp::PrivateMounts,
-    ]
+    ]);
+    ops
 }
 
 fn rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {

@@ -4,7 +4,7 @@ use super::ops::{Links, Missing, Overlay, SetupOp, Slot};
 use super::{CgroupView, Surroundings};
 use crate::channel::Raw;
 use crate::confine::paths;
-use crate::spec::{ContainerSpec, Mount, MountKind, Network, RootFs};
+use crate::spec::{ContainerSpec, IdMap, Mount, MountKind, Network, RootFs};
 use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
 
 const NODES: [(Slot, &str, u32, u32); 6] = [
@@ -26,14 +26,14 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Everything of the host that the container gets, as detached clones.
-pub(super) fn sources(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::Overlay(overlay(&spec.rootfs, around))];
+pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::Overlay(overlay(&spec.rootfs, ids))];
     for (index, mount) in spec.mounts.iter().enumerate() {
         if let MountKind::Bind { source } = &mount.kind {
             ops.push(SetupOp::BindSource {
                 slot: Slot::Mount(index as u32),
                 source: Raw::from(source),
-                idmapped: !around.ids.is_identity(),
+                idmapped: !ids.is_identity(),
                 attrs: NODEV | if mount.read_only { RDONLY } else { 0 },
             });
         }
@@ -50,7 +50,7 @@ pub(super) fn sources(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupO
     ops
 }
 
-fn overlay(rootfs: &RootFs, around: &Surroundings) -> Overlay {
+fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
     let name = |p: &std::path::Path| p.file_name().map(Raw::from).unwrap_or_default();
     let mut flags = Vec::new();
     if rootfs.volatile {
@@ -64,9 +64,7 @@ fn overlay(rootfs: &RootFs, around: &Surroundings) -> Overlay {
         dir: rootfs.upper.parent().map(Raw::from).unwrap_or_default(),
         upper: name(&rootfs.upper),
         work: name(&rootfs.work),
-        idmapped_root: (!around.ids.is_identity())
-            .then(|| around.ids.to_host(0))
-            .flatten(),
+        idmapped_root: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),
         flags,
     }
 }
@@ -110,23 +108,19 @@ fn attach(slot: Slot, target: &str) -> SetupOp {
     }
 }
 
-/// The three files live on a tmpfs that must be attached while they are bound; /dev serves for
-/// that and the tmpfs itself is taken away again.
+/// The three files live on a tmpfs of which only they are bound.
 fn etc(spec: &ContainerSpec) -> Vec<SetupOp> {
     let files = [
         ("resolv.conf", &spec.etc.resolv_conf),
         ("hosts", &spec.etc.hosts),
         ("hostname", &spec.etc.hostname),
     ];
-    let mut ops = vec![
-        new_mount(
-            Slot::Etc,
-            "tmpfs",
-            &[("mode", "755"), ("size", "1m")],
-            NOSUID | NODEV | NOEXEC,
-        ),
-        attach(Slot::Etc, "/dev"),
-    ];
+    let mut ops = vec![new_mount(
+        Slot::Etc,
+        "tmpfs",
+        &[("mode", "755"), ("size", "1m")],
+        NOSUID | NODEV | NOEXEC,
+    )];
     for (name, content) in files {
         let path = name.to_owned();
         ops.push(SetupOp::MakeFile {

@@ -24,6 +24,13 @@ fn spec() -> ContainerSpec {
     ContainerSpec::new("c1", rootfs, process)
 }
 
+/// Both parts, as they are executed.
+fn plan(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
+    let mut ops = plan_outside(spec, &around.ids);
+    ops.extend(plan_inside(spec, around));
+    ops
+}
+
 fn check(name: &str, spec: &ContainerSpec, ids: IdMap, cgroups: CgroupView) {
     let ops = plan(spec, &Surroundings { ids, cgroups });
     let text: String = ops.iter().map(|op| format!("{op:?}\n")).collect();

@@ -56,15 +56,13 @@ pub(crate) fn keep_caps() -> io::Result<()> {
 
 /// Takes every capability that is not in `keep` out of the bounding set.
 pub(crate) fn limit_bounding_set(keep: u64) -> io::Result<()> {
-    for cap in 0..64u32 {
+    for cap in (0..64u32).filter(|cap| keep & (1 << cap) == 0) {
         // SAFETY: numbers only.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_READ, cap, 0, 0, 0) } < 0 {
-            break;
-        }
-        if keep & (1 << cap) == 0 {
-            // SAFETY: numbers only.
-            check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0) }.into())?;
-        }
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0) }.into()) {
+            // Beyond the last capability this kernel knows.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        };
     }
     Ok(())
 }
