@@ -186,11 +186,11 @@ impl Disk {
             .at("sync", parent)
     }
 
-    /// Syncs the whole file system that holds `root`: data, then what refers to it.
-    pub fn sync_all(&self, root: &Path) -> Result<()> {
-        self.check(DiskOp::Sync, "sync", root)?;
-        let dir = File::open(root).at("open", root)?;
-        rustix::fs::syncfs(dir).at("sync", root)
+    /// Syncs the whole file system that holds the open directory `dir`: data, then what refers to it. The directory should
+    /// have been open since before the first write: the system tells an error of writing back once to each opening.
+    pub fn sync_all(&self, dir: &File, path: &Path) -> Result<()> {
+        self.check(DiskOp::Sync, "sync", path)?;
+        rustix::fs::syncfs(dir).at("sync", path)
     }
 
     /// Removes a file; fine if it is gone. Says whether it was there.

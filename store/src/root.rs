@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of layers or images; those are built on it.
 
-use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,6 +59,10 @@ pub(crate) struct Root {
     counter: AtomicU64,
     dirty: AtomicBool,
     unsynced: Mutex<Vec<DiffId>>,
+    /// The root directory, open from the start, so that a sync tells of every error since.
+    dir: File,
+    /// What a sync ahead of time met; told by the next one.
+    failed_ahead: Mutex<Option<StoreError>>,
     _store_lock: LockGuard,
 }
 
@@ -87,7 +91,9 @@ impl Root {
             owner_id: std::sync::OnceLock::new(),
             counter: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
-            unsynced: Mutex::new(Vec::new()),
+            unsynced: Mutex::default(),
+            dir: File::open(path).at("open", path)?,
+            failed_ahead: Mutex::default(),
             _store_lock: store_lock,
         })
     }
@@ -165,8 +171,23 @@ impl Root {
         result
     }
 
+    /// Begins to write back what a large layer brought, so that the sync at the end finds less to do.
+    pub(crate) fn sync_ahead(&self) {
+        if let Err(error) = self.disk.sync_all(&self.dir, self.layout.root()) {
+            *self.failed_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
     fn sync_layers(&self, layers: &[DiffId]) -> Result<()> {
-        self.disk.sync_all(self.layout.root())?;
+        if let Some(error) = self
+            .failed_ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            return Err(error);
+        }
+        self.disk.sync_all(&self.dir, self.layout.root())?;
         for layer in layers {
             let marker = self.layout.synced(layer);
             match self.disk.create_file(&marker) {
@@ -222,7 +243,7 @@ const VERSION: &str = "1\n";
 
 fn read_boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(path).at("read", path)?.trim().to_owned())
+    Ok(std::fs::read_to_string(path).at("read", path)?.trim().to_owned())
 }
 
 /// A directory in this process' part of `tmp/`; removed with the handle, or by a later command if this one is killed.

@@ -95,7 +95,12 @@ impl Tree {
                     metadata,
                     layer: Some(layer.clone()),
                 };
-                entries.insert(name, Some(entry).filter(|entry| !entry.metadata.is_whiteout()));
+                let entry = if entry.metadata.is_whiteout() {
+                    None
+                } else {
+                    Some(self.effective(entry)?)
+                };
+                entries.insert(name, entry);
             }
         }
         Ok(entries
@@ -213,27 +218,30 @@ impl Tree {
     /// The attributes of the directory at this path; none if there is no directory.
     pub fn dir_attrs(&self, path: &Path) -> Result<Option<(DirAttrs, TreeEntry)>> {
         let path = relative(path)?;
-        let Some(entry) = self
-            .find(&path)?
-            .filter(|entry| entry.metadata.kind == Kind::Directory)
-        else {
+        let is_dir = |entry: &TreeEntry| entry.metadata.kind == Kind::Directory;
+        let Some(entry) = self.find(&path)?.filter(is_dir) else {
             return Ok(None);
         };
         if path.as_os_str().is_empty() {
             return Ok(Some((self.root_attrs(), entry)));
         }
-        let listed = self.listed_dir(&path)?.unwrap_or(entry);
-        let Metadata { mode, uid, gid, .. } = listed.metadata;
-        let xattrs = self.entry_xattrs(&listed)?;
-        Ok(Some((
-            DirAttrs {
-                mode,
-                uid,
-                gid,
-                xattrs,
-            },
-            listed,
-        )))
+        let Metadata { mode, uid, gid, .. } = entry.metadata;
+        let attrs = DirAttrs {
+            mode,
+            uid,
+            gid,
+            xattrs: self.entry_xattrs(&entry)?,
+        };
+        Ok(Some((attrs, entry)))
+    }
+
+    /// Of a directory that its layer only implies: the topmost entry that a layer lists, if one does.
+    fn effective(&self, entry: TreeEntry) -> Result<TreeEntry> {
+        let implied = |layer: &Layer| layer.facts().implies(&entry.path);
+        if entry.metadata.kind != Kind::Directory || !entry.layer.as_ref().is_some_and(implied) {
+            return Ok(entry);
+        }
+        Ok(self.listed_dir(&entry.path)?.unwrap_or(entry))
     }
 
     /// The topmost entry of a directory whose layer lists it, instead of only implying it.
@@ -243,12 +251,7 @@ impl Tree {
         };
         for &index in &*merged {
             let layer = &self.layers[index];
-            if layer
-                .facts()
-                .implied_parents
-                .iter()
-                .any(|implied| implied == path)
-            {
+            if layer.facts().implies(path) {
                 continue;
             }
             if let Some(metadata) = beneath::lookup(layer.dir()?, path).at("read", path)? {
@@ -277,6 +280,11 @@ impl Tree {
     }
 
     fn find(&self, path: &Path) -> Result<Option<TreeEntry>> {
+        self.topmost(path)?.map(|entry| self.effective(entry)).transpose()
+    }
+
+    /// The entry of the topmost layer that has one, be it only implied.
+    pub(crate) fn topmost(&self, path: &Path) -> Result<Option<TreeEntry>> {
         let Some(parent) = path.parent() else {
             return Ok(Some(self.root()));
         };

@@ -345,3 +345,61 @@ fn stubs_are_in_a_lower_of_their_own() {
         "nothing is missing"
     );
 }
+
+/// A layer of an archive that lists files only, never their directories.
+fn archive_of_files(fixture: &Fixture, files: &[&str]) -> Layer {
+    let mut builder = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(1);
+        header.set_mode(0o644);
+        header.set_mtime(1_000_000_000);
+        builder.append_data(&mut header, file, &b"x"[..]).unwrap();
+    }
+    let bytes = builder.into_inner().unwrap();
+    let about = box_store::LayerBlob {
+        diff_id: box_store::DiffId(Digest::of(&bytes)),
+        digest: None,
+        logical_time: None,
+    };
+    fixture
+        .store
+        .apply_blob(&bytes[..], &about, &box_store::ApplyOptions::default())
+        .unwrap()
+}
+
+#[test]
+fn implied_parents_hide_nothing() {
+    let fixture = Fixture::new();
+    let mut base = writer(&fixture, &[]);
+    let special = Attrs {
+        uid: 5,
+        gid: 6,
+        xattrs: vec![("user.x".into(), b"y".to_vec())],
+        ..attrs(0o1750)
+    };
+    base.directory(path("usr"), &special).unwrap();
+    base.directory(path("usr/bin"), &attrs(0o711)).unwrap();
+    let base = base.commit().unwrap();
+    let files = archive_of_files(&fixture, &["usr/bin/tool", "new/dir/file"]);
+    let lowers = [base.clone(), files];
+    let tree = Tree::new(&lowers);
+    let (usr, _) = tree.dir_attrs(path("usr")).unwrap().unwrap();
+    assert_eq!((usr.mode, usr.uid, usr.gid), (0o1750, 5, 6));
+    let upper = fixture.prepare(&lowers);
+    let fixup = upper.0.dirs().lower[0].clone();
+    let held: Vec<_> = listing(&fixup)
+        .iter()
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(held, ["", "usr", "usr/bin"]);
+    let metadata = fs::metadata(fixup.join("usr")).unwrap();
+    assert_eq!(
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.gid()),
+        (0o1750, 5, 6)
+    );
+    assert_eq!(mtime(&fixup.join("usr")), mtime(&base.path().join("usr")));
+    // A written layer on top takes the same attributes for the parents it makes.
+    let top = fixture.written(&lowers, &[("usr/bin/more", "x")]);
+    assert_eq!(entries(&top)[0].1.mode, 0o1750);
+}

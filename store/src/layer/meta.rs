@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -129,9 +129,18 @@ pub struct LayerFacts {
     /// The root directory's attributes, if the layer sets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<DirAttrs>,
-    /// Directories that an archive did not list, though it has entries in them; they take the attributes of the layer below.
+    /// Directories that an archive did not list, though it has entries in them; they take the attributes of the layer below. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "path_list")]
     pub implied_parents: Vec<PathBuf>,
+}
+
+impl LayerFacts {
+    /// Whether the layer has this directory without listing it.
+    pub fn implies(&self, path: &Path) -> bool {
+        self.implied_parents
+            .binary_search_by(|implied| implied.as_path().cmp(path))
+            .is_ok()
+    }
 }
 
 /// A layer's record.

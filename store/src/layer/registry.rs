@@ -18,6 +18,8 @@ use crate::root::{Root, TempDir};
 
 /// Layers up to this size (bytes of files and headers) are hashed at once: that is faster than a thread.
 const HASH_AT_ONCE: u64 = 256 << 10;
+/// From this size on, writing back begins while the layer is hashed.
+const SYNC_AHEAD: u64 = 64 << 20;
 const META_LIMIT: u64 = 64 << 20;
 const LOCK_CLASS: &str = "layer";
 
@@ -164,7 +166,7 @@ impl Layers {
         }
         let (layers, pending) = (Arc::clone(self), layer.clone());
         let thread = std::thread::Builder::new().name("box-hash".into());
-        match thread.spawn(move || layers.finish(&pending, diff_id, true)) {
+        match thread.spawn(move || layers.finish_large(&pending, diff_id)) {
             Ok(thread) => self
                 .hashing
                 .lock()
@@ -182,6 +184,18 @@ impl Layers {
             // A thread tells its result through the layer.
             let _ = thread.join();
         }
+    }
+
+    /// The processor hashes while the disk writes.
+    fn finish_large(&self, layer: &Layer, diff_id: Option<DiffId>) {
+        if layer.size() < SYNC_AHEAD {
+            return self.finish(layer, diff_id, true);
+        }
+        std::thread::scope(|scope| {
+            // Without a thread for it, the sync at the end does it all.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || self.root.sync_ahead());
+            self.finish(layer, diff_id, true);
+        });
     }
 
     /// Hashes and publishes; whoever waits for the digest is told.

@@ -62,8 +62,10 @@ impl Survey {
         mut self,
         times: LayerTimes,
         root: Option<DirAttrs>,
-        implied_parents: Vec<PathBuf>,
+        mut implied_parents: Vec<PathBuf>,
     ) -> LayerFacts {
+        implied_parents.sort_unstable();
+        implied_parents.dedup();
         if let Some(root) = &root {
             self.add_ids(root.uid, root.gid);
         }

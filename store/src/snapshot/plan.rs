@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::beneath::{self, Metadata};
+use crate::beneath;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::{DirAttrs, EPOCH, Layer};
 use crate::snapshot::options::MountStub;
 use crate::stamp::Stamp;
-use crate::tree::Tree;
+use crate::tree::{Tree, TreeEntry};
 
 /// What a fix-up lower holds, by path; parents come before what is in them.
 pub(super) type Plan = BTreeMap<PathBuf, Planned>;
@@ -59,31 +59,20 @@ fn watch(path: &Path, watched: &mut Watched) {
     watched.extend(path.iter().find(|name| *name != "/").map(OsString::from));
 }
 
-/// A directory that the topmost layer with it only implies, if a layer below lists it with other attributes.
+/// A directory that the topmost layer with it only implies, if a layer below lists it.
 fn plan_implied(tree: &Tree, path: &Path, plan: &mut Plan) -> Result<()> {
-    let (Some((attrs, listed)), Some(top)) = (tree.dir_attrs(path)?, tree.lookup(path)?) else {
+    let (Some((attrs, listed)), Some(top)) = (tree.dir_attrs(path)?, tree.topmost(path)?) else {
         return Ok(());
     };
-    let Metadata {
-        mode,
-        uid,
-        gid,
-        mtime,
-        ..
-    } = top.metadata;
-    let shown = DirAttrs {
-        mode,
-        uid,
-        gid,
-        xattrs: tree.xattrs(path)?,
-    };
-    if shown != attrs || mtime != listed.metadata.mtime {
+    let serial = |entry: &TreeEntry| entry.layer.as_ref().map(Layer::serial);
+    if serial(&listed) != serial(&top) {
+        let mtime = listed.metadata.mtime;
         plan.insert(
             path.to_owned(),
             Planned {
                 is_dir: true,
                 attrs,
-                mtime: listed.metadata.mtime,
+                mtime,
             },
         );
     }
