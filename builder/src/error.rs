@@ -159,16 +159,6 @@ pub enum PlaceError {
         /// The path in the rootfs.
         path: PathBuf,
     },
-    /// Several files for one.
-    #[error("{pattern} matches {count} files, so the destination must be a directory: write {destination}/")]
-    SeveralSources {
-        /// The wildcard.
-        pattern: String,
-        /// How many it matches.
-        count: usize,
-        /// As it stands.
-        destination: String,
-    },
     /// A user that the rootfs does not know.
     #[error("user {name} is not in the image's /etc/passwd; add it, or give a number")]
     UnknownUser {

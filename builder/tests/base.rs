@@ -1,5 +1,7 @@
 //! Bases that are archives, in the context and behind a URL.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Builds with a real store and an executor that writes the upper directory itself.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;
@@ -108,7 +110,7 @@ fn every_declared_arg_is_in_the_key_of_later_runs() {
 fn args_and_env_reach_the_step() {
     let world = World::new();
     let text = "ARG G=global\nFROM scratch\nARG G\nARG A=1\nENV A=2 B=${G}x\nENV B=new C=$B\nARG D=$A\n\
-                RUN var /a A; var /b B; var /c C; var /d D; var /p PATH; var /g G; var /proxy http_proxy\n";
+                RUN var /a A; var /b B; var /c C; var /d D; var /p PATH; var /g G; var /proxy http_proxy; var /PROXY HTTP_PROXY\n";
     let mut request = world.request(text);
     request
         .build_args
@@ -123,7 +125,10 @@ fn args_and_env_reach_the_step() {
         read("/p"),
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     );
-    assert_eq!([read("/g"), read("/proxy")], ["global", "http://proxy"]);
+    assert_eq!(
+        [read("/g"), read("/proxy"), read("/PROXY")],
+        ["global", "http://proxy", "http://proxy"]
+    );
     let env = &image.config.config.env;
     assert_eq!(env[1..], ["A=2", "B=new", "C=globalx"]);
 }
@@ -405,6 +410,13 @@ fn times_can_be_real_or_limited() {
     let mut request = world.request(&text);
     request.source_date_epoch = Some(1000);
     let early = world.run(&request).unwrap().image;
+    let by_arg = format!("ARG SOURCE_DATE_EPOCH=1000\n{text}");
+    assert_eq!(world.build(&by_arg).0.id, early.id);
+    let error = world.fail(&format!("ARG SOURCE_DATE_EPOCH=soon\n{text}"));
+    assert!(
+        error.contains("Boxfile:1:1") && error.contains("invalid SOURCE_DATE_EPOCH: soon"),
+        "{error}"
+    );
     assert_eq!(world.read(&early, "/epoch"), "1000");
     assert_eq!(early.config.created.as_deref(), Some("1970-01-01T00:16:40Z"));
 }

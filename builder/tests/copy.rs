@@ -1,5 +1,7 @@
 //! COPY: what is selected, what it depends on, and where it is put.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs::{self, File, Permissions};
@@ -105,6 +107,12 @@ fn directories_files_and_slashes_as_docker_has_them() {
     check("? /x/", &["x", "x/a", "x/b"]);
     check("? /have", &["have/a", "have/b"]);
     check("dir/*/d /x", &["x"]);
+    check("? /x", &["x"]);
+    assert!(
+        world
+            .events
+            .told("? matches 2 files, and only the last becomes /x")
+    );
     check("none* /x", &[]);
     check("*/s* /x/", &["x", "x/d"]);
     check("<<E /x/\ntext\nE", &["x", "x/E"]);
@@ -136,10 +144,6 @@ fn what_is_wrong_is_said() {
     check("hidden /x", "hidden not found in the build context");
     check("hidden /x", "the ignore file leaves it out");
     check("[ab /x", "not a valid pattern");
-    check(
-        "? /x",
-        "? matches 2 files, so the destination must be a directory: write /x/",
-    );
     check("a /file/x", "not a directory");
     check("a /file/", "not a directory");
     check("dir /file", "not a directory");
@@ -171,6 +175,8 @@ fn owners_and_modes() {
     check("--chmod=640 dir/a /x", "x", (0o640, 0, 0));
     check("--chmod=u=rwX,go=rX dir/a /x", "x", (0o755, 0, 0));
     check("--chmod=700 dir /x", "x/a", (0o700, 0, 0));
+    check("--chmod=705 dir/a /n/x", "n", (0o705, 0, 0));
+    check("--chown=root:root dir/a /x", "x", (0o4751, 0, 0));
     check("<<E /x\ntext\nE", "x", (0o644, 0, 0));
 }
 
@@ -291,6 +297,37 @@ fn hard_links_and_owners_survive_between_stages() {
     assert_eq!(world.attrs(&image, "/f/two"), (0o4755, 3, 3));
     assert_eq!(world.tree(&image).read_link(Path::new("/e/l")).unwrap(), "one");
     assert_eq!(world.read(&image, "/f/l"), "text");
+}
+
+#[test]
+fn a_directory_takes_the_place_of_a_link() {
+    let world = World::new();
+    world.file("one/real/a", "A");
+    symlink("real", world.context().join("one/sub")).unwrap();
+    world.file("two/sub/b", "B");
+    let (image, _) = world.build("FROM scratch\nCOPY one /t\nCOPY two /t\n");
+    assert_eq!(
+        world.list(&image),
+        ["t", "t/real", "t/real/a", "t/sub", "t/sub/b"]
+    );
+}
+
+#[test]
+fn wildcards_can_be_escaped() {
+    let world = World::new();
+    for path in ["a*b/x", "acb/x", "[y]/x"] {
+        world.file(path, path);
+    }
+    let text = "FROM scratch\nCOPY a\\*b/x /one\nCOPY [\"a\\\\*b/x\", \"/two\"]\nCOPY [[]y]/x /three\nCOPY \"a\\*b\"/x /four\n";
+    let (image, _) = world.build(text);
+    assert_eq!(
+        [world.read(&image, "/one"), world.read(&image, "/two")],
+        ["a*b/x", "a*b/x"]
+    );
+    assert_eq!(
+        [world.read(&image, "/three"), world.read(&image, "/four")],
+        ["[y]/x", "a*b/x"]
+    );
 }
 
 #[test]

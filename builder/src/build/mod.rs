@@ -8,6 +8,7 @@
 //! [`stage::Shared`] lends, so that they can come to run side by side. A build that fails or is cancelled leaves what was
 //! done before in the cache, and nothing else.
 
+mod front;
 mod record;
 mod stage;
 
@@ -18,21 +19,18 @@ use box_store::error::StoreError;
 use box_store::image::{Image, ImageConfig, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::ast::Boxfile;
 use crate::cache::Cache;
 use crate::context::Context;
-use crate::diagnostic::Diagnostic;
 use crate::error::{BuildError, StepError};
 use crate::exec::Executor;
-use crate::graph::{GraphOptions, StageGraph, StageId};
-use crate::lint::{LintOptions, lint};
-use crate::lower::{LowerError, Plan, lower};
-use crate::parse::parse;
+use crate::graph::StageId;
+use crate::lower::Plan;
 use crate::plan::StagePlan;
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, Platform};
+use crate::request::BuildRequest;
 use crate::steps::Tools;
 
+use front::{Planned, plan};
 use record::{Recorder, diff_ids};
 use stage::{Shared, StageResult, build_stage};
 
@@ -57,12 +55,11 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
-    let plan = plan(store, request, events)?;
+    let Planned {
+        plan,
+        source_date_epoch,
+    } = plan(store, request, events)?;
     let context = Context::open(store, &request.context, request.ignore.clone())?;
-    let given = request
-        .build_args
-        .get("SOURCE_DATE_EPOCH")
-        .and_then(|text| text.parse().ok());
     let shared = Shared {
         tools: Tools {
             store,
@@ -70,7 +67,7 @@ pub fn build(
             request,
             events,
             context: &context,
-            source_date_epoch: request.source_date_epoch.or(given),
+            source_date_epoch,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
@@ -97,105 +94,6 @@ pub fn build(
         image,
         is_cached: built.is_cached,
     })
-}
-
-/// Reads the Boxfile; tells what is odd in it.
-fn plan(store: &Store, request: &BuildRequest, events: &dyn EventSink) -> Result<Plan, BuildError> {
-    let boxfile = parse(&request.boxfile).map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: crate::source::Sources::single(request.boxfile.clone()),
-    })?;
-    let options = GraphOptions {
-        target: request.target.clone(),
-        build_args: request.build_args.clone(),
-        platform_args: platform_args(request),
-        ..GraphOptions::default()
-    };
-    let sources = || boxfile.sources.clone();
-    let graph = StageGraph::new(&boxfile, &options).map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: sources(),
-    })?;
-    let lowered = lower(&graph, request, store);
-    let base_env = |name: &str| base_env(store, name);
-    let lint_options = LintOptions {
-        graph: Some(&graph),
-        platform_args: Some(&options.platform_args),
-        base_env: Some(&base_env),
-        ..LintOptions::default()
-    };
-    warn(&lint(&boxfile, &lint_options), &boxfile, events)?;
-    let plan = lowered.map_err(|error| match error {
-        LowerError::Boxfile(diagnostics) => BuildError::Boxfile {
-            diagnostics,
-            sources: sources(),
-        },
-        LowerError::Store(error) => BuildError::Store(error),
-    })?;
-    warn(&plan.warnings, &boxfile, events)?;
-    if !plan.unused_args.is_empty() {
-        let note = format!(
-            "no ARG declares these build arguments: {}",
-            plan.unused_args.join(", ")
-        );
-        events.event(Event::Note(&note));
-    }
-    Ok(plan)
-}
-
-/// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
-fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> Result<(), BuildError> {
-    let is_error = boxfile
-        .directives
-        .check
-        .as_ref()
-        .is_some_and(|check| check.error == Some(true));
-    if is_error && !warnings.is_empty() {
-        let diagnostics = warnings.to_vec();
-        return Err(BuildError::Boxfile {
-            diagnostics,
-            sources: boxfile.sources.clone(),
-        });
-    }
-    warnings
-        .iter()
-        .for_each(|warning| events.event(Event::Warning(warning)));
-    Ok(())
-}
-
-/// The environment of an image of the store, if it is one.
-fn base_env(store: &Store, name: &str) -> Option<Vec<(String, String)>> {
-    let image = store.resolve(name).ok().flatten()?;
-    let pairs = image
-        .config
-        .config
-        .env
-        .iter()
-        .filter_map(|pair| pair.split_once('='));
-    Some(
-        pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
-    )
-}
-
-fn platform_args(request: &BuildRequest) -> BTreeMap<String, String> {
-    let of = |prefix: &str, platform: &Platform| {
-        [
-            (format!("{prefix}PLATFORM"), platform.to_string()),
-            (format!("{prefix}OS"), platform.os.clone()),
-            (format!("{prefix}ARCH"), platform.architecture.clone()),
-            (
-                format!("{prefix}VARIANT"),
-                platform.variant.clone().unwrap_or_default(),
-            ),
-        ]
-    };
-    let stage = request.target.clone().unwrap_or_else(|| "default".to_owned());
-    let all = of("TARGET", &request.platform)
-        .into_iter()
-        .chain(of("BUILD", &Platform::native()));
-    all.chain([("TARGETSTAGE".to_owned(), stage)]).collect()
 }
 
 /// The stages that were built.

@@ -2,7 +2,15 @@
 
 /// Whether the text has a wildcard, so that matching nothing is no error.
 pub(crate) fn has_wildcard(pattern: &str) -> bool {
-    pattern.bytes().any(|byte| matches!(byte, b'*' | b'?' | b'['))
+    let mut bytes = pattern.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'*' | b'?' | b'[' => return true,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The text that a pattern without wildcards means: escapes taken away.
@@ -197,5 +205,6 @@ mod tests {
     fn escapes_are_taken_away() {
         assert_eq!(unescape(r"a\[b\\c"), r"a[b\c");
         assert!(!has_wildcard("a.b") && has_wildcard("a[b]"));
+        assert!(!has_wildcard(r"a\*") && has_wildcard(r"a\\*"));
     }
 }

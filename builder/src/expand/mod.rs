@@ -38,6 +38,21 @@ pub fn expand_word(word: &str, escape: Escape, variables: &dyn Variables) -> Res
     expand(word, escape, variables).map(|e| e.text)
 }
 
+/// Expands a word whose escapes mean something to who gets it: a pattern of COPY, where `\\*` is a star.
+///
+/// # Errors
+/// See [`ExpandError`].
+pub fn expand_pattern(word: &str, escape: Escape, variables: &dyn Variables) -> Result<String, ExpandError> {
+    if is_plain(word, escape) {
+        return Ok(word.to_owned());
+    }
+    let mode = Mode {
+        raw_escapes: true,
+        ..Mode::default()
+    };
+    Lexer::new(word, escape, variables, mode).run().map(|e| e.text)
+}
+
 /// Expands a word and splits it (EXPOSE alone does so).
 ///
 /// # Errors

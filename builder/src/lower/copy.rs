@@ -4,7 +4,7 @@ use box_store::error::StoreError;
 
 use crate::ast::{Copy, CopyFlags, CopySource, Heredoc, Word};
 use crate::diagnostic::Diagnostic;
-use crate::expand::expand_heredoc;
+use crate::expand::{expand_heredoc, expand_pattern};
 use crate::graph::FromRef;
 use crate::parse::{Chmod, parse_chmod};
 use crate::plan::{CopyFrom, CopySourcePlan, CopyStep};
@@ -84,11 +84,22 @@ impl Lowering<'_> {
         let plans: Vec<_> = sources
             .iter()
             .map(|source| match source {
-                CopySource::Path(word) => self.word(state, word).map(CopySourcePlan::Path),
+                CopySource::Path(word) => self.pattern(state, word).map(CopySourcePlan::Path),
                 CopySource::Inline(heredoc) => self.inline(state, heredoc),
             })
             .collect();
         plans.into_iter().collect()
+    }
+
+    /// A source, expanded; escapes of wildcards are kept.
+    fn pattern(&mut self, state: &State, word: &Word) -> Option<String> {
+        let expanded = expand_pattern(&word.text, self.graph.directives.escape, &state.scope);
+        expanded
+            .map_err(|error| {
+                self.problems
+                    .push(Diagnostic::error(word.span, error.to_string()))
+            })
+            .ok()
     }
 
     fn inline(&mut self, state: &State, heredoc: &Heredoc) -> Option<CopySourcePlan> {

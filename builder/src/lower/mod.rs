@@ -77,11 +77,17 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
     })
 }
 
-/// ARGs that need no ARG line: proxies in both cases, and the time that nothing is later than.
+/// ARGs that need no ARG line.
 pub(crate) fn is_predefined(name: &str) -> bool {
+    is_proxy(name) || name == "SOURCE_DATE_EPOCH"
+}
+
+/// `HTTP_PROXY` and its like, in both spellings.
+pub(crate) fn is_proxy(name: &str) -> bool {
     const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
-    let is_proxy = |proxy: &&str| *proxy == name || proxy.to_ascii_lowercase() == name;
-    PROXIES.iter().any(|proxy| is_proxy(proxy)) || name == "SOURCE_DATE_EPOCH"
+    PROXIES
+        .iter()
+        .any(|proxy| *proxy == name || proxy.to_ascii_lowercase() == name)
 }
 
 struct Lowering<'a> {
@@ -272,7 +278,14 @@ impl Lowering<'_> {
         // One snapshot of the environment per instruction.
         let defaults: Vec<_> = declarations
             .iter()
-            .map(|arg| arg.default.as_ref().and_then(|default| self.word(state, default)))
+            .map(|arg| {
+                // A default that is not needed may be one that can't be had (`${X:?}`).
+                let needed = arg
+                    .default
+                    .as_ref()
+                    .filter(|_| !self.request.build_args.contains_key(&arg.name.value));
+                needed.and_then(|default| self.word(state, default))
+            })
             .collect();
         for (arg, default) in declarations.iter().zip(defaults) {
             let name = &arg.name.value;

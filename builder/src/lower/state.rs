@@ -25,7 +25,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// After `FROM scratch` or an archive: nothing but a PATH.
+    /// After `FROM scratch` or an archive: nothing but a PATH and a directory to be in, as BuildKit has it.
     pub(super) fn scratch(platform: Platform) -> State {
         let config = ImageConfig {
             architecture: platform.architecture.clone(),
@@ -40,6 +40,7 @@ impl State {
             platform,
             has_own_cmd: false,
         };
+        state.config.config.working_dir = "/".to_owned();
         state.set_env("PATH", DEFAULT_PATH);
         state
     }

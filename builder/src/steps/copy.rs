@@ -10,9 +10,10 @@ use box_store::tree::Tree;
 
 use crate::cache::Input;
 use crate::context::select;
-use crate::error::{PlaceError, StepError};
+use crate::error::StepError;
 use crate::files::{FileTree, FilesError, Selection};
 use crate::plan::{CopySourcePlan, CopyStep};
+use crate::progress::Event;
 
 use super::place::{Placer, Target};
 use super::rootfs::Rootfs;
@@ -74,10 +75,9 @@ impl<'a> Reading<'a> {
         };
         let record = RecordKind::new("tree")?;
         let key = self.memo_key(origin);
-        if let Some(known) = self.tools.store.get_record(&record, &key)? {
-            if let Ok(inputs) = serde_json::from_slice(&known.bytes) {
-                return Ok(inputs);
-            }
+        let known = self.tools.store.get_record(&record, &key)?;
+        if let Some(inputs) = known.and_then(|known| serde_json::from_slice(&known.bytes).ok()) {
+            return Ok(inputs);
         }
         let inputs = self.hash_inputs()?;
         let bytes = serde_json::to_vec(&inputs).unwrap_or_default();
@@ -175,19 +175,17 @@ impl<'a> Reading<'a> {
         Ok(Made::of(placer.finish().commit()?, None))
     }
 
-    /// Several files can't become one.
+    /// Several files that become one, each over the last: Docker allows it, but nobody means it.
     fn check_count(&self, placer: &Placer<'_>, pattern: &str, found: &[Selection]) -> Result<(), StepError> {
         let count = found.iter().filter(|selection| !selection.is_directory()).count();
-        if count < 2 || placer.is_directory()? {
-            return Ok(());
+        if count > 1 && !placer.is_directory()? {
+            let to = &self.step.destination;
+            let note = format!(
+                "{pattern} matches {count} files, and only the last becomes {to}: write {to}/ for a directory"
+            );
+            self.tools.events.event(Event::Note(&note));
         }
-        let destination = self.step.destination.clone();
-        Err(PlaceError::SeveralSources {
-            pattern: pattern.to_owned(),
-            count,
-            destination,
-        }
-        .into())
+        Ok(())
     }
 }
 

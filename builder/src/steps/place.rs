@@ -1,8 +1,8 @@
 //! Putting selections into a layer, as BuildKit places them.
 //!
 //! The destination is followed through links inside the rootfs. A directory brings its contents, not itself; a file goes
-//! into the destination if that is (or is written as) a directory. Missing directories are made 0755 with the owner of
-//! the copy. Below the destination no link is followed: a directory can't replace anything else, nor anything a directory.
+//! into the destination if that is (or is written as) a directory. Missing directories are made 0755, or as `--chmod` says,
+//! with the owner of the copy. Below the destination no link is followed: a directory can't replace anything else, nor anything a directory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -137,11 +137,12 @@ impl<'a> Placer<'a> {
             }
         }
         let (uid, gid) = self.target.owner.unwrap_or((0, 0));
+        let mode = self.target.chmod.map_or(0o755, |chmod| chmod.apply(0o755, true));
         for directory in missing.into_iter().rev() {
             self.writer.directory(
                 directory,
                 &Attrs {
-                    mode: 0o755,
+                    mode,
                     uid,
                     gid,
                     ..Attrs::default()
@@ -185,6 +186,8 @@ impl<'a> Placer<'a> {
             Some(EntryKind::Directory) => {
                 return Err(PlaceError::IsADirectory { path: absolute(path) }.into());
             }
+            // As Docker does: what was a link becomes a directory.
+            Some(EntryKind::Symlink) => {}
             Some(_) if is_directory => return Err(PlaceError::NotADirectory { path: absolute(path) }.into()),
             Some(_) => {}
         }

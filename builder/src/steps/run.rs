@@ -1,7 +1,7 @@
 //! RUN: a command in a container on the layers below; what it wrote is the layer.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use box_store::tree::Tree;
 
 use crate::error::StepError;
 use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Limits, Usage};
-use crate::lower::{DEFAULT_PATH, is_predefined};
+use crate::lower::{DEFAULT_PATH, is_proxy};
 use crate::plan::RunStep;
 use crate::progress::Event;
 
@@ -72,19 +72,31 @@ fn request<'a>(tools: &Tools<'_>, at: At<'_>, step: &RunStep, active: &'a Active
 
 /// The step's environment, and what it does not have to say: PATH, the proxies, the time that its files will have.
 fn env(tools: &Tools<'_>, step: &RunStep, logical_time: i64) -> Vec<(OsString, OsString)> {
-    let given = tools
-        .request
-        .build_args
-        .iter()
-        .filter(|(name, _)| is_predefined(name));
-    let mut env = tools.request.proxies.clone();
-    env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+    let mut env = proxies(tools);
     env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
     env.insert("SOURCE_DATE_EPOCH".to_owned(), logical_time.to_string());
     env.extend(step.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     env.into_iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
+}
+
+/// The proxies, under both of their spellings; what a build argument says goes before what the machine has.
+fn proxies(tools: &Tools<'_>) -> BTreeMap<String, String> {
+    let request = tools.request;
+    let given = request.build_args.iter().filter(|(name, _)| is_proxy(name));
+    let mut found = BTreeMap::new();
+    for (name, value) in given.chain(&request.proxies) {
+        found.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    for (name, value) in found.clone() {
+        let other = match name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            true => name.to_ascii_uppercase(),
+            false => name.to_ascii_lowercase(),
+        };
+        found.entry(other).or_insert(value);
+    }
+    found
 }
 
 /// The pages of ids that the container must have: the layers', and the user's.

@@ -37,6 +37,8 @@ fn find_user(tree: &Tree, name: &str) -> Result<(u32, u32), StepError> {
     let passwd = read(tree, "/etc/passwd")?;
     let ids = lines(&passwd, name)
         .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    // Root is root where there is no passwd, too.
+    let ids = ids.or((name == "root").then_some((0, 0)));
     ids.ok_or_else(|| {
         PlaceError::UnknownUser {
             name: name.to_owned(),
@@ -48,6 +50,7 @@ fn find_user(tree: &Tree, name: &str) -> Result<(u32, u32), StepError> {
 fn find_group(tree: &Tree, name: &str) -> Result<u32, StepError> {
     let group = read(tree, "/etc/group")?;
     let id = lines(&group, name).find_map(|fields| fields.get(2)?.parse().ok());
+    let id = id.or((name == "root").then_some(0));
     id.ok_or_else(|| {
         PlaceError::UnknownGroup {
             name: name.to_owned(),

@@ -1,0 +1,173 @@
+//! From a request to a plan: nothing is built yet, and what is wrong is said at once.
+
+use std::collections::BTreeMap;
+
+use box_store::Store;
+
+use crate::ast::{Boxfile, InstructionKind};
+use crate::diagnostic::Diagnostic;
+use crate::error::BuildError;
+use crate::graph::{GraphOptions, StageGraph};
+use crate::lint::{LintOptions, lint};
+use crate::lower::{LowerError, Plan, lower};
+use crate::parse::parse;
+use crate::progress::{Event, EventSink};
+use crate::request::{BuildRequest, Platform};
+
+/// What is to be done.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// Nothing in the image is later than this.
+    pub(super) source_date_epoch: Option<i64>,
+}
+
+/// Reads the Boxfile; tells what is odd in it.
+pub(super) fn plan(
+    store: &Store,
+    request: &BuildRequest,
+    events: &dyn EventSink,
+) -> Result<Planned, BuildError> {
+    let boxfile = parse(&request.boxfile).map_err(|diagnostics| BuildError::Boxfile {
+        diagnostics,
+        sources: crate::source::Sources::single(request.boxfile.clone()),
+    })?;
+    let options = GraphOptions {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        platform_args: platform_args(request, &boxfile),
+        ..GraphOptions::default()
+    };
+    let sources = || boxfile.sources.clone();
+    let graph = StageGraph::new(&boxfile, &options).map_err(|diagnostics| BuildError::Boxfile {
+        diagnostics,
+        sources: sources(),
+    })?;
+    let lowered = lower(&graph, request, store);
+    let base_env = |name: &str| base_env(store, name);
+    let lint_options = LintOptions {
+        graph: Some(&graph),
+        platform_args: Some(&options.platform_args),
+        base_env: Some(&base_env),
+        ..LintOptions::default()
+    };
+    warn(&lint(&boxfile, &lint_options), &boxfile, events)?;
+    let plan = lowered.map_err(|error| match error {
+        LowerError::Boxfile(diagnostics) => BuildError::Boxfile {
+            diagnostics,
+            sources: sources(),
+        },
+        LowerError::Store(error) => BuildError::Store(error),
+    })?;
+    warn(&plan.warnings, &boxfile, events)?;
+    if !plan.unused_args.is_empty() {
+        let note = format!(
+            "no ARG declares these build arguments: {}",
+            plan.unused_args.join(", ")
+        );
+        events.event(Event::Note(&note));
+    }
+    let source_date_epoch = source_date_epoch(&boxfile, &graph, request)?;
+    Ok(Planned {
+        plan,
+        source_date_epoch,
+    })
+}
+
+/// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
+fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> Result<(), BuildError> {
+    let is_error = boxfile
+        .directives
+        .check
+        .as_ref()
+        .is_some_and(|check| check.error == Some(true));
+    if is_error && !warnings.is_empty() {
+        let diagnostics = warnings.to_vec();
+        return Err(BuildError::Boxfile {
+            diagnostics,
+            sources: boxfile.sources.clone(),
+        });
+    }
+    warnings
+        .iter()
+        .for_each(|warning| events.event(Event::Warning(warning)));
+    Ok(())
+}
+
+/// The environment of an image of the store, if it is one.
+fn base_env(store: &Store, name: &str) -> Option<Vec<(String, String)>> {
+    let image = store.resolve(name).ok().flatten()?;
+    let pairs = image
+        .config
+        .config
+        .env
+        .iter()
+        .filter_map(|pair| pair.split_once('='));
+    Some(
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    )
+}
+
+fn platform_args(request: &BuildRequest, boxfile: &Boxfile) -> BTreeMap<String, String> {
+    let of = |prefix: &str, platform: &Platform| {
+        [
+            (format!("{prefix}PLATFORM"), platform.to_string()),
+            (format!("{prefix}OS"), platform.os.clone()),
+            (format!("{prefix}ARCH"), platform.architecture.clone()),
+            (
+                format!("{prefix}VARIANT"),
+                platform.variant.clone().unwrap_or_default(),
+            ),
+        ]
+    };
+    let last = boxfile
+        .instructions
+        .iter()
+        .rev()
+        .find_map(|instruction| match &instruction.kind {
+            InstructionKind::From(from) => Some(from.alias.as_ref().map(|alias| alias.name.clone())),
+            _ => None,
+        });
+    let target = request.target.clone().or(last.flatten());
+    let stage = target.unwrap_or_else(|| "default".to_owned());
+    let all = of("TARGET", &request.platform)
+        .into_iter()
+        .chain(of("BUILD", &Platform::native()));
+    all.chain([("TARGETSTAGE".to_owned(), stage)]).collect()
+}
+
+/// SOURCE_DATE_EPOCH of the caller, of a build argument or of a global ARG.
+fn source_date_epoch(
+    boxfile: &Boxfile,
+    graph: &StageGraph,
+    request: &BuildRequest,
+) -> Result<Option<i64>, BuildError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let text = graph
+        .global_args
+        .get(NAME)
+        .or(request.build_args.get(NAME))
+        .filter(|text| !text.is_empty());
+    let (Some(text), None) = (text, request.source_date_epoch) else {
+        return Ok(request.source_date_epoch);
+    };
+    if let Some(time) = text.parse().ok().filter(|time| *time >= 0) {
+        return Ok(Some(time));
+    }
+    let declared = boxfile
+        .instructions
+        .iter()
+        .find(|instruction| match &instruction.kind {
+            InstructionKind::Arg(args) => args.iter().any(|arg| arg.name.value == NAME),
+            _ => false,
+        });
+    let span = declared
+        .or(boxfile.instructions.first())
+        .map(|instruction| instruction.span);
+    let problem = Diagnostic::error(span.unwrap_or_default(), format!("invalid {NAME}: {text}"));
+    Err(BuildError::Boxfile {
+        diagnostics: vec![problem.expected("seconds since 1970")],
+        sources: boxfile.sources.clone(),
+    })
+}
