@@ -12,6 +12,7 @@ mod channel;
 mod confine;
 mod error;
 mod init;
+mod net;
 mod parent;
 mod pty;
 mod rootless;
@@ -25,12 +26,13 @@ mod userns;
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
 pub use init::init_main_if_requested;
+pub use net::Network;
 pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
-    ContainerSpec, EtcFiles, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Network, Process,
-    Resource, Rlimit, RootFs, Seccomp,
+    ContainerSpec, EtcFiles, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Process, Resource,
+    Rlimit, RootFs, Seccomp,
 };
 pub use state::{Reaped, reap, reap_default};
 pub use userns::UserNamespace;

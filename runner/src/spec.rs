@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
+use crate::net::Network;
 
 /// The directories an overlay is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,17 +137,6 @@ pub struct EtcFiles {
     pub hosts: Vec<u8>,
     /// Content of `/etc/hostname`.
     pub hostname: Vec<u8>,
-}
-
-/// Which network the container is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// A network namespace with nothing but loopback.
-    None,
-    /// The caller's own network.
-    Host,
-    /// A network of its own with a way out; refused by name for now.
-    Private,
 }
 
 /// Which system calls are let through.
@@ -283,10 +273,7 @@ impl ContainerSpec {
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
         self.mounts.iter().try_for_each(check_mount)?;
-        match self.network {
-            Network::Private => Err(RunnerError::NetworkRefused { network: "private" }),
-            _ => Ok(()),
-        }
+        self.network.check()
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use crate::error::{Result, RunnerError};
+use crate::net;
 use crate::spec::IdMap;
 use crate::sys::NamespaceHolder;
 
@@ -56,13 +57,7 @@ impl UserNamespace {
         if let Some(fd) = self.net.get() {
             return Ok(fd.as_fd());
         }
-        let holder = NamespaceHolder::new_in(self.fd(), libc::CLONE_NEWNET as u64).map_err(|source| {
-            RunnerError::Forbidden {
-                step: "make a network namespace".into(),
-                source,
-            }
-        })?;
-        let fd = namespace(&holder, "net")?;
+        let fd = net::isolated(self.fd())?;
         // When two steps are here at once, one namespace goes unused.
         Ok(self.net.get_or_init(|| fd).as_fd())
     }

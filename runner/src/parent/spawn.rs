@@ -13,8 +13,9 @@ use crate::cgroup::Cgroups;
 use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper};
 use crate::error::{Result, RunnerError};
 use crate::init::{HIDDEN_ARGUMENT, Inside, Outside};
+use crate::net::Network;
 use crate::setup::{Surroundings, plan_inside, plan_outside};
-use crate::spec::{ContainerSpec, Network};
+use crate::spec::ContainerSpec;
 use crate::sys::{self, ExecStrings};
 use crate::userns::UserNamespace;
 

@@ -10,7 +10,8 @@ mod ops;
 pub(crate) use ops::{Links, Missing, Overlay, RlimitOp, SetupOp, Slot};
 
 use crate::channel::Raw;
-use crate::spec::{ContainerSpec, IdMap, Network, Resource, Rlimit, Seccomp};
+use crate::net::Network;
+use crate::spec::{ContainerSpec, IdMap, Resource, Rlimit, Seccomp};
 
 /// What the list depends on besides the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]

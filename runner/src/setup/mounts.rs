@@ -4,7 +4,8 @@ use super::ops::{Links, Missing, Overlay, SetupOp, Slot};
 use super::{CgroupView, Surroundings};
 use crate::channel::Raw;
 use crate::confine::paths;
-use crate::spec::{ContainerSpec, IdMap, Mount, MountKind, Network, RootFs};
+use crate::net::Network;
+use crate::spec::{ContainerSpec, IdMap, Mount, MountKind, RootFs};
 use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
 
 const NODES: [(Slot, &str, u32, u32); 6] = [

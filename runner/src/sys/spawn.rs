@@ -117,6 +117,9 @@ extern "C" fn exec_child(arg: *mut libc::c_void) -> i32 {
 }
 
 /// Returns the error number of what failed.
+///
+/// # Safety
+/// Only for the child of `spawn`: it makes system calls and touches nothing but `args`.
 unsafe fn prepare_and_exec(args: &mut SpawnArgs) -> i32 {
     const HIGH: libc::c_int = 64;
     // SAFETY: system calls on numbers and on the lists `spawn` prepared.

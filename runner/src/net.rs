@@ -1,0 +1,44 @@
+//! Networks: none, the host's, and later one of its own with a way out.
+//!
+//! A network namespace belongs to the user namespace it was made in; only then may the container
+//! bring up its loopback and see a sysfs of its own.
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::{Result, RunnerError};
+use crate::sys::NamespaceHolder;
+
+/// Which network the container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// A network namespace with nothing but loopback.
+    None,
+    /// The caller's own network.
+    Host,
+    /// A network of its own with a way out; refused by name for now.
+    Private,
+}
+
+impl Network {
+    /// Refuses what does not exist yet.
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Network::None | Network::Host => Ok(()),
+            Network::Private => Err(RunnerError::NetworkRefused { network: "private" }),
+        }
+    }
+}
+
+/// A new network namespace with nothing but loopback, belonging to this user namespace.
+pub(crate) fn isolated(user: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let holder = NamespaceHolder::new_in(user, libc::CLONE_NEWNET as u64).map_err(|source| {
+        RunnerError::Forbidden {
+            step: "make a network namespace".into(),
+            source,
+        }
+    })?;
+    let path = format!("/proc/{}/ns/net", holder.pid());
+    let file = File::open(&path).map_err(|e| RunnerError::os(format!("open {path}"), e))?;
+    Ok(file.into())
+}
