@@ -17,7 +17,7 @@ pub struct Layout {
 
 impl Layout {
     /// The directories that exist in every store.
-    pub const DIRECTORIES: [&str; 12] = [
+    pub const DIRECTORIES: [&str; 11] = [
         "blobs/sha256",
         "layers",
         "meta",
@@ -29,7 +29,6 @@ impl Layout {
         "locks",
         "tmp",
         "ranges",
-        "volumes",
     ];
 
     /// The layout below `root`.

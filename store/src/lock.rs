@@ -213,10 +213,11 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         // What can't be removed now is reaped later: the lock file must stay for that.
-        if fs::remove_dir_all(&self.dir).is_err() && self.dir.exists() {
-            if let Some(lock) = self.lock.as_mut() {
-                lock.transient = false;
-            }
+        if fs::remove_dir_all(&self.dir).is_err()
+            && self.dir.exists()
+            && let Some(lock) = self.lock.as_mut()
+        {
+            lock.transient = false;
         }
     }
 }

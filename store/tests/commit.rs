@@ -1,5 +1,7 @@
 //! From an upper directory to a layer and its canonical tar.
 
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
 mod common;
 
 use std::fs;

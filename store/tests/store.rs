@@ -1,5 +1,7 @@
 //! The store as a whole: what is written when, and what becomes of it after a kill, a crash, a reboot.
 
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The rule that makes digests equal: real times on disk, logical times in the canonical tar.
 
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
 mod common;
 
 use box_store::layer::EPOCH;

@@ -1,5 +1,7 @@
 //! The merged view, written layers and fix-up lowers.
 
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
+
 mod common;
 
 use std::ffi::OsStr;

@@ -222,10 +222,10 @@ pub(crate) fn resolve(root: &Root, text: &str) -> Result<Option<Image>> {
         return get(root, &ImageId(digest));
     }
     let reference = Reference::parse(text);
-    if let Ok(reference) = &reference {
-        if let Some(id) = lookup(root, reference)? {
-            return get(root, &id);
-        }
+    if let Ok(reference) = &reference
+        && let Some(id) = lookup(root, reference)?
+    {
+        return get(root, &id);
     }
     let is_hex = !bare.is_empty() && bare.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !is_hex {

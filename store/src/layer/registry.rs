@@ -225,11 +225,11 @@ impl Layers {
     /// Gives the tree its name, then its record. An equal layer that is there stays, unless it is damaged.
     fn publish(&self, layer: &Layer, diff_id: &DiffId, meta: &LayerMeta, is_shared: bool) -> Result<()> {
         let _lock = lock::exclusive(&self.lock_path(diff_id), false)?;
-        if let Some(old) = self.read_meta(diff_id)? {
-            if self.is_trusted(diff_id, &old) || self.verify(diff_id, &old)? {
-                self.root.wrote_layer(*diff_id);
-                return Ok(());
-            }
+        if let Some(old) = self.read_meta(diff_id)?
+            && (self.is_trusted(diff_id, &old) || self.verify(diff_id, &old)?)
+        {
+            self.root.wrote_layer(*diff_id);
+            return Ok(());
         }
         self.drop_published(diff_id)?;
         let dest = self.root.layout.layer(diff_id);
