@@ -63,7 +63,7 @@ impl Tree {
     /// The view of these layers, bottom first.
     pub fn new(layers: &[Layer]) -> Tree {
         Tree {
-            layers: layers.iter().rev().cloned().collect(),
+            layers: crate::layer::visible(layers).iter().rev().cloned().collect(),
             dirs: Mutex::default(),
         }
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::beneath;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, StoreError};
+use crate::layer::ahead::read_ahead;
 use crate::layer::apply::{ApplyError, Extract, Extracted, Limits, Retime, RootAttrs, Source, Time, extract};
 use crate::layer::decompress::Decompressor;
 use crate::layer::survey::survey;
@@ -53,11 +54,12 @@ impl Store {
             retime: None,
         };
         let place = Place::new(self)?;
-        let plain = Decompressor::new(archive).map_err(unreadable)?;
-        let (extracted, _) = extract(place.dir.as_fd(), plain, &how)?;
-        let default = DirAttrs::default();
-        let root = extracted.root.map(dir_attrs).filter(|root| *root != default);
-        place.adopt(self, LayerTimes::kept(), root, Vec::new(), None)
+        let mut plain = Decompressor::new(archive).map_err(unreadable)?;
+        let mut extracted = extract_beside(&mut plain, &how, &place)?;
+        // There is nothing below: what is implied, or is as it would be anyway, is as good as listed.
+        extracted.implied.clear();
+        extracted.root = extracted.root.filter(|root| !is_default(root));
+        place.adopt(self, LayerTimes::kept(), extracted, None)
     }
 
     /// Makes a layer of an image's layer archive. Nothing is read if the layer is here already.
@@ -84,14 +86,7 @@ impl Store {
         let place = Place::new(self)?;
         let extracted = extract_checked(blob, about, &how, &place)?;
         let times = retime.map_or_else(LayerTimes::kept, |retime| imported(&retime, &extracted));
-        let implied = extracted.implied.into_iter().map(path).collect();
-        let layer = place.adopt(
-            self,
-            times,
-            extracted.root.map(dir_attrs),
-            implied,
-            Some(about.diff_id),
-        )?;
+        let layer = place.adopt(self, times, extracted, Some(about.diff_id))?;
         layer.diff_id()?;
         Ok(layer)
     }
@@ -105,8 +100,8 @@ fn extract_checked(
     place: &Place,
 ) -> Result<Extracted, ApplyError> {
     let mut packed = Hashed::new(blob);
-    let plain = Hashed::new(Decompressor::new(&mut packed).map_err(unreadable)?);
-    let (extracted, plain) = extract(place.dir.as_fd(), plain, how)?;
+    let mut plain = Hashed::new(Decompressor::new(&mut packed).map_err(unreadable)?);
+    let extracted = extract_beside(&mut plain, how, place)?;
     let found = DiffId(plain.hasher.finish());
     plain.inner.drain_input().map_err(unreadable)?;
     let digest = packed.hasher.finish();
@@ -121,6 +116,16 @@ fn extract_checked(
         }),
         _ => Ok(extracted),
     }
+}
+
+/// Extracts on another thread what is decompressed on this one.
+fn extract_beside(plain: &mut impl Read, how: &Extract<'_>, place: &Place) -> Result<Extracted, ApplyError> {
+    let dir = place.dir.as_fd();
+    let extracted = read_ahead(plain, |plain| {
+        extract(dir, plain, how).map(|(extracted, _)| extracted)
+    });
+    // A panic there is one here.
+    extracted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn unreadable(source: io::Error) -> ApplyError {
@@ -171,11 +176,13 @@ impl Place {
         self,
         store: &Store,
         times: LayerTimes,
-        root: Option<DirAttrs>,
-        implied: Vec<PathBuf>,
+        extracted: Extracted,
         diff_id: Option<DiffId>,
     ) -> Result<Layer, ApplyError> {
-        let facts = survey(&self.dir, times, root, implied)?;
+        let implied = extracted.implied.into_iter().map(path).collect();
+        let mut facts = survey(&self.dir, times, extracted.root.map(dir_attrs), implied)?;
+        facts.opaque = Some(extracted.opaque.iter().filter(|path| !path.is_empty()).count() as u64);
+        facts.hides_below = extracted.opaque.iter().any(Vec::is_empty);
         let draft = Draft {
             temp: self.temp,
             tree: self.tree,
@@ -217,6 +224,10 @@ fn stamp(time: &Time) -> Stamp {
     Stamp::new(time.seconds, time.nanoseconds)
 }
 
+fn is_default(root: &RootAttrs) -> bool {
+    dir_attrs(root.clone()) == DirAttrs::default()
+}
+
 fn dir_attrs(root: RootAttrs) -> DirAttrs {
     let RootAttrs {
         mode,
@@ -239,6 +250,8 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     Path::new(&OsString::from_vec(bytes)).to_owned()
 }
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -487,5 +500,94 @@ mod tests {
         );
         let layer = store.apply_archive(&tar[..], &ApplyOptions::default()).unwrap();
         assert!(layer.facts().implied_parents.is_empty());
+    }
+
+    /// Root cannot try what an ordinary user may not: the test starts itself again as one.
+    #[test]
+    fn an_ordinary_user_is_told_what_it_cannot_make() {
+        let inner = "unpack::tests::as_an_ordinary_user";
+        let out = std::process::Command::new("setpriv")
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", inner, "--ignored"])
+            .env("TMPDIR", "/tmp")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    }
+
+    #[test]
+    #[ignore = "started by an_ordinary_user_is_told_what_it_cannot_make, as an ordinary user"]
+    fn as_an_ordinary_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let overlay_xattrs = crate::root::OverlayXattrs::User;
+        let options = StoreOptions {
+            overlay_xattrs,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
+        let mine = |name: &'static str, flag| Head {
+            name: name.as_bytes(),
+            flag,
+            mode: 0o755,
+            uid: 65534,
+            gid: 65534,
+            ..Head::default()
+        };
+        let tar = Archive::default().head(mine("dev", b'5'));
+        let fine = tar
+            .clone()
+            .head(mine("dev/file", b'0'))
+            .head(mine("dev/pipe", b'6'))
+            .end();
+        store.apply_archive(&fine[..], &ApplyOptions::default()).unwrap();
+        for (flag, device) in [(b'3', (1, 3)), (b'4', (8, 0))] {
+            let bad = tar
+                .clone()
+                .head(Head {
+                    device,
+                    ..mine("dev/null", flag)
+                })
+                .end();
+            let error = store
+                .apply_archive(&bad[..], &ApplyOptions::default())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("`dev/null`") && error.contains("ordinary user"),
+                "{error}"
+            );
+        }
+        let other = tar
+            .clone()
+            .head(Head {
+                uid: 5,
+                ..mine("x", b'0')
+            })
+            .end();
+        let error = store
+            .apply_archive(&other[..], &ApplyOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`x`: cannot set the owner"), "{error}");
+        assert!(is_clean(&store));
+        // Whiteouts and opaque directories need no privilege.
+        let tar = tar
+            .head(mine("dev/.wh.gone", b'0'))
+            .head(mine("dev/.wh..wh..opq", b'0'));
+        let tar = tar.head(mine(".wh.gone", b'0')).end();
+        let layer = store
+            .apply_blob(&tar[..], &blob(&tar), &ApplyOptions::default())
+            .unwrap();
+        let mut out = Vec::new();
+        layer.write_tar(&mut out).unwrap();
+        let names = String::from_utf8_lossy(&out).into_owned();
+        assert!(names.contains(".wh.gone") && names.contains("dev/.wh..wh..opq"));
     }
 }

@@ -257,3 +257,9 @@ impl std::fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+/// Of these layers, bottom first, those that are not hidden as a whole by one above them.
+pub(crate) fn visible(layers: &[Layer]) -> &[Layer] {
+    let first = layers.iter().rposition(|layer| layer.facts().hides_below);
+    &layers[first.unwrap_or(0)..]
+}

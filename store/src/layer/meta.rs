@@ -129,6 +129,9 @@ pub struct LayerFacts {
     /// The root directory's attributes, if the layer sets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<DirAttrs>,
+    /// Whether the layer hides all that is below it (an opaque whiteout in its root, which overlayfs does not heed).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hides_below: bool,
     /// Directories that an archive did not list, though it has entries in them; they take the attributes of the layer below. Sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "path_list")]
     pub implied_parents: Vec<PathBuf>,

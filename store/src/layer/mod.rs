@@ -8,6 +8,7 @@
 //!
 //! Locking: `locks/layer/<hex>` is held while a layer is published.
 
+pub(crate) mod ahead;
 pub mod apply;
 pub mod decompress;
 mod handle;
@@ -18,5 +19,6 @@ pub(crate) mod tar;
 pub(crate) mod whiteout;
 
 pub use handle::Layer;
+pub(crate) use handle::visible;
 pub use meta::{DirAttrs, EPOCH, LayerFacts, LayerMeta, LayerTimes};
 pub(crate) use registry::{Draft, Layers};

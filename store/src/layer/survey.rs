@@ -82,6 +82,7 @@ impl Survey {
             id_pages: self.id_pages.into_iter().collect(),
             root,
             implied_parents,
+            hides_below: false,
         }
     }
 }

@@ -129,6 +129,14 @@ struct TreeWriter<'a> {
 
 impl TreeWriter<'_> {
     fn root(&mut self) -> Result<()> {
+        self.root_attrs()?;
+        match self.facts.hides_below {
+            true => self.removal(Path::new(whiteout::OPAQUE)),
+            false => Ok(()),
+        }
+    }
+
+    fn root_attrs(&mut self) -> Result<()> {
         let Some(root) = &self.facts.root else {
             return Ok(());
         };

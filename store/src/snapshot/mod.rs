@@ -16,7 +16,7 @@ pub use writer::{Attrs, LayerWriter};
 
 use crate::beneath;
 use crate::error::{IoContext, Result};
-use crate::layer::{Draft, Layer, Layers};
+use crate::layer::{Draft, Layer, Layers, visible};
 use crate::root::{Root, TempDir};
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
@@ -75,7 +75,7 @@ pub(crate) fn prepare(
     let tree = Tree::new(lowers);
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);
-    lower.extend(lowers.iter().rev().map(Layer::path));
+    lower.extend(visible(lowers).iter().rev().map(Layer::path));
     let temp = root.temp_dir()?;
     let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
     root.disk.make_dir(&upper)?;

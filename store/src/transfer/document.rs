@@ -104,7 +104,8 @@ fn is_layer(media_type: &MediaType) -> bool {
     rest.is_some_and(|rest| matches!(rest, "" | "+gzip" | "+zstd" | ".gzip" | ".zstd"))
 }
 
-/// What a document says it is must be what led to it said, and it must not be both (CVE-2021-41190).
+/// What a document says it is must be what led to it said (Docker's and OCI's words mean the same), and it must not be
+/// both manifest and index (CVE-2021-41190).
 fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<T, DocumentError> {
     let value: Value = serde_json::from_slice(bytes).map_err(|e| wrong(what, &e.to_string()))?;
     let has = |key| value.get(key).is_some_and(|v| !v.is_null());
@@ -112,7 +113,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
         return Err(wrong(what, "it is a manifest and an index at once"));
     }
     if let Some(own) = value.get("mediaType").and_then(Value::as_str)
-        && own != media_type.to_string()
+        && kind(&MediaType::from(own)) != kind(media_type)
     {
         return Err(wrong(
             what,

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 
 use crate::store::Store;
-use crate::transfer::Progress;
 use crate::transfer::http::{self, FetchError, FetchOptions, Fetched};
+use crate::transfer::progress::Progress;
 
 impl Store {
     /// Fetches a URL. The file it gives has no name: it is gone when it is closed. Must not be called from within a

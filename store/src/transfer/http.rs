@@ -8,6 +8,7 @@
 
 mod client;
 mod error;
+mod fetched;
 mod options;
 mod response;
 mod sink;
@@ -16,36 +17,13 @@ use std::fs::File;
 use std::time::Duration;
 
 pub use error::FetchError;
+pub use fetched::{Fetched, FetchedFile};
 pub use options::{FetchLimits, FetchOptions, Proxies, Validators};
 
-use crate::digest::Digest;
-use crate::transfer::Progress;
-use client::{Client, Part};
+use crate::transfer::progress::Progress;
+use client::Client;
+use fetched::Part;
 use sink::Sink;
-
-/// What a fetch came to.
-#[derive(Debug)]
-pub enum Fetched {
-    /// The server says that what the validators belong to is still what it has (304).
-    NotModified,
-    /// The file is there, whole.
-    File(FetchedFile),
-}
-
-/// A file that was fetched.
-#[derive(Debug)]
-pub struct FetchedFile {
-    /// The file, to be read from its beginning.
-    pub file: File,
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// To ask again with, later.
-    pub validators: Validators,
-    /// Where it was in the end, after redirects, without credentials.
-    pub url: String,
-}
 
 /// Fetches `url` into `into`, an empty file open for reading and writing.
 ///

@@ -80,29 +80,29 @@ pub(super) fn name(header: &Header) -> Vec<u8> {
 }
 
 fn prefix(header: &Header) -> &[u8] {
-    const STAR_PREFIX: usize = 131;
-    let Some(ustar) = header.as_ustar() else {
+    let bytes = header.as_bytes();
+    // Some writers mix ustar's magic with GNU's version: the magic tells whether there is a prefix.
+    if &bytes[257..263] != b"ustar\0" {
         return &[];
-    };
+    }
     // star keeps atime and ctime at the end of the field and marks the header by its trailer.
-    match &header.as_bytes()[508..] {
-        b"tar\0" => text(&ustar.prefix[..STAR_PREFIX]),
-        _ => text(&ustar.prefix),
+    match &bytes[508..] {
+        b"tar\0" => text(&bytes[345..476]),
+        _ => text(&bytes[345..500]),
     }
 }
 
 /// Major and minor number of a device.
 pub(super) fn device(header: &Header) -> Result<(u32, u32), Problem> {
-    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
-        (Some(h), _) => (&h.dev_major, &h.dev_minor),
-        (_, Some(h)) => (&h.dev_major, &h.dev_minor),
-        (None, None) => return Err(Problem::NotANumber("device number")),
-    };
+    let bytes = header.as_bytes();
+    if &bytes[257..262] != b"ustar" {
+        return Err(Problem::NotANumber("device number"));
+    }
     let part = |field: &[u8]| {
         let n = number(field).ok_or(Problem::NotANumber("device number"))?;
         u32::try_from(n).map_err(|_| Problem::Range("device number"))
     };
-    Ok((part(major)?, part(minor)?))
+    Ok((part(&bytes[329..337])?, part(&bytes[337..345])?))
 }
 
 /// A user or group id. `u32::MAX` is no id: chown takes it as "leave it".

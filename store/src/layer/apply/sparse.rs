@@ -141,9 +141,12 @@ mod tests {
             .collect()
     }
 
+    /// Pieces, the file's size, the data's, and whether that fits.
+    type Case = (&'static [(u64, u64)], u64, u64, bool);
+
     #[test]
     fn maps_are_checked() {
-        let cases: &[(&[(u64, u64)], u64, u64, bool)] = &[
+        let cases: &[Case] = &[
             (&[], 100, 0, true),
             (&[(0, 10), (50, 10)], 100, 20, true),
             (&[(0, 10), (100, 0)], 100, 10, true),

@@ -22,7 +22,7 @@ pub enum ArchiveError {
         /// The blob.
         digest: Digest,
         /// Why not.
-        source: ApplyError,
+        source: Box<ApplyError>,
     },
     /// The store failed.
     #[error(transparent)]

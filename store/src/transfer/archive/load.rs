@@ -119,7 +119,10 @@ fn load_layer(
     };
     let layer = store.apply_blob(file, &about, &apply);
     // The handle keeps the layer until the image does.
-    let _layer = layer.map_err(|source| ArchiveError::Layer { digest, source })?;
+    let _layer = layer.map_err(|source| ArchiveError::Layer {
+        digest,
+        source: Box::new(source),
+    })?;
     let packed = Packed {
         digest,
         size: descriptor.size(),

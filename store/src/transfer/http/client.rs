@@ -10,6 +10,7 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use super::error::FetchError;
+use super::fetched::Part;
 use super::options::{FetchOptions, Proxies};
 use super::response::{Head, content_range, retry_after};
 use super::sink::Sink;
@@ -22,11 +23,6 @@ pub(super) struct Client<'o> {
     http: reqwest::Client,
     url: Url,
     options: &'o FetchOptions,
-}
-
-/// Where the body came from.
-pub(super) struct Part {
-    pub(super) url: String,
 }
 
 /// Without credentials; for messages and records.

@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 
-use super::FetchedFile;
-use super::client::Part;
 use super::error::FetchError;
+use super::fetched::{FetchedFile, Part};
 use super::options::FetchOptions;
 use super::response::Head;
 use crate::digest::Hasher;
-use crate::transfer::Progress;
+use crate::transfer::progress::Progress;
 
 /// What was received so far.
 pub(super) struct Sink<'a> {

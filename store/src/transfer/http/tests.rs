@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::digest::Digest;
 
 /// What the server does, in order; at the end it closes the connection.
 #[derive(Clone)]
