@@ -357,6 +357,9 @@ fn check_mount(mount: &Mount) -> Result<(), RunnerError> {
     if !target.is_absolute() || climbs || target == Path::new("/") {
         return invalid("mount target", target.display().to_string());
     }
+    if target.starts_with("/proc") {
+        return invalid("mount target (inside /proc)", target.display().to_string());
+    }
     match &mount.kind {
         MountKind::Bind { source } if !source.is_absolute() => {
             invalid("bind source (must be absolute)", source.display().to_string())
@@ -438,5 +441,6 @@ mod tests {
         check(|s| s.mounts.push(mount("/data")), true);
         check(|s| s.mounts.push(mount("/data/../etc")), false);
         check(|s| s.mounts.push(mount("/")), false);
+        check(|s| s.mounts.push(mount("/proc/sys")), false);
     }
 }

@@ -508,3 +508,54 @@ fn symlinks_in_the_image_stay_inside() {
     });
     assert_eq!(f.run(&spec).stdout, "x\n");
 }
+
+#[test]
+fn the_callers_umask_does_not_matter() {
+    let f = Fixture::new();
+    let rootfs = f.rootfs();
+    let line = "stat -c %a /etc/hosts /dev/shm /dev/pts; umask; touch /tmp/x; stat -c %a /tmp/x";
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "umask 077; exec \"$@\"",
+            "sh",
+            support::PROBE,
+            "outside",
+            "hold",
+            "umask1",
+        ])
+        .arg(rootfs.upper.parent().unwrap())
+        .arg(f.lower())
+        .args(["sh", "-c", line])
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).replace("running\n", "");
+    assert!(out.contains("644\n1777\n755\n0022\n644\n"), "{out}");
+}
+
+#[test]
+fn many_layers() {
+    let f = Fixture::new();
+    let mut spec = f.spec(&["sh", "-c", "ls / | grep -c layer"]);
+    for number in 0..150 {
+        let layer = f.dir.join(format!("l{number}"));
+        fs::create_dir_all(layer.join(format!("layer{number}"))).unwrap();
+        spec.rootfs.lower.insert(0, layer);
+    }
+    assert_eq!(f.run(&spec).stdout, "150\n");
+}
+
+/// A bind of the caller's over /proc/sys by way of a symlink takes no sysctl for itself.
+#[test]
+fn sysctls_are_written_to_the_kernel_alone() {
+    let f = Fixture::new();
+    symlink("/proc/sys", f.lower().join("detour")).unwrap();
+    let trap = f.dir.join("trap");
+    fs::create_dir_all(trap.join("net/ipv4")).unwrap();
+    let file = trap.join("net/ipv4/ip_unprivileged_port_start");
+    fs::write(&file, "untouched").unwrap();
+    let mut spec = f.spec(&["true"]);
+    spec.mounts.push(bind(trap.to_str().unwrap(), "/detour", false));
+    assert!(f.try_run(&spec).is_err());
+    assert_eq!(fs::read_to_string(file).unwrap(), "untouched");
+}

@@ -18,6 +18,8 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::C
 /// Runs the keeper and gives its exit code; a code other than 0 is told in words on the channel.
 pub(super) fn main() -> i32 {
     sys::block_signals();
+    // What is made for the container has the modes asked for, whatever the caller's mask.
+    rustix::process::umask(Mode::empty());
     let (Ok(control), Ok(report)) = (sys::inherited_fd(fds::CONTROL), sys::inherited_fd(fds::REPORT)) else {
         return 125;
     };

@@ -244,13 +244,15 @@ pub(super) fn make_cwd(ctx: &Context, path: &Raw) -> Done {
 
 pub(super) fn sysctl(ctx: &Context, name: &str, value: &str) -> Done {
     let write = || -> io::Result<()> {
+        // Nothing mounted over a part of /proc is written to (CVE-2025-52881).
+        let resolve = BENEATH.union(ResolveFlags::NO_XDEV);
         let path = format!("sys/{name}");
         let file = openat2(
             ctx.slot(Slot::Proc)?,
             path,
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
-            BENEATH,
+            resolve,
         );
         match file {
             Err(Errno::NOENT) => Ok(()),
