@@ -141,11 +141,12 @@ impl Executor for ContainerExecutor<'_> {
         let killer = running.killer();
         let hook = io.cancel.on_cancel(move || drop(killer.kill()));
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
-        std::thread::scope(|scope| {
+        // The time limit is held by wait, so nothing may be read before it; the pipes end with the container.
+        let outcome = std::thread::scope(|scope| {
             scope.spawn(|| copy(stderr, Stream::Stderr, io));
-            copy(stdout, Stream::Stdout, io);
+            scope.spawn(|| copy(stdout, Stream::Stdout, io));
+            running.wait().map_err(exec_error)
         });
-        let outcome = running.wait().map_err(exec_error);
         drop(hook);
         if io.cancel.is_cancelled() {
             return Err(ExecError::Cancelled);
