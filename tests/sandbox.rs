@@ -60,7 +60,8 @@ fn check_attempts(output: &str) {
     for (name, expected) in EXPECTED {
         let got = got.get(name).map(String::as_str);
         // Which of the two refusals comes first is the kernel's business: both are refusals.
-        let same = got == Some(expected) || (expected == "EROFS" && matches!(got, Some("EACCES" | "EPERM" | "ENOENT")));
+        let same = got == Some(expected)
+            || (expected == "EROFS" && matches!(got, Some("EACCES" | "EPERM" | "ENOENT")));
         assert!(same, "{name}: expected {expected}, got {got:?}\n{output}");
     }
     assert!(!output.contains("leaked"), "file descriptors leak in:\n{output}");
@@ -186,12 +187,7 @@ fn the_mounts_are_as_promised() {
     check("/dev/shm", &["nosuid", "nodev", "noexec", "size=65536k"]);
     check("/dev/mqueue", &["nosuid", "nodev", "noexec"]);
     check("/sys", &["ro", "nosuid", "nodev", "noexec"]);
-    for path in [
-        "/proc/bus",
-        "/proc/fs",
-        "/proc/irq",
-        "/proc/sys",
-    ] {
+    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"] {
         check(path, &["ro"]);
     }
     assert!(

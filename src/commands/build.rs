@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use box_builder::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode};
+use box_builder::error::{BuildError, StepError};
+use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::source::{Source, Sources};
 use nix::sys::signal::Signal;
@@ -164,12 +165,21 @@ fn cancel_on_signals(cancel: &CancelToken) -> Result<(), Failure> {
     signals::take(handler).map_err(|e| Failure::of(EXIT_BOX, &e))
 }
 
-fn failure(error: &box_builder::error::BuildError, request: &BuildRequest) -> Failure {
+fn failure(error: &BuildError, request: &BuildRequest) -> Failure {
     if request.cancel.is_cancelled() {
         return Failure::new(
             EXIT_INTERRUPTED,
             "the build was interrupted; nothing of the unfinished step is left",
         );
     }
-    Failure::of(EXIT_INPUT, error)
+    let failure = Failure::of(EXIT_INPUT, error);
+    match error {
+        BuildError::Step { source, .. } if is_unenforceable(source) => failure
+            .hint("give box a cgroup of its own with --cgroup-parent, or leave the limit out with --limits=best-effort"),
+        _ => failure,
+    }
+}
+
+fn is_unenforceable(error: &StepError) -> bool {
+    matches!(error, StepError::Exec(ExecError::LimitUnenforceable { .. }))
 }
