@@ -204,8 +204,7 @@ fn mounts_are_as_the_contract_says() {
     assert!(options("/dev/pts").1.contains("ptmxmode=666") && options("/dev/pts").1.contains("mode=620"));
     assert!(options("/dev/shm").1.contains("size=65536k"));
     assert!(!info.contains("shared:") && !info.contains("master:"), "{info}");
-    let expected =
-        "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    let expected = "console\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
     assert_eq!(f.out("ls /dev"), expected);
     assert_eq!(f.out("stat -c %a /dev/shm /dev"), "1777\n755\n");
 }

@@ -8,22 +8,31 @@ use crate::net::Network;
 use crate::spec::{ContainerSpec, IdMap, Mount, MountKind, RootFs};
 use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
 
-const NODES: [(Slot, &str, u32, u32); 6] = [
-    (Slot::Null, "null", 1, 3),
-    (Slot::Zero, "zero", 1, 5),
-    (Slot::Full, "full", 1, 7),
-    (Slot::Random, "random", 1, 8),
-    (Slot::Urandom, "urandom", 1, 9),
-    (Slot::Tty, "tty", 5, 0),
+/// Name, node of the host, and the numbers it must have.
+const NODES: [(Slot, &str, &str, u32, u32); 6] = [
+    (Slot::Null, "null", "/dev/null", 1, 3),
+    (Slot::Zero, "zero", "/dev/zero", 1, 5),
+    (Slot::Full, "full", "/dev/full", 1, 7),
+    (Slot::Random, "random", "/dev/random", 1, 8),
+    (Slot::Urandom, "urandom", "/dev/urandom", 1, 9),
+    (Slot::Tty, "tty", "/dev/tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+/// The console of a container without a terminal swallows what is written to it.
+const SILENT_CONSOLE: (Slot, &str, &str, u32, u32) = (Slot::Console, "console", "/dev/null", 1, 3);
+
+fn nodes(spec: &ContainerSpec) -> impl Iterator<Item = (Slot, &'static str, &'static str, u32, u32)> {
+    NODES
+        .into_iter()
+        .chain((!spec.terminal).then_some(SILENT_CONSOLE))
+}
+
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
-    ("core", "/proc/kcore"),
 ];
 
 /// Everything of the host that the container gets, as detached clones.
@@ -39,12 +48,14 @@ pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
             });
         }
     }
-    ops.extend(NODES.iter().map(|(slot, name, major, minor)| SetupOp::HostNode {
-        slot: *slot,
-        path: format!("/dev/{name}"),
-        major: *major,
-        minor: *minor,
-    }));
+    ops.extend(
+        nodes(spec).map(|(slot, _, path, major, minor)| SetupOp::HostNode {
+            slot,
+            path: path.to_owned(),
+            major,
+            minor,
+        }),
+    );
     if spec.network == Network::Host {
         ops.push(SetupOp::HostSys);
     }
@@ -77,7 +88,7 @@ pub(super) fn root_and_kernel_mounts(spec: &ContainerSpec, around: &Surroundings
     ops.extend(proc());
     ops.extend(sys(spec.network));
     ops.extend(cgroups(&around.cgroups));
-    ops.extend(dev(around));
+    ops.extend(dev(spec, around));
     ops.extend(callers(&spec.mounts));
     ops.push(SetupOp::MakeCwd(Raw::from(&spec.process.cwd)));
     if spec.rootfs.read_only {
@@ -207,7 +218,7 @@ fn cgroups(view: &CgroupView) -> Vec<SetupOp> {
     ops
 }
 
-fn dev(around: &Surroundings) -> Vec<SetupOp> {
+fn dev(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
     let mut ops = vec![
         new_mount(
             Slot::Dev,
@@ -217,7 +228,7 @@ fn dev(around: &Surroundings) -> Vec<SetupOp> {
         ),
         attach(Slot::Dev, "/dev"),
     ];
-    for (slot, name, ..) in NODES {
+    for (slot, name, ..) in nodes(spec) {
         ops.push(SetupOp::MakeFile {
             slot: Slot::Dev,
             path: name.to_owned(),

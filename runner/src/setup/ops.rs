@@ -23,6 +23,7 @@ pub(crate) enum Slot {
     Random,
     Urandom,
     Tty,
+    Console,
     Cgroup,
     Hierarchy(u8),
     Empty,
