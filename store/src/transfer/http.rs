@@ -92,18 +92,14 @@ async fn attempts(
         if !again || sink.attempts > options.limits.retries.saturating_mul(4) {
             return Err(error);
         }
-        pause(&error, failures, options, sink).await?;
+        pause(&error, options, sink).await?;
     }
 }
 
 /// As long as the server asks for, or longer each time.
-async fn pause(
-    error: &FetchError,
-    failures: u32,
-    options: &FetchOptions,
-    sink: &Sink<'_>,
-) -> Result<(), FetchError> {
-    let own = options.limits.retry_delay.saturating_mul(1 << failures.min(6));
+async fn pause(error: &FetchError, options: &FetchOptions, sink: &Sink<'_>) -> Result<(), FetchError> {
+    let doubled = 1 << sink.attempts.saturating_sub(1).min(6);
+    let own = options.limits.retry_delay.saturating_mul(doubled);
     let wait = error.retry_after().unwrap_or(own).min(options.limits.max_delay);
     let end = tokio::time::Instant::now() + wait;
     while tokio::time::Instant::now() < end {

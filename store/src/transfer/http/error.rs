@@ -148,10 +148,11 @@ impl FetchError {
         }
     }
 
-    /// How many of the retries it takes up: waiting for a slow server takes long enough as it is.
+    /// How many of the retries it takes up: waiting for a slow server takes long enough as it is, and who cannot
+    /// connect most likely mistyped the host.
     pub(super) fn weight(&self, retries: u32) -> u32 {
         match self {
-            FetchError::Slow { .. } => retries / 2 + 1,
+            FetchError::Slow { .. } | FetchError::Connect { .. } => retries / 2 + 1,
             _ => 1,
         }
     }
