@@ -267,9 +267,9 @@ fn images_of_the_store_are_bases() {
     assert_eq!(image.config.config.cmd, Some(vec!["/a".to_owned()]));
     assert_eq!(image.config.history.len(), base.config.history.len() + 1);
     // An image and a stage with its layers are one parent.
-    let (_, ran) = world.build(&format!(
-        "FROM scratch\nENV A=1\nUSER 3\nCMD [\"/a\"]\nENTRYPOINT [\"/e\"]\nRUN put /a\nRUN put /b; var /env A\n"
-    ));
+    let (_, ran) = world.build(
+        "FROM scratch\nENV A=1\nUSER 3\nCMD [\"/a\"]\nENTRYPOINT [\"/e\"]\nRUN put /a\nRUN put /b; var /env A\n",
+    );
     assert!(ran.is_empty());
     let (same, _) = world.build("FROM base:1\n");
     assert_eq!(same.id, base.id);

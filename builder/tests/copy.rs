@@ -9,6 +9,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use box_builder::context::Context;
+use box_builder::files::FileTree;
 use box_builder::source::Source;
 use common::World;
 
@@ -349,4 +351,35 @@ fn names_that_are_not_utf8_are_copied() {
     let (image, _) = world.build("FROM scratch\nCOPY . /\n");
     let path = Path::new(name).join(name);
     assert!(world.tree(&image).lookup(&path).unwrap().is_some());
+}
+
+#[test]
+fn a_file_that_is_swapped_while_it_is_read_is_an_error() {
+    let world = World::new();
+    let path = world.file("a", "one");
+    let context = Context::open(&world.store, &world.context(), None).unwrap();
+    let name = Path::new("a");
+    let seen = context.lookup(name).unwrap().unwrap();
+    assert!(context.facts(name, &seen).is_ok());
+    let check = |what: &str| {
+        let error = context.open(name, &seen).expect_err(what).to_string();
+        assert!(error.contains("changed while it was read"), "{what}: {error}");
+        assert!(context.facts(name, &seen).is_err(), "{what}");
+    };
+    fs::write(&path, "two").unwrap();
+    check("written");
+    fs::remove_file(&path).unwrap();
+    check("removed");
+    symlink("/etc/passwd", &path).unwrap();
+    assert!(context.open(name, &seen).is_err());
+    fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    check("a FIFO");
 }

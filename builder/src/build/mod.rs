@@ -4,15 +4,14 @@
 //! Boxfile ──parse──► graph ──lower──► plan ──stage by stage──► layers ──► config ──► image
 //! ```
 //!
-//! Stages are done one after another in the order of the plan; each needs only what [`Results`] holds and what
+//! Stages are done one after another in the order of the plan; each needs only what [`stage::Results`] holds and what
 //! [`stage::Shared`] lends, so that they can come to run side by side. A build that fails or is cancelled leaves what was
 //! done before in the cache, and nothing else.
 
+mod announce;
 mod front;
 mod record;
 mod stage;
-
-use std::collections::BTreeMap;
 
 use box_store::Store;
 use box_store::error::StoreError;
@@ -21,9 +20,8 @@ use box_store::layer::Layer;
 
 use crate::cache::Cache;
 use crate::context::Context;
-use crate::error::{BuildError, StepError};
+use crate::error::BuildError;
 use crate::exec::Executor;
-use crate::graph::StageId;
 use crate::lower::Plan;
 use crate::plan::StagePlan;
 use crate::progress::{Event, EventSink};
@@ -32,7 +30,7 @@ use crate::steps::Tools;
 
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
-use stage::{Shared, StageResult, build_stage};
+use stage::{Results, Shared, StageResult, build_stage};
 
 /// What a build gives.
 #[derive(Debug)]
@@ -72,20 +70,7 @@ pub fn build(
         cache: Cache::new(store),
         recorder: Recorder::default(),
     };
-    let built = stages(&shared, &plan);
-    // What was done is kept, whatever came after it.
-    let kept = match &built {
-        Err(BuildError::Cancelled) => shared.recorder.poll(&shared.cache),
-        _ => shared.recorder.finish(&shared.cache),
-    };
-    let built = match built {
-        Ok(built) => kept.map(|()| built)?,
-        Err(error) => {
-            // The error that ended the build says more than one that followed from it.
-            let _ = kept.and_then(|()| context.save()).and_then(|()| store.sync());
-            return Err(error);
-        }
-    };
+    let built = keep(&shared, stages(&shared, &plan))?;
     context.save()?;
     let image = store.put_image(&config(built.plan, &built.result)?)?;
     store.sync()?;
@@ -96,14 +81,22 @@ pub fn build(
     })
 }
 
-/// The stages that were built.
-#[derive(Default)]
-struct Results(BTreeMap<StageId, StageResult>);
-
-impl Results {
-    /// A stage that others need. The plan has it before them.
-    fn get(&self, id: StageId) -> Result<&StageResult, StepError> {
-        self.0.get(&id).ok_or(StepError::StageNotBuilt { stage: id.0 })
+/// Records what was done, whatever came after it.
+fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Result<Target<'a>, BuildError> {
+    match built {
+        Ok(built) => Ok(shared.recorder.finish(&shared.cache).map(|()| built)?),
+        // Whoever presses Ctrl-C waits for no digest and no disk.
+        Err(BuildError::Cancelled) => {
+            let _ = shared.recorder.poll(&shared.cache);
+            Err(BuildError::Cancelled)
+        }
+        Err(error) => {
+            // The error that ended the build says more than one that followed from it.
+            let kept = shared.recorder.finish(&shared.cache);
+            let Tools { context, store, .. } = shared.tools;
+            let _ = kept.and_then(|()| context.save()).and_then(|()| store.sync());
+            Err(error)
+        }
     }
 }
 
@@ -126,7 +119,7 @@ fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'a>, BuildEr
     let mut last = None;
     for (stage, steps) in plan.stages.iter().zip(steps) {
         let result = build_stage(shared, stage, &results, first)?;
-        results.0.insert(stage.id, result.clone());
+        results.insert(stage.id, result.clone());
         last = Some((stage, result));
         first += steps;
     }

@@ -8,7 +8,7 @@
 //! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::collections::BTreeMap;
 
 use box_store::error::StoreError;
 use box_store::image::{History, format_rfc3339};
@@ -18,13 +18,13 @@ use box_store::lock::LockGuard;
 use crate::base::{self, Unpacked, without_credentials};
 use crate::cache::{Cache, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
-use crate::exec::Usage;
-use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Place, RunStep, StagePlan, Step, WorkdirStep};
+use crate::graph::StageId;
+use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
 use crate::steps::{At, Made, Tools, copy, run, workdir};
 
-use super::Results;
+use super::announce::{Announced, Ended, Failed, Outcome};
 use super::record::{Done, Recorder, chain};
 
 /// What the stages of a build share.
@@ -46,6 +46,22 @@ pub(super) struct StageResult {
     pub(super) has_own_layers: bool,
 }
 
+/// The stages that were built.
+#[derive(Default)]
+pub(super) struct Results(BTreeMap<StageId, StageResult>);
+
+impl Results {
+    /// Takes a stage.
+    pub(super) fn insert(&mut self, id: StageId, result: StageResult) {
+        self.0.insert(id, result);
+    }
+
+    /// A stage that others need. The plan has it before them.
+    fn get(&self, id: StageId) -> Result<&StageResult, StepError> {
+        self.0.get(&id).ok_or(StepError::StageNotBuilt { stage: id.0 })
+    }
+}
+
 /// Builds a stage whose needs are in `results`. Its steps are numbered from `first`.
 ///
 /// # Errors
@@ -61,7 +77,11 @@ pub(super) fn build_stage(
         stage: plan.id.0,
         name: plan.name.as_deref(),
     });
-    let announced = Announced { shared, plan, first };
+    let announced = Announced {
+        tools: &shared.tools,
+        plan,
+        first,
+    };
     let base = announced.step(0, &plan.from, |id| begin(shared, plan, results, id))?;
     let mut stage = Stage {
         shared,
@@ -73,115 +93,6 @@ pub(super) fn build_stage(
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
-}
-
-/// How a step ended, for its event.
-struct Ended<T> {
-    value: T,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Config,
-    Cached,
-    Done {
-        size: u64,
-        entries: u64,
-        usage: Option<Usage>,
-    },
-}
-
-/// Why a step failed, and what it used.
-struct Failed {
-    error: Box<StepError>,
-    usage: Option<Usage>,
-}
-
-impl<E: Into<StepError>> From<E> for Failed {
-    fn from(error: E) -> Failed {
-        Failed {
-            error: Box::new(error.into()),
-            usage: None,
-        }
-    }
-}
-
-/// Tells the events around steps.
-struct Announced<'a> {
-    shared: &'a Shared<'a>,
-    plan: &'a StagePlan,
-    first: usize,
-}
-
-impl Announced<'_> {
-    fn step<T>(
-        &self,
-        index: usize,
-        place: &Place,
-        run: impl FnOnce(StepId) -> Result<Ended<T>, Failed>,
-    ) -> Result<T, BuildError> {
-        let tools = &self.shared.tools;
-        if tools.request.cancel.is_cancelled() {
-            return Err(BuildError::Cancelled);
-        }
-        let id = StepId(self.first + index);
-        let start = Instant::now();
-        tools.events.event(self.started(id, index, place));
-        match run(id) {
-            Ok(Ended { value, outcome }) => {
-                tools.events.event(ended(id, &outcome, start));
-                Ok(value)
-            }
-            Err(Failed { error, usage }) => {
-                tools.events.event(Event::StepFailed {
-                    id,
-                    wall: start.elapsed(),
-                    usage,
-                });
-                let is_cancelled = tools.request.cancel.is_cancelled();
-                Err(match *error {
-                    StepError::Cancelled => BuildError::Cancelled,
-                    _ if is_cancelled => BuildError::Cancelled,
-                    _ => BuildError::Step {
-                        place: Box::new(place.clone()),
-                        source: error,
-                    },
-                })
-            }
-        }
-    }
-
-    fn started<'e>(&'e self, id: StepId, index: usize, place: &'e Place) -> Event<'e> {
-        Event::StepStarted {
-            id,
-            stage: self.plan.id.0,
-            stage_name: self.plan.name.as_deref(),
-            index: index + 1,
-            total: self.plan.steps.len() + 1,
-            text: &place.text,
-            line: place.span.line,
-        }
-    }
-}
-
-fn ended(id: StepId, outcome: &Outcome, start: Instant) -> Event<'static> {
-    match *outcome {
-        Outcome::Config => Event::StepCached {
-            id,
-            config_only: true,
-        },
-        Outcome::Cached => Event::StepCached {
-            id,
-            config_only: false,
-        },
-        Outcome::Done { size, entries, usage } => Event::StepFinished {
-            id,
-            wall: start.elapsed(),
-            usage,
-            layer_size: size,
-            layer_entries: entries,
-        },
-    }
 }
 
 /// A stage right after its FROM.
@@ -371,7 +282,7 @@ impl Stage<'_> {
             kind,
             platform: self.plan.platform.to_string(),
             instruction,
-            env: std::collections::BTreeMap::new(),
+            env: BTreeMap::new(),
             user: String::new(),
             workdir: String::new(),
             network: None,

@@ -1,6 +1,6 @@
 //! A store, a context and an executor without containers.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::collections::BTreeMap;
 use std::fs;

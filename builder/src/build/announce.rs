@@ -1,0 +1,119 @@
+//! What is told of every step, and what its failure becomes.
+
+use std::time::Instant;
+
+use crate::error::{BuildError, StepError};
+use crate::exec::Usage;
+use crate::plan::{Place, StagePlan};
+use crate::progress::{Event, StepId};
+use crate::steps::Tools;
+
+/// How a step ended, for its event.
+pub(super) struct Ended<T> {
+    pub(super) value: T,
+    pub(super) outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    Config,
+    Cached,
+    Done {
+        size: u64,
+        entries: u64,
+        usage: Option<Usage>,
+    },
+}
+
+/// Why a step failed, and what it used.
+pub(super) struct Failed {
+    pub(super) error: Box<StepError>,
+    pub(super) usage: Option<Usage>,
+}
+
+impl<E: Into<StepError>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed {
+            error: Box::new(error.into()),
+            usage: None,
+        }
+    }
+}
+
+/// Tells the events around steps.
+pub(super) struct Announced<'a> {
+    pub(super) tools: &'a Tools<'a>,
+    pub(super) plan: &'a StagePlan,
+    /// The number of its first step.
+    pub(super) first: usize,
+}
+
+impl Announced<'_> {
+    pub(super) fn step<T>(
+        &self,
+        index: usize,
+        place: &Place,
+        run: impl FnOnce(StepId) -> Result<Ended<T>, Failed>,
+    ) -> Result<T, BuildError> {
+        let tools = self.tools;
+        if tools.request.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let id = StepId(self.first + index);
+        let start = Instant::now();
+        tools.events.event(self.started(id, index, place));
+        match run(id) {
+            Ok(Ended { value, outcome }) => {
+                tools.events.event(ended(id, &outcome, start));
+                Ok(value)
+            }
+            Err(Failed { error, usage }) => {
+                tools.events.event(Event::StepFailed {
+                    id,
+                    wall: start.elapsed(),
+                    usage,
+                });
+                let is_cancelled = tools.request.cancel.is_cancelled();
+                Err(match *error {
+                    StepError::Cancelled => BuildError::Cancelled,
+                    _ if is_cancelled => BuildError::Cancelled,
+                    _ => BuildError::Step {
+                        place: Box::new(place.clone()),
+                        source: error,
+                    },
+                })
+            }
+        }
+    }
+
+    fn started<'e>(&'e self, id: StepId, index: usize, place: &'e Place) -> Event<'e> {
+        Event::StepStarted {
+            id,
+            stage: self.plan.id.0,
+            stage_name: self.plan.name.as_deref(),
+            index: index + 1,
+            total: self.plan.steps.len() + 1,
+            text: &place.text,
+            line: place.span.line,
+        }
+    }
+}
+
+fn ended(id: StepId, outcome: &Outcome, start: Instant) -> Event<'static> {
+    match *outcome {
+        Outcome::Config => Event::StepCached {
+            id,
+            config_only: true,
+        },
+        Outcome::Cached => Event::StepCached {
+            id,
+            config_only: false,
+        },
+        Outcome::Done { size, entries, usage } => Event::StepFinished {
+            id,
+            wall: start.elapsed(),
+            usage,
+            layer_size: size,
+            layer_entries: entries,
+        },
+    }
+}
