@@ -278,6 +278,7 @@ fn ignored_files_are_not_there() {
     world.file(".boxignore", "*\n!sub/c\n");
     let (image, _) = world.build("FROM scratch\nCOPY . /\n");
     assert_eq!(world.list(&image), ["sub", "sub/c"]);
+    assert!(world.events.told(".boxignore is used, .dockerignore is not"));
     let mut request = world.request("FROM scratch\nCOPY . /\n");
     request.ignore = Some(Source::new("Boxfile.dockerignore", "*\n!a.log".as_bytes()));
     let image = world.run(&request).unwrap().image;

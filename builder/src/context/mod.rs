@@ -74,38 +74,56 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Reads the ignore rules, if they have not been read.
+    /// Reads the ignore rules, if they have not been read; then says what is odd about them.
     ///
     /// # Errors
     /// When the ignore file can't be read or understood.
-    pub fn load_rules(&self) -> Result<(), FilesError> {
+    pub fn load_rules(&self) -> Result<Option<String>, FilesError> {
         if self.rules.get().is_some() {
-            return Ok(());
+            return Ok(None);
         }
-        let (name, text) = match &self.given_rules {
-            Some(source) => (source.name().to_owned(), source.bytes().to_vec()),
-            None => self.own_rules()?,
+        let (source, others) = match &self.given_rules {
+            Some(source) => (Some(source.clone()), Vec::new()),
+            None => {
+                let mut found = self.own_rules()?.into_iter();
+                (found.next(), found.collect())
+            }
         };
-        let rules = IgnoreRules::parse(&text).map_err(|source| FilesError::Ignore { name, source })?;
+        let parsed = source
+            .as_ref()
+            .map(|source| (source, IgnoreRules::parse(source.bytes())));
+        let rules = match parsed {
+            None => IgnoreRules::default(),
+            Some((source, rules)) => rules.map_err(|error| FilesError::Ignore {
+                name: source.name().to_owned(),
+                source: error,
+            })?,
+        };
         self.rules.get_or_init(|| rules);
-        Ok(())
+        let ignored = |other: &Source| {
+            Some(format!(
+                "{} is used, {} is not",
+                source.as_ref()?.name(),
+                other.name()
+            ))
+        };
+        Ok(others.first().and_then(ignored))
     }
 
-    /// The name and text of the context's own ignore file; nothing if it has none.
-    fn own_rules(&self) -> Result<(String, Vec<u8>), FilesError> {
+    /// The context's own ignore files, the one that counts first.
+    fn own_rules(&self) -> Result<Vec<Source>, FilesError> {
+        let mut found = Vec::new();
         for name in IGNORE_FILES {
-            let Some((path, meta)) = resolve(self, Path::new(name))? else {
+            let entry = resolve(self, Path::new(name))?;
+            let Some((path, meta)) = entry.filter(|(_, meta)| meta.kind == EntryKind::File) else {
                 continue;
             };
-            if meta.kind == EntryKind::File {
-                let mut text = Vec::new();
-                let read = self.open(&path, &meta)?.take(IGNORE_LIMIT).read_to_end(&mut text);
-                return read
-                    .map(|_| (name.to_owned(), text))
-                    .map_err(|error| self.io("read", &path, error));
-            }
+            let mut text = Vec::new();
+            let read = self.open(&path, &meta)?.take(IGNORE_LIMIT).read_to_end(&mut text);
+            read.map_err(|error| self.io("read", &path, error))?;
+            found.push(Source::new(name, text));
         }
-        Ok((String::new(), Vec::new()))
+        Ok(found)
     }
 
     /// Keeps what was learned of files for the next build; writes nothing if that is nothing.

@@ -45,7 +45,9 @@ impl<'a> Reading<'a> {
     ) -> Result<Reading<'a>, StepError> {
         let tree = match layers {
             None => {
-                tools.context.load_rules()?;
+                if let Some(note) = tools.context.load_rules()? {
+                    tools.events.event(Event::Note(&note));
+                }
                 None
             }
             Some((layers, name)) => {
