@@ -221,19 +221,51 @@ fn a_hard_link_to_a_file_below_copies_it_up() {
 }
 
 #[test]
-fn removals_and_replacements() {
+fn a_file_replaces_a_directory_and_the_other_way_round() {
     let fixture = Fixture::new();
     let lower = fixture.written(&[], &[("f", "x"), ("d/a", "x")]);
     let mut layer = writer(&fixture, &[lower.clone()]);
-    layer.remove(path("f")).unwrap();
-    layer.remove(path("nothing")).unwrap();
-    layer.remove(path("d")).unwrap();
     layer
         .file(path("d"), &attrs(0o600), &mut &b"now a file"[..])
         .unwrap();
+    layer
+        .file(path("f/now"), &attrs(0o600), &mut &b"a directory"[..])
+        .unwrap();
+    layer
+        .file(path("own/a/b"), &attrs(0o600), &mut &b"x"[..])
+        .unwrap();
+    layer.file(path("own/a"), &attrs(0o600), &mut &b"y"[..]).unwrap();
+    layer
+        .file(path("own/a/c"), &attrs(0o600), &mut &b"z"[..])
+        .unwrap();
     let layer = layer.commit().unwrap();
-    assert_eq!(names(&layer), ["d", ".wh.f"]);
-    assert_eq!(read(&Tree::new(&[lower, layer]), "d"), "now a file");
+    assert_eq!(names(&layer), ["d", "f/", "f/now", "own/", "own/a/", "own/a/c"]);
+    let tree = Tree::new(&[lower, layer]);
+    assert_eq!(
+        (read(&tree, "d"), read(&tree, "f/now")),
+        ("now a file".into(), "a directory".into())
+    );
+}
+
+#[test]
+fn a_source_that_fails_leaves_nothing_in_the_way() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("gone"))
+        }
+    }
+    let fixture = Fixture::new();
+    let mut layer = writer(&fixture, &[]);
+    let error = layer.file(path("d/f"), &attrs(0o644), &mut Failing).unwrap_err();
+    assert!(
+        error.to_string().contains("d/f") && error.to_string().contains("gone"),
+        "{error}"
+    );
+    layer
+        .file(path("d/f"), &attrs(0o644), &mut &b"again"[..])
+        .unwrap();
+    assert_eq!(read(&Tree::new(&[layer.commit().unwrap()]), "d/f"), "again");
 }
 
 #[test]

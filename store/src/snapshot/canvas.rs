@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid};
 
-use crate::beneath::{self, Kind, Metadata};
+use crate::beneath;
 use crate::error::{IoContext, Result};
 use crate::layer::DirAttrs;
 use crate::stamp::Stamp;
@@ -26,6 +27,7 @@ pub(super) struct Canvas {
     dirs: BTreeMap<PathBuf, Stamp>,
     /// Everything else that was written.
     written: BTreeSet<PathBuf>,
+    last_parent: Option<(PathBuf, Arc<OwnedFd>)>,
 }
 
 impl Canvas {
@@ -39,6 +41,7 @@ impl Canvas {
             stamp,
             dirs: BTreeMap::new(),
             written: BTreeSet::new(),
+            last_parent: None,
         })
     }
 
@@ -57,11 +60,6 @@ impl Canvas {
         self.written.insert(path);
     }
 
-    /// What was written at this path.
-    pub(super) fn lookup(&self, path: &Path) -> Result<Option<Metadata>> {
-        beneath::lookup(&self.dir, path).at("read", path)
-    }
-
     /// Gives the directories their times, which writing into them has changed.
     pub(super) fn settle(&self) -> Result<()> {
         for (path, stamp) in self.dirs.iter().rev() {
@@ -78,7 +76,7 @@ impl Canvas {
     }
 
     /// Makes the parents of `path`, and removes what this layer wrote there before.
-    pub(super) fn make_room(&mut self, path: &Path, below: &Tree) -> Result<(OwnedFd, OsString)> {
+    pub(super) fn make_room(&mut self, path: &Path, below: &Tree) -> Result<(Arc<OwnedFd>, OsString)> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             self.make_parents(parent, below)?;
         }
@@ -86,26 +84,33 @@ impl Canvas {
         self.parent(path)
     }
 
-    pub(super) fn clear(&mut self, path: &Path) -> Result<()> {
-        let Some(old) = beneath::lookup(&self.dir, path).at("read", path)? else {
-            return Ok(());
-        };
-        let (parent, name) = self.parent(path)?;
-        if old.kind != Kind::Directory {
-            rustix::fs::unlinkat(&parent, &name, AtFlags::empty()).at("remove", path)?;
-        } else {
+    fn clear(&mut self, path: &Path) -> Result<()> {
+        if self.has_entry(path) {
+            let (parent, name) = self.parent(path)?;
+            rustix::fs::unlinkat(&*parent, &name, AtFlags::empty()).at("remove", path)?;
+            self.written.remove(path);
+        } else if self.has_dir(path) {
+            let (parent, name) = self.parent(path)?;
             let away = self.scratch_path();
-            rustix::fs::renameat(&parent, &name, rustix::fs::CWD, &away).at("remove", path)?;
+            rustix::fs::renameat(&*parent, &name, rustix::fs::CWD, &away).at("remove", path)?;
+            self.dirs.retain(|dir, _| !dir.starts_with(path));
+            self.written.retain(|file| !file.starts_with(path));
+            self.last_parent = None;
         }
-        self.dirs.retain(|dir, _| !dir.starts_with(path));
-        self.written.retain(|file| !file.starts_with(path));
         Ok(())
     }
 
-    pub(super) fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
+    /// The open parent of `path`, and the name in it.
+    pub(super) fn parent(&mut self, path: &Path) -> Result<(Arc<OwnedFd>, OsString)> {
         let parent = path.parent().unwrap_or(Path::new(""));
         let name = path.file_name().unwrap_or_default().to_owned();
-        Ok((beneath::open_dir(&self.dir, parent).at("open", parent)?, name))
+        // Entries come directory by directory.
+        if let Some((_, dir)) = self.last_parent.as_ref().filter(|(last, _)| last == parent) {
+            return Ok((Arc::clone(dir), name));
+        }
+        let dir = Arc::new(beneath::open_dir(&self.dir, parent).at("open", parent)?);
+        self.last_parent = Some((parent.to_owned(), Arc::clone(&dir)));
+        Ok((dir, name))
     }
 
     fn make_parents(&mut self, path: &Path, below: &Tree) -> Result<()> {
@@ -129,7 +134,7 @@ impl Canvas {
         if !self.dirs.contains_key(path) {
             self.clear(path)?;
             let (parent, name) = self.parent(path)?;
-            rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700)).at("make directory", path)?;
+            rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o700)).at("make directory", path)?;
         }
         let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
         let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));

@@ -9,12 +9,17 @@ use crate::error::{IoContext, Result};
 
 const BUFFER: usize = 128 << 10;
 
-/// Copies all of `source`; gives the digest of the bytes. `path` is for errors.
-pub(super) fn copy(source: &mut dyn Read, file: &mut File, path: &Path) -> Result<Digest> {
+/// Copies all of `source`; gives the digest of the bytes. `path` is for errors, `buffer` any that can be used again.
+pub(super) fn copy(
+    source: &mut dyn Read,
+    file: &mut File,
+    path: &Path,
+    buffer: &mut Vec<u8>,
+) -> Result<Digest> {
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; BUFFER];
+    buffer.resize(BUFFER, 0);
     loop {
-        match source.read(&mut buffer) {
+        match source.read(buffer) {
             Ok(0) => return Ok(hasher.finish()),
             Ok(read) => {
                 hasher.update(&buffer[..read]);

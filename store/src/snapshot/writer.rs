@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use crate::beneath::{self, Kind, Metadata};
 use crate::digest::Digest;
@@ -54,6 +54,7 @@ pub struct LayerWriter {
     below: Tree,
     clock: Clock,
     root: Option<DirAttrs>,
+    buffer: Vec<u8>,
 }
 
 impl LayerWriter {
@@ -78,6 +79,7 @@ impl LayerWriter {
             below,
             clock,
             root: None,
+            buffer: Vec::new(),
         })
     }
 
@@ -105,6 +107,23 @@ impl LayerWriter {
     /// Writes a regular file with all that `source` gives; the digest is of its bytes.
     pub fn file(&mut self, path: &Path, attrs: &Attrs, source: &mut dyn Read) -> Result<Digest> {
         let path = self.entry_path(path)?;
+        if self.may_equal_below(&path, attrs)? {
+            return self.file_unless_equal(path, attrs, source);
+        }
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat(&*parent, &name, flags, Mode::from_raw_mode(0o600)).at("create", &path)?;
+        let mut file = File::from(file);
+        // Noted first: what fails halfway is replaced when it is written again.
+        self.canvas.note(path.clone());
+        let digest = content::copy(source, &mut file, &path, &mut self.buffer)?;
+        self.finish_file(&file, &path, attrs)?;
+        Ok(digest)
+    }
+
+    /// Writes a file aside, and puts it into the tree only if it differs from the one below.
+    fn file_unless_equal(&mut self, path: PathBuf, attrs: &Attrs, source: &mut dyn Read) -> Result<Digest> {
         let scratch = self.canvas.scratch_path();
         let mut file = File::options()
             .read(true)
@@ -112,24 +131,30 @@ impl LayerWriter {
             .create_new(true)
             .open(&scratch)
             .at("create", &path)?;
-        let digest = content::copy(source, &mut file, &path)?;
-        if self.is_file_below(&path, attrs, &mut file)? {
+        let digest = content::copy(source, &mut file, &path, &mut self.buffer)?;
+        file.seek(SeekFrom::Start(0)).at("read", &path)?;
+        if content::equal(&mut self.below.open_file(&path)?, &mut file).at("read", &path)? {
             std::fs::remove_file(&scratch).at("remove", &scratch)?;
             return Ok(digest);
         }
-        let stamp = self.stamp_of(attrs);
-        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
-        rustix::fs::fchown(&file, owner.0, owner.1).at("set the owner of", &path)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(attrs.mode)).at("set the mode of", &path)?;
-        for (name, value) in kept(&attrs.xattrs) {
-            rustix::fs::fsetxattr(&file, name, value, rustix::fs::XattrFlags::empty())
-                .at("set an attribute of", &path)?;
-        }
-        rustix::fs::futimens(&file, &timestamps(stamp)).at("set the times of", &path)?;
+        self.finish_file(&file, &path, attrs)?;
         let (parent, name) = self.canvas.make_room(&path, &self.below)?;
-        rustix::fs::renameat(rustix::fs::CWD, &scratch, &parent, &name).at("rename to", &path)?;
+        rustix::fs::renameat(rustix::fs::CWD, &scratch, &*parent, &name).at("rename to", &path)?;
         self.canvas.note(path);
         Ok(digest)
+    }
+
+    /// Owner, mode, attributes and time of a file just written.
+    fn finish_file(&mut self, file: &File, path: &Path, attrs: &Attrs) -> Result<()> {
+        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
+        rustix::fs::fchown(file, owner.0, owner.1).at("set the owner of", path)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
+        for (name, value) in kept(&attrs.xattrs) {
+            rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty())
+                .at("set an attribute of", path)?;
+        }
+        let stamp = self.stamp_of(attrs);
+        rustix::fs::futimens(file, &timestamps(stamp)).at("set the times of", path)
     }
 
     /// Writes a symbolic link.
@@ -139,7 +164,7 @@ impl LayerWriter {
             return Ok(());
         }
         let (parent, name) = self.canvas.make_room(&path, &self.below)?;
-        rustix::fs::symlinkat(target, &parent, &name).at("link", &path)?;
+        rustix::fs::symlinkat(target, &*parent, &name).at("link", &path)?;
         self.finish_entry(&parent, &name, path, attrs, false)
     }
 
@@ -162,7 +187,7 @@ impl LayerWriter {
         }
         let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         let number = rustix::fs::makedev(device.0, device.1);
-        rustix::fs::mknodat(&parent, &name, file_type, Mode::from_raw_mode(0o600), number)
+        rustix::fs::mknodat(&*parent, &name, file_type, Mode::from_raw_mode(0o600), number)
             .at("make", &path)?;
         self.finish_entry(&parent, &name, path, attrs, true)
     }
@@ -176,21 +201,10 @@ impl LayerWriter {
         }
         let (parent, name) = self.canvas.make_room(&path, &self.below)?;
         let (target_parent, target_name) = self.canvas.parent(&target)?;
-        rustix::fs::linkat(&target_parent, &target_name, &parent, &name, AtFlags::empty())
+        rustix::fs::linkat(&*target_parent, &target_name, &*parent, &name, AtFlags::empty())
             .at("link", &path)?;
         self.canvas.note(path);
         Ok(())
-    }
-
-    /// Removes what the layers below have at this path (a whiteout); nothing happens where there is nothing.
-    pub fn remove(&mut self, path: &Path) -> Result<()> {
-        let path = self.entry_path(path)?;
-        let is_below = self.below.lookup(&path)?.is_some();
-        if !is_below {
-            return self.canvas.clear(&path);
-        }
-        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
-        rustix::fs::mknodat(&parent, &name, FileType::CharacterDevice, Mode::empty(), 0).at("make", &path)
     }
 
     /// Makes a layer of what was written.
@@ -231,7 +245,7 @@ impl LayerWriter {
 
     /// What the layers below have at a path that this layer has not written yet.
     fn below_unwritten(&self, path: &Path) -> Result<Option<Metadata>> {
-        let is_written = self.canvas.lookup(path)?.is_some();
+        let is_written = self.canvas.has_entry(path) || self.canvas.has_dir(path);
         if is_written {
             Ok(None)
         } else {
@@ -252,17 +266,15 @@ impl LayerWriter {
             .is_some_and(|(below, _)| below == *attrs))
     }
 
-    fn is_file_below(&self, path: &Path, attrs: &Attrs, file: &mut File) -> Result<bool> {
-        let length = file.metadata().at("read", path)?.len();
-        let same_kind = |below: &Metadata| below.kind == Kind::File && below.size == length;
-        let Some(below) = self.below_unwritten(path)?.filter(same_kind) else {
+    /// Whether the layers below have a file here that only its bytes can tell apart.
+    fn may_equal_below(&self, path: &Path, attrs: &Attrs) -> Result<bool> {
+        let below = self
+            .below_unwritten(path)?
+            .filter(|below| below.kind == Kind::File);
+        let Some(below) = below.filter(|_| attrs.mtime.is_none()) else {
             return Ok(false);
         };
-        if attrs.mtime.is_some() || !self.has_attrs_below(path, &below, attrs)? {
-            return Ok(false);
-        }
-        file.seek(SeekFrom::Start(0)).at("read", path)?;
-        content::equal(&mut self.below.open_file(path)?, file).at("read", path)
+        self.has_attrs_below(path, &below, attrs)
     }
 
     fn is_symlink_below(&self, path: &Path, target: &OsStr, attrs: &Attrs) -> Result<bool> {
@@ -304,7 +316,7 @@ impl LayerWriter {
     /// Owner, mode, attributes and time of a link or node just made.
     fn finish_entry(
         &mut self,
-        parent: &OwnedFd,
+        parent: &Arc<OwnedFd>,
         name: &OsStr,
         path: PathBuf,
         attrs: &Attrs,
