@@ -83,6 +83,7 @@ pub(crate) fn write_tree(
         facts,
         overlay_xattrs,
         links: HashMap::new(),
+        buffer: vec![0; BUFFER],
     };
     writer.root()?;
     let mut walk = Walk::new(root).at("read", "")?;
@@ -125,6 +126,7 @@ struct TreeWriter<'a> {
     overlay_xattrs: OverlayXattrs,
     /// The first path of every file with several names.
     links: HashMap<(u64, u64), PathBuf>,
+    buffer: Vec<u8>,
 }
 
 impl TreeWriter<'_> {
@@ -260,16 +262,15 @@ impl TreeWriter<'_> {
             return Ok(());
         }
         let mut file = beneath::open_file(visit.dir, Path::new(&visit.name)).at("open", visit.path)?;
-        let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
         let mut rest = size;
         while rest > 0 {
-            let want = buffer.len().min(usize::try_from(rest).unwrap_or(BUFFER));
+            let want = BUFFER.min(usize::try_from(rest).unwrap_or(BUFFER));
             // A file that became shorter while it was read ends in an error, never in a wrong tar.
-            let read = file.read(&mut buffer[..want]).at("read", visit.path)?;
+            let read = file.read(&mut self.buffer[..want]).at("read", visit.path)?;
             if read == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).at("read", visit.path);
             }
-            self.out.write(&buffer[..read])?;
+            self.out.write(&self.buffer[..read])?;
             rest -= read as u64;
         }
         self.out.pad()
