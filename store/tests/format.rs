@@ -1,5 +1,5 @@
 //! The format of the store, byte by byte, as docs/store-format.md tells it. What fails here fails for every store there is.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs)]
 
 mod common;
 
