@@ -205,11 +205,15 @@ fn names_that_lead_out() {
         rootfs("dot-slash", a().dir("./").file("./x", b"1").end(), Ok(&["x"])),
         rootfs("root-as-file", a().file("./", b"").end(), Err("name ends in `/`")),
         rootfs(
-            "root-as-file-dot",
+            "CVE-2021-29136 root-as-file",
             a().file(".", b"").end(),
             Err("means the root"),
         ),
-        rootfs("root-as-link", a().sym("/", "/tmp").end(), Err("means the root")),
+        rootfs(
+            "CVE-2021-29136 root-as-link",
+            a().sym("/", "/tmp").end(),
+            Err("means the root"),
+        ),
         rootfs(
             "root-as-hard-link",
             a().file("x", b"").hard(".", "x").end(),
@@ -298,7 +302,7 @@ fn links_that_lead_out() {
             Err(through),
         ),
         rootfs(
-            "dir-through",
+            "RUSTSEC-2026-0067 dir-through",
             a().sym("l", "../canary").dir("l/new").end(),
             Err(through),
         ),
@@ -323,7 +327,7 @@ fn links_that_lead_out() {
             Ok(&["l"]),
         ),
         rootfs(
-            "dir-over-link",
+            "RUSTSEC-2026-0067 dir-over-link",
             a().sym("l", "../canary").dir("l").file("l/x", b"1").end(),
             Ok(&["l", "l/x"]),
         ),
@@ -333,7 +337,7 @@ fn links_that_lead_out() {
             Ok(&["d"]),
         ),
         rootfs(
-            "link-over-dir-then-in",
+            "CVE-2025-47290 link-over-dir-then-in",
             a().dir("d")
                 .file("d/f", b"")
                 .sym("d", "../canary")
@@ -523,12 +527,12 @@ fn headers_that_tools_read_differently() {
     };
     check(vec![
         rootfs(
-            "pax-size-smaller",
+            "CVE-2025-62518 pax-size-smaller",
             sized(b"0"),
             Err("header says 1024 bytes and its PAX header 0"),
         ),
         rootfs(
-            "pax-size-larger",
+            "RUSTSEC-2026-0068 pax-size-larger",
             sized(b"4096"),
             Err("header says 1024 bytes and its PAX header 4096"),
         ),
@@ -550,7 +554,7 @@ fn headers_that_tools_read_differently() {
             Err("given twice"),
         ),
         rootfs(
-            "pax-size-on-long-name",
+            "CVE-2025-62518 pax-size-on-long-name",
             a().pax(&[("size", b"1024")])
                 .extension(b'L', b"long\0")
                 .file("f", &hidden)

@@ -321,6 +321,28 @@ fn platforms_are_chosen() {
 }
 
 #[test]
+fn cve_2021_41190_no_document_is_manifest_and_index_at_once() {
+    let mut bent = Bent::new();
+    bent.manifest["manifests"] = json!([]);
+    refused(&bent.index().tar(), "a manifest and an index at once");
+    let mut bent = Bent::new().index();
+    bent.index["layers"] = json!([]);
+    refused(&bent.tar(), "a manifest and an index at once");
+    let mut bent = Bent::new();
+    bent.manifest["mediaType"] = json!(INDEX);
+    refused(&bent.index().tar(), "it says it is");
+}
+
+#[test]
+fn cve_2024_3727_a_digest_is_never_a_path() {
+    for digest in ["sha256:../../etc/passwd", "sha256:", "../x", "sha256:0/1"] {
+        let mut bent = Bent::new();
+        bent.manifest["layers"][0]["digest"] = json!(digest);
+        refused(&bent.index().tar(), "manifest");
+    }
+}
+
+#[test]
 fn layouts_that_lie_are_refused() {
     let bend = |bend: &dyn Fn(&mut Bent)| {
         let mut bent = Bent::new();
@@ -333,10 +355,6 @@ fn layouts_that_lie_are_refused() {
         bent.tar()
     };
     refused(
-        &bend(&|b| b.manifest["manifests"] = json!([])),
-        "a manifest and an index at once",
-    );
-    refused(
         &bend(&|b| b.manifest["mediaType"] = json!(INDEX)),
         "it says it is",
     );
@@ -347,10 +365,6 @@ fn layouts_that_lie_are_refused() {
     refused(
         &bend(&|b| b.manifest["layers"][0]["size"] = json!(1)),
         "is said to have 1",
-    );
-    refused(
-        &bend(&|b| b.manifest["layers"][0]["digest"] = json!("sha256:../../etc/passwd")),
-        "manifest",
     );
     refused(
         &bend(&|b| b.manifest["layers"][0]["digest"] = json!("sha512:00")),
@@ -384,7 +398,6 @@ fn layouts_that_lie_are_refused() {
         &after(&|b| b.index["manifests"][0]["mediaType"] = json!("application/x-other")),
         "no image for",
     );
-    refused(&after(&|b| b.index["layers"] = json!([])), "at once");
     refused(
         &after(&|b| b.index["manifests"][0]["size"] = json!(7)),
         "is said to have 7",

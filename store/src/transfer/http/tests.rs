@@ -440,7 +440,7 @@ fn redirects_lead_to_http_only() {
 }
 
 #[test]
-fn credentials_stay_with_their_origin() {
+fn cve_2020_15157_credentials_stay_with_their_origin() {
     let other = Server::new(|_, _| whole(b"elsewhere"));
     let to = format!("location: {}", other.url("/x"));
     let server = Server::new(move |_, request| match request.starts_with("GET /same") {
