@@ -29,6 +29,7 @@ struct Source {
     syntax: syn::File,
 }
 
+/// The sources of a crate but those of its tests.
 fn sources(directory: &str) -> Vec<Source> {
     let base = root().join(directory);
     let files = walkdir::WalkDir::new(&base)
@@ -36,25 +37,48 @@ fn sources(directory: &str) -> Vec<Source> {
         .into_iter()
         .map(Result::unwrap);
     let files = files.filter(|e| e.path().extension().is_some_and(|x| x == "rs"));
-    let read = |entry: walkdir::DirEntry| {
-        let path = entry.into_path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let syntax = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let first = path.strip_prefix(&base).unwrap().components().next().unwrap();
-        let room = Path::new(first.as_os_str())
-            .file_stem()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned();
-        Source {
-            path,
-            room,
-            text,
-            syntax,
-        }
+    let all: Vec<Source> = files.map(|entry| read(&base, entry.into_path())).collect();
+    let tests: Vec<PathBuf> = all.iter().flat_map(test_modules).collect();
+    let is_test = |path: &Path| tests.iter().any(|test| path.with_extension("").starts_with(test));
+    all.into_iter().filter(|source| !is_test(&source.path)).collect()
+}
+
+fn read(base: &Path, path: PathBuf) -> Source {
+    let text = std::fs::read_to_string(&path).unwrap();
+    let syntax = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let first = path.strip_prefix(base).unwrap().components().next().unwrap();
+    let room = Path::new(first.as_os_str())
+        .file_stem()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    Source {
+        path,
+        room,
+        text,
+        syntax,
+    }
+}
+
+/// The paths (without `.rs`) of the modules that a file declares as tests.
+fn test_modules(source: &Source) -> Vec<PathBuf> {
+    let is_root = source
+        .path
+        .file_stem()
+        .is_some_and(|stem| stem == "mod" || stem == "lib" || stem == "main");
+    let parent = if is_root {
+        source.path.parent().unwrap().to_owned()
+    } else {
+        source.path.with_extension("")
     };
-    files.map(read).collect()
+    let modules = source.syntax.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) if module.content.is_none() && is_test(&module.attrs) => {
+            Some(module.ident.to_string())
+        }
+        _ => None,
+    });
+    modules.map(|name| parent.join(name)).collect()
 }
 
 fn all_sources() -> Vec<Source> {

@@ -144,8 +144,8 @@ fn the_view_from_inside() {
     assert_eq!(view("ulimit -c").trim(), "0");
     assert_eq!(view("ulimit -n").trim(), "1024");
     assert_eq!(
-        view("ls /sys/firmware /proc/acpi 2>/dev/null | wc -l").trim(),
-        "2",
+        view("ls /sys/firmware; ls /proc/acpi 2>/dev/null; true"),
+        "",
         "masked directories are empty"
     );
     assert_eq!(

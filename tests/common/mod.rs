@@ -263,18 +263,28 @@ impl Traces {
             .collect();
         Self {
             mounts,
-            cgroups: cgroups(),
+            cgroups: cgroups(&bench.store()),
             processes: processes(&marker),
         }
     }
 }
 
-/// Every cgroup whose name begins with `box-`.
-fn cgroups() -> BTreeSet<PathBuf> {
+/// The cgroups of a store's containers: their names begin with `box-` and the store's mark (see `src/app.rs`).
+fn cgroups(store: &Path) -> BTreeSet<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(place) = store.metadata() else {
+        return BTreeSet::new();
+    };
+    let mark = sh(&format!(
+        "printf %s {}:{} | sha256sum | cut -c1-8",
+        place.dev(),
+        place.ino()
+    ));
+    let prefix = format!("box-{}", mark.trim());
     let all = walkdir::WalkDir::new("/sys/fs/cgroup")
         .into_iter()
         .filter_map(Result::ok);
-    let ours = all.filter(|e| e.file_type().is_dir() && e.file_name().to_string_lossy().starts_with("box-"));
+    let ours = all.filter(|e| e.file_type().is_dir() && e.file_name().to_string_lossy().starts_with(&prefix));
     ours.map(walkdir::DirEntry::into_path).collect()
 }
 
