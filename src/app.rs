@@ -40,16 +40,30 @@ impl App {
             ..StoreOptions::default()
         };
         let store = Store::open(&root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
-        Ok(Self {
+        let app = Self {
             store,
             rootless,
             cgroup_parent: global.cgroup_parent.clone(),
-        })
+        };
+        app.reap()?;
+        Ok(app)
     }
 
-    /// What starts containers; whatever a killed box left behind is reaped first.
+    /// Removes the cgroups that a killed box left; its temporary files went when the store was opened.
+    fn reap(&self) -> Result<(), Failure> {
+        let mark = self.store_mark()?;
+        // Another store's containers are that store's to judge.
+        let is_alive = |owner: &str| {
+            owner
+                .strip_prefix(&mark)
+                .is_none_or(|own| self.store.owner_is_alive(own))
+        };
+        let reaped = box_runner::reap(self.cgroup_parent.as_deref(), self.rootless.is_some(), &is_alive);
+        reaped.map(drop).map_err(|e| Failure::of(EXIT_BOX, &e))
+    }
+
+    /// What starts containers.
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
-        let fail = |e: box_runner::RunnerError| Failure::of(EXIT_BOX, &e);
         let mark = self.store_mark()?;
         let owner = self.store.owner().map_err(|e| Failure::of(EXIT_BOX, &e))?;
         let owner = format!("{mark}{}", owner.as_str());
@@ -59,15 +73,7 @@ impl App {
             rootless: self.rootless.is_some(),
             cgroup_parent: self.cgroup_parent.clone(),
         });
-        let runtime = runtime.map_err(fail)?;
-        // Another store's containers are that store's to judge.
-        let is_alive = |owner: &str| {
-            owner
-                .strip_prefix(&mark)
-                .is_none_or(|own| self.store.owner_is_alive(own))
-        };
-        box_runner::reap(&runtime, &is_alive);
-        Ok(runtime)
+        runtime.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
     /// Tells this store's containers from another's: eight digits that depend on where the store is.

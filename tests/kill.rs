@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, Traces};
 
-const BOXFILE: &str = "FROM ./rootfs.tar\nCOPY files /files\nRUN seq 1 3000 | while read n; do echo $n > /tmp/$n; done\n\
-                       RUN dd if=/dev/urandom of=/dev/shm/x bs=1M count=4 2>/dev/null; dd if=/dev/zero of=/big bs=1M count=24 2>/dev/null\n\
+const BOXFILE: &str = "FROM ./rootfs.tar\nCOPY files /files\nRUN seq 1 200 | while read n; do echo $n > /tmp/$n; done\n\
+                       RUN dd if=/dev/urandom of=/dev/shm/x bs=1M count=4 2>/dev/null; dd if=/dev/zero of=/big bs=1M count=16 2>/dev/null\n\
                        FROM busybox\nCOPY --from=0 /files /files\nRUN rm -r /files/0\n";
 
 /// splitmix64: the moments are the same for the same seed.

@@ -34,5 +34,5 @@ pub use spec::{
     ContainerSpec, EtcFiles, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Process, Resource,
     Rlimit, RootFs, Seccomp,
 };
-pub use state::{Reaped, reap, reap_default};
+pub use state::{Reaped, reap};
 pub use userns::UserNamespace;

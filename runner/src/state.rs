@@ -3,9 +3,10 @@
 //! Mounts and namespaces die with their last process; what can stay are cgroups, and in the rare
 //! case that runner and keeper were killed at once, processes in them.
 
+use std::path::Path;
+
 use crate::cgroup::Hierarchies;
 use crate::error::Result;
-use crate::parent::Runtime;
 
 /// What was cleaned up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,17 +17,20 @@ pub struct Reaped {
     pub left: u64,
 }
 
-/// Kills and removes the cgroups of dead owners.
+/// Kills and removes the cgroups of dead owners, looking where containers of this parent (see
+/// [`RuntimeConfig::cgroup_parent`](crate::RuntimeConfig)) are. Cheap when there is nothing.
 ///
 /// `owner_is_alive` is asked for each owner met; it must say `true` for owners it does not know,
 /// since they may be those of another store.
-pub fn reap(runtime: &Runtime, owner_is_alive: &dyn Fn(&str) -> bool) -> Reaped {
-    reap_in(runtime.hierarchies(), owner_is_alive)
-}
-
-/// As [`reap`], before there is a runtime: looks where root's containers are.
-pub fn reap_default(owner_is_alive: &dyn Fn(&str) -> bool) -> Result<Reaped> {
-    Ok(reap_in(&Hierarchies::find(None, false)?, owner_is_alive))
+pub fn reap(
+    cgroup_parent: Option<&Path>,
+    rootless: bool,
+    owner_is_alive: &dyn Fn(&str) -> bool,
+) -> Result<Reaped> {
+    Ok(reap_in(
+        &Hierarchies::find(cgroup_parent, rootless)?,
+        owner_is_alive,
+    ))
 }
 
 fn reap_in(hierarchies: &Hierarchies, owner_is_alive: &dyn Fn(&str) -> bool) -> Reaped {

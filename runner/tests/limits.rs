@@ -136,7 +136,7 @@ fn a_killed_runner_takes_its_container_along() {
     assert!(!cgroups_of(&owner).is_empty());
     let dead = owner.clone();
     wait_until("its cgroups are reaped", || {
-        reap(&f.runtime, &|o| o != dead);
+        reap(None, false, &|o| o != dead).unwrap();
         cgroups_of(&owner).is_empty()
     });
 }
@@ -153,10 +153,10 @@ fn runner_and_keeper_killed_at_once() {
     runner.wait().unwrap();
     unsafe { libc::kill(keeper, libc::SIGKILL) };
     let dead = owner.clone();
-    reap(&f.runtime, &|o| o != dead);
+    reap(None, false, &|o| o != dead).unwrap();
     wait_until("the container ends", || !lives(first));
     wait_until("its cgroups are gone", || {
-        reap(&f.runtime, &|o| o != dead);
+        reap(None, false, &|o| o != dead).unwrap();
         cgroups_of(&owner).is_empty()
     });
 }
@@ -228,7 +228,7 @@ fn living_owners_are_left_alone() {
     let own = f.owner.clone();
     let before = cgroups_of(&own).len();
     assert!(before > 0);
-    reap(&f.runtime, &|_| true);
+    reap(None, false, &|_| true).unwrap();
     assert_eq!(cgroups_of(&own).len(), before);
     running.killer().kill().unwrap();
     running.wait().unwrap();
@@ -262,7 +262,7 @@ fn killed_at_any_moment() {
         });
         let dead = owner.clone();
         wait_until("all cgroups go", || {
-            reap(&f.runtime, &|o| o != dead);
+            reap(None, false, &|o| o != dead).unwrap();
             cgroups_of(&owner).is_empty()
         });
     }
