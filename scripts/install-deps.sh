@@ -4,7 +4,7 @@ set -euo pipefail
 
 # build: a C compiler (zstd, xz). run: uidmap. demo and tests: the rest.
 packages=(gcc make uidmap busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
-	skopeo umoci)
+	skopeo umoci podman git tmux iproute2)
 
 missing=()
 for package in "${packages[@]}"; do

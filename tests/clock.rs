@@ -2,6 +2,7 @@
 //!
 //! This moves the clock of the whole machine for some seconds, so it must run alone: `scripts/test.sh` (and so `make test`) runs it
 //! after everything else, by `cargo test --test clock -- --ignored`.
+#![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod common;
 

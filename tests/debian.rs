@@ -1,4 +1,5 @@
 //! Real input: Debian as a base, apt-get, a compiler, two stages. Needs the distribution's mirror, and takes a minute or two.
+#![allow(clippy::unwrap_used)] // a test that panics has failed
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! What the tests of the whole program share: a store of their own, a busybox base, contexts, an ordinary user, and the
 //! comparison of the machine before and after.
-#![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used)] // a test that panics has failed
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -63,10 +63,6 @@ impl Runtime {
         })
     }
 
-    pub(crate) fn hierarchies(&self) -> &Hierarchies {
-        &self.hierarchies
-    }
-
     /// Makes the user namespace that containers are spawned in.
     pub fn user_namespace(&self, ids: &IdMap) -> Result<UserNamespace> {
         UserNamespace::new(ids)
