@@ -41,7 +41,7 @@ fn too_much_memory_is_killed_and_named() {
     assert!(message.contains("peak"), "{message}");
     bench.build(
         &bench.context("empty", &[]),
-        &"FROM busybox\nRUN true\nLIMIT memory=64M\nRUN true\n".to_string(),
+        "FROM busybox\nRUN true\nLIMIT memory=64M\nRUN true\n",
         &[],
     );
 }
@@ -69,7 +69,7 @@ fn cpu_time_is_limited_and_read_back() {
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let events = text(&output.stderr);
-    let step = events
+    let mut step = events
         .lines()
         .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
     let step = step.rfind(|e| e["event"] == "step_finished" && e["cpu_ms"].as_u64() > Some(100));
