@@ -100,6 +100,7 @@ fn let_go_of_streams() -> io::Result<()> {
 fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
     Some(Context {
         slots: Default::default(),
+        locked: Vec::new(),
         userns: received.into_iter().next()?,
         net: None,
         tasks: Vec::new(),

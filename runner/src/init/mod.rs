@@ -10,6 +10,7 @@
 mod confine;
 mod exec;
 mod keeper;
+mod lock;
 mod mounts;
 mod overlay;
 mod reaper;
@@ -67,6 +68,8 @@ pub fn init_main_if_requested() {
 struct Context {
     /// The mounts made so far.
     slots: HashMap<Slot, OwnedFd>,
+    /// What was attached to be locked: the n-th lies in the working directory under that number.
+    locked: Vec<Slot>,
     userns: OwnedFd,
     net: Option<OwnedFd>,
     tasks: Vec<OwnedFd>,
@@ -133,6 +136,7 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::HostSys => mounts::host_sys(ctx),
         SetupOp::GivePipes { uid } => confine::give_pipes(uid),
         SetupOp::Rlimits(limits) => confine::rlimits(&limits),
+        SetupOp::LockMounts(on) => lock::attach(ctx, on.as_path()),
         SetupOp::JoinUser => join(Some(ctx.userns.as_fd()), libc::CLONE_NEWUSER, "user"),
         SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),
         SetupOp::JoinCgroups => confine::join_cgroups(ctx),
@@ -173,6 +177,7 @@ fn perform_confinement(ctx: &mut Context, op: SetupOp) -> Done {
 fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
     match op {
         SetupOp::PrivateMounts => mounts::private(),
+        SetupOp::TakeLocked => lock::take(ctx),
         SetupOp::AttachRoot => mounts::attach_root(ctx),
         SetupOp::NewMount {
             slot,

@@ -24,7 +24,7 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
-fn clone_of(dir: impl AsFd, path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_of(dir: impl AsFd, path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -35,7 +35,7 @@ fn clone_of(dir: impl AsFd, path: &Path, recursive: bool) -> rustix::io::Result<
     open_tree(dir, path, flags)
 }
 
-fn move_to(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
+pub(super) fn move_to(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(move_mount(mount, "", target, "", EMPTY_PATHS)?)
 }
 
@@ -114,22 +114,28 @@ pub(super) fn new_mount(
     options: &[(String, Option<String>)],
     attrs: u64,
 ) -> Done {
-    let make = || -> io::Result<OwnedFd> {
-        let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "source", fs)?;
-        for (key, value) in options {
-            match value {
-                Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str())?,
-                None => fsconfig_set_flag(&context, key.as_str())?,
-            }
-        }
-        fsconfig_create(&context)?;
-        let attrs = MountAttrFlags::from_bits_retain(attrs as u32);
-        Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)?)
-    };
-    let mount = make().map_err(failed(format!("mount {fs} for {slot:?}")))?;
+    let mount = new_file_system(fs, options, attrs).map_err(failed(format!("mount {fs} for {slot:?}")))?;
     ctx.slots.insert(slot, mount);
     Ok(())
+}
+
+/// A new file system, detached.
+pub(super) fn new_file_system(
+    fs: &str,
+    options: &[(String, Option<String>)],
+    attrs: u64,
+) -> io::Result<OwnedFd> {
+    let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", fs)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(&context, key.as_str())?,
+        }
+    }
+    fsconfig_create(&context)?;
+    let attrs = MountAttrFlags::from_bits_retain(attrs as u32);
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attrs)?)
 }
 
 pub(super) fn check_proc(ctx: &Context) -> Done {

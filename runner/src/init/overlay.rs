@@ -70,7 +70,7 @@ fn make_by(ctx: &Context, way: Way, overlay: &Overlay) -> Result<io::Result<Owne
 
 /// What mount(2) mounts shows in a namespace; so one of this process' own. Layers must be opened
 /// after this.
-fn own_mounts() -> io::Result<()> {
+pub(super) fn own_mounts() -> io::Result<()> {
     sys::unshare(libc::CLONE_NEWNS as u64)?;
     Ok(mount_change(
         "/",

@@ -1,7 +1,7 @@
 //! From a spec to the flat list of operations that makes the container: pure, no system calls.
 //!
 //! The order is that of the security contract and must not be changed lightly: descriptors of host
-//! things first, then the user namespace, then everything inside it, root and masks by descriptor,
+//! things first, locked by the kernel, then the user namespace, then everything inside it, root and masks by descriptor,
 //! privileges dropped last.
 
 mod mounts;
@@ -41,6 +41,7 @@ pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
         ops.push(SetupOp::GivePipes { uid });
     }
     ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
+    ops.push(SetupOp::LockMounts(mounts::directory(&spec.rootfs)));
     ops
 }
 
@@ -71,6 +72,7 @@ fn entering(network: Network) -> Vec<SetupOp> {
         SetupOp::Unshare,
         SetupOp::SessionKeyring,
         SetupOp::PrivateMounts,
+        SetupOp::TakeLocked,
     ]);
     ops
 }

@@ -62,6 +62,11 @@ pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
     ops
 }
 
+/// The directory of the container's own that upper and work lie in.
+pub(super) fn directory(rootfs: &RootFs) -> Raw {
+    rootfs.upper.parent().map(Raw::from).unwrap_or_default()
+}
+
 fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
     let name = |p: &std::path::Path| p.file_name().map(Raw::from).unwrap_or_default();
     let mut flags = Vec::new();
@@ -73,7 +78,7 @@ fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
     }
     Overlay {
         lower: rootfs.lower.iter().map(Raw::from).collect(),
-        dir: rootfs.upper.parent().map(Raw::from).unwrap_or_default(),
+        dir: directory(rootfs),
         upper: name(&rootfs.upper),
         work: name(&rootfs.work),
         idmapped_root: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),

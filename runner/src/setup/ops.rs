@@ -102,6 +102,9 @@ pub(crate) enum SetupOp {
         uid: u32,
     },
     Rlimits(Vec<RlimitOp>),
+    /// Attaches everything made so far on this directory, in a mount namespace of the runner's user namespace, and enters
+    /// it: the container's namespace becomes a copy of it, in which the kernel locks what a mount forbids.
+    LockMounts(Raw),
     JoinUser,
     JoinNet,
     /// New mount, pid and uts namespaces; what follows runs as pid 1 in them.
@@ -116,6 +119,8 @@ pub(crate) enum SetupOp {
     SessionKeyring,
     /// No mount made from now on shows outside.
     PrivateMounts,
+    /// Takes the locked copies of what `LockMounts` attached.
+    TakeLocked,
     /// Mounts the root over the old one, not yet entered.
     AttachRoot,
     /// A new file system, detached.

@@ -131,6 +131,9 @@ fn the_order_of_the_contract() {
         let filter = position(&ops, |o| matches!(o, SetupOp::Seccomp(_)));
         let caps = position(&ops, |o| matches!(o, SetupOp::Capabilities(_)));
         let mask = position(&ops, |o| matches!(o, SetupOp::MaskPath { .. }));
+        assert!(position(&ops, |o| matches!(o, SetupOp::LockMounts(_))) < at(SetupOp::JoinUser));
+        assert!(at(SetupOp::PrivateMounts) < at(SetupOp::TakeLocked));
+        assert!(at(SetupOp::TakeLocked) < at(SetupOp::AttachRoot));
         assert!(at(SetupOp::JoinUser) < fork && fork < at(SetupOp::SessionKeyring));
         assert!(at(SetupOp::SessionKeyring) < at(SetupOp::PrivateMounts));
         assert!(at(SetupOp::PrivateMounts) < at(SetupOp::AttachRoot) && at(SetupOp::CheckProc) < pivot);
