@@ -174,8 +174,10 @@ pub struct Alias {
 /// `name[=default]` of an ARG.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgDeclaration {
-    /// The name, as written (it is expanded by nobody).
+    /// The name, without quotes; variables in it are nothing.
     pub name: Spanned<String>,
+    /// The name as written: in a stage variables in it count.
+    pub written: Word,
     /// The default.
     pub default: Option<Word>,
 }

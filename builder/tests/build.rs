@@ -243,6 +243,19 @@ fn copies_from_stages_depend_on_what_they_copy_alone() {
 }
 
 #[test]
+fn an_arg_can_be_named_by_a_variable() {
+    let world = World::new();
+    let text = "FROM scratch\nENV which=A\nARG ${which}=1 B$which=2\nRUN var /a A; var /b BA\n";
+    let mut request = world.request(text);
+    request.build_args.insert("A".to_owned(), "given".to_owned());
+    let image = world.run(&request).unwrap().image;
+    assert_eq!(
+        [world.read(&image, "/a"), world.read(&image, "/b")],
+        ["given", "2"]
+    );
+}
+
+#[test]
 fn args_are_inherited_by_stages_on_top() {
     let world = World::new();
     let text =
@@ -412,6 +425,9 @@ fn times_can_be_real_or_limited() {
     let early = world.run(&request).unwrap().image;
     let by_arg = format!("ARG SOURCE_DATE_EPOCH=1000\n{text}");
     assert_eq!(world.build(&by_arg).0.id, early.id);
+    // A directory has no time of its own.
+    let of_context = format!("ARG SOURCE_DATE_EPOCH=context\n{text}");
+    assert_eq!(world.build(&of_context).0.id, logical.id);
     let error = world.fail(&format!("ARG SOURCE_DATE_EPOCH=soon\n{text}"));
     assert!(
         error.contains("Boxfile:1:1") && error.contains("invalid SOURCE_DATE_EPOCH: soon"),

@@ -130,10 +130,12 @@ fn policy(mode: LimitsMode) -> LimitsPolicy {
     }
 }
 
-/// From `--build-arg SOURCE_DATE_EPOCH=`, else from the environment, as other builders take it.
+/// From `--build-arg SOURCE_DATE_EPOCH=`, else from the environment, as other builders take it. Empty it is unset, and
+/// `context` is the builder's to understand.
 fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64>, Failure> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let Some(text) = build_args.get(NAME).cloned().or_else(|| std::env::var(NAME).ok()) else {
+    let given = build_args.get(NAME).cloned().or_else(|| std::env::var(NAME).ok());
+    let Some(text) = given.filter(|text| !text.is_empty() && text != "context") else {
         return Ok(None);
     };
     let time = text.trim().parse::<i64>().ok().filter(|time| *time >= 0);

@@ -137,7 +137,8 @@ fn platform_args(request: &BuildRequest, boxfile: &Boxfile) -> BTreeMap<String, 
     all.chain([("TARGETSTAGE".to_owned(), stage)]).collect()
 }
 
-/// SOURCE_DATE_EPOCH of the caller, of a build argument or of a global ARG.
+/// SOURCE_DATE_EPOCH of the caller, of a build argument or of a global ARG. `context` asks for the time of a context that
+/// has one, a commit or an archive; a directory has none.
 fn source_date_epoch(
     boxfile: &Boxfile,
     graph: &StageGraph,
@@ -148,7 +149,7 @@ fn source_date_epoch(
         .global_args
         .get(NAME)
         .or(request.build_args.get(NAME))
-        .filter(|text| !text.is_empty());
+        .filter(|text| !text.is_empty() && *text != "context");
     let (Some(text), None) = (text, request.source_date_epoch) else {
         return Ok(request.source_date_epoch);
     };

@@ -276,24 +276,31 @@ impl Lowering<'_> {
 
     fn args(&mut self, state: &mut State, declarations: &[ArgDeclaration]) {
         // One snapshot of the environment per instruction.
-        let defaults: Vec<_> = declarations
+        let declared: Vec<_> = declarations
             .iter()
-            .map(|arg| {
-                // A default that is not needed may be one that can't be had (`${X:?}`).
-                let needed = arg
-                    .default
-                    .as_ref()
-                    .filter(|_| !self.request.build_args.contains_key(&arg.name.value));
-                needed.and_then(|default| self.word(state, default))
-            })
+            .filter_map(|arg| self.arg(state, arg))
             .collect();
-        for (arg, default) in declarations.iter().zip(defaults) {
-            let name = &arg.name.value;
+        for (name, default) in declared {
             let given = &self.request.build_args;
-            let value = arg_value(name, default.as_deref(), given, &self.graph.global_args);
-            state.scope.declare_arg(name, value);
-            self.declared.insert(name.clone());
+            let value = arg_value(&name, default.as_deref(), given, &self.graph.global_args);
+            state.scope.declare_arg(&name, value);
+            self.declared.insert(name);
         }
+    }
+
+    /// An ARG's name and its default, expanded.
+    fn arg(&mut self, state: &State, arg: &ArgDeclaration) -> Option<(String, Option<String>)> {
+        let name = self.word(state, &arg.written)?;
+        if name.is_empty() {
+            let problem = Diagnostic::error(arg.written.span, "the name is empty");
+            self.problems.push(problem.expected("NAME or NAME=DEFAULT"));
+            return None;
+        }
+        // A default that is not needed may be one that can't be had (`${X:?}`).
+        let is_given = self.request.build_args.contains_key(&name);
+        let needed = arg.default.as_ref().filter(|_| !is_given);
+        let default = needed.and_then(|default| self.word(state, default));
+        Some((name, default))
     }
 
     /// A word, expanded; none if it can't be (which is noted).

@@ -98,11 +98,12 @@ fn declaration(args: &Args<'_>, piece: Piece<'_>) -> Result<ArgDeclaration, Diag
         return Err(Diagnostic::error(span, "ARG names can not be blank").expected("NAME or NAME=DEFAULT"));
     }
     let span = args.span(&key.range);
-    // Quotes around a name are allowed, variables in it make no sense.
+    // Variables in a name are known in a stage only.
     let name = expand_word(&key.text, args.escape, &NoVariables)
         .map_err(|e| Diagnostic::error(args.span(&piece.range), e.to_string()))?;
     Ok(ArgDeclaration {
         name: Spanned::new(name, span),
+        written: args.word(key),
         default: value.map(|v| args.word(v)),
     })
 }
