@@ -133,7 +133,11 @@ fn a_killed_runner_takes_its_container_along() {
     runner.kill().unwrap();
     runner.wait().unwrap();
     wait_until("the container ends", || !lives(first));
-    assert!(!cgroups_of(&owner).is_empty());
+    let left = cgroups_of(&owner);
+    assert!(!left.is_empty());
+    // As a container that runs containers would leave them.
+    left.iter()
+        .for_each(|group| fs::create_dir_all(group.join("inner/most")).unwrap());
     let dead = owner.clone();
     wait_until("its cgroups are reaped", || {
         reap(None, false, &|o| o != dead).unwrap();

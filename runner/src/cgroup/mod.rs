@@ -129,13 +129,25 @@ pub(crate) struct Existing {
 }
 
 impl Existing {
-    /// Kills what is in it and removes it.
+    /// Kills what is in it and in the groups below it (a container that runs containers makes some), and removes them,
+    /// the deepest first, as the kernel wants it.
     pub(crate) fn end(&self) -> io::Result<()> {
-        if fs::write(self.dir.join("cgroup.kill"), "1").is_err() {
-            v1::kill(&self.dir)?;
-        }
-        remove(&self.dir)
+        let groups = walkdir::WalkDir::new(&self.dir)
+            .contents_first(true)
+            .into_iter()
+            .flatten();
+        let groups = groups.filter(|entry| entry.file_type().is_dir());
+        groups
+            .map(walkdir::DirEntry::into_path)
+            .try_for_each(|dir| end_one(&dir))
     }
+}
+
+fn end_one(dir: &Path) -> io::Result<()> {
+    if fs::write(dir.join("cgroup.kill"), "1").is_err() {
+        v1::kill(dir)?;
+    }
+    remove(dir)
 }
 
 fn existing_in(dir: &Path) -> Vec<Existing> {
