@@ -18,6 +18,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // A container's init is this program started again; it never returns from here.
     box_runner::init_main_if_requested();
+    box_runner::clean_start();
     match start() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

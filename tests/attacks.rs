@@ -58,3 +58,110 @@ fn mounts_from_outside_are_locked() {
     );
     assert!(!sh(&script).contains("secret"));
 }
+
+/// What a caller leaves behind: ignored signals, a mask that forbids everything, open files.
+#[test]
+fn the_callers_state_is_undone() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[("file", "")]);
+    let boxfile = bench.path("Boxfile.mask");
+    std::fs::write(&boxfile, "FROM busybox\nCOPY file /a/b/\nRUN touch /c && umask\n").unwrap();
+    let (program, store) = (common::BOX, bench.store());
+    let run = format!("{program} run --rm --network none busybox sh -c 'exit 3'");
+    let ignored = format!(
+        "export BOX_ROOT={}; python3 -c 'import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); \
+         os.execv(sys.argv[1], sys.argv[1:])' {run}; [ $? = 3 ]",
+        store.display()
+    );
+    sh(&format!("set +e; {ignored}"));
+    let build = |mask: &str| {
+        let (file, context) = (boxfile.display(), context.display());
+        let store = store.display();
+        sh(&format!(
+            "umask {mask}; BOX_ROOT={store} {program} build --no-cache -q -f {file} {context}"
+        ))
+    };
+    let (open, shut) = (build("0"), build("777"));
+    assert_eq!(open, shut);
+    let loose = format!("find {} -maxdepth 1 -type d -not -perm 700", store.display());
+    assert_eq!(sh(&loose), "", "only the owner gets at the store");
+}
+
+/// Names that an image or a Boxfile brings reach the terminal as text alone.
+#[test]
+fn no_escape_sequence_reaches_the_terminal() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[]);
+    let evil = "\x1b]0;title\x07\x1b[2J";
+    let boxfiles = [
+        format!("FROM busybox\nLABEL a=\"{evil}\"\n{evil} x\n"),
+        format!("FROM {evil}\n"),
+        "FROM busybox\nCOPY none\x1bc /\n".to_owned(),
+        format!("FROM busybox\nRUN exit 3 # {evil}\n"),
+        format!("FROM busybox\nRUN echo \"{evil}\" && exit 3\n"),
+        format!("FROM busybox\nCMD [\"{evil}\", \"x\"]\nRUN [\"{evil}\"]\n"),
+        format!("FROM busybox\nWORKDIR /etc/passwd/{evil}\n"),
+        format!("FROM busybox\nUSER {evil}\nRUN true\n"),
+    ];
+    for boxfile in boxfiles {
+        let file = bench.path("Boxfile.escape");
+        std::fs::write(&file, &boxfile).unwrap();
+        let mut command = bench.command(["build", "--progress", "plain", "-f"]);
+        let output = command.arg(&file).arg(&context).output().unwrap();
+        assert!(!output.status.success(), "{boxfile:?}");
+        assert!(
+            !output.stderr.contains(&0x1b),
+            "{boxfile:?}: {:?}",
+            text(&output.stderr)
+        );
+    }
+    let image = format!("FROM busybox\nLABEL a=\"{evil}\"\nENTRYPOINT [\"/{evil}\"]\n");
+    bench.build(&context, &image, &["-t", "evil"]);
+    let attempts: [&[&str]; 4] = [
+        &["run", "--rm", "--network", "none", "evil"],
+        &["history", "evil"],
+        &["inspect", "evil"],
+        &["images"],
+    ];
+    for args in attempts {
+        let output = bench.run(args);
+        assert!(
+            !output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b),
+            "{args:?}"
+        );
+    }
+}
+
+/// The last id means "leave it" to the kernel: asked for, it would leave the process root.
+#[test]
+fn the_id_that_is_none_is_refused() {
+    let bench = Bench::with_busybox();
+    for user in ["4294967295", "0:4294967295", "4294967294", "-1", "99999999999"] {
+        let output = bench.run(["run", "--rm", "--network", "none", "-u", user, "busybox", "id"]);
+        assert_eq!(
+            output.status.code(),
+            Some(125),
+            "{user}: {}",
+            text(&output.stdout)
+        );
+        assert!(!text(&output.stderr).contains("panicked"), "{user}");
+    }
+}
+
+/// CVE-2019-16884, CVE-2023-28642: a link of the image leads a mount of the caller into /proc.
+#[test]
+fn cve_2019_16884_by_a_link() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[("file", "")]);
+    let image = "FROM busybox\nRUN ln -s /proc /all && ln -s /proc/sys /part\n";
+    bench.build(&context, image, &["-t", "links"]);
+    for target in ["/all", "/part"] {
+        let volume = format!("{}:{target}", context.display());
+        for option in [["-v", &volume], ["--tmpfs", target]] {
+            let mut args = vec!["run", "--rm", "--network", "none"];
+            args.extend(option);
+            let message = bench.fails(125, args.into_iter().chain(["links", "true"]));
+            assert!(message.contains("/proc"), "{message}");
+        }
+    }
+}

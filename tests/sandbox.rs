@@ -156,7 +156,7 @@ fn the_view_from_inside() {
     );
 }
 
-const DEVICES: &str = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+const DEVICES: &str = "console fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
 
 #[test]
 fn the_mounts_are_as_promised() {

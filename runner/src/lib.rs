@@ -5,7 +5,8 @@
 //! signals and awaits it. `userns`, `cgroup`, `confine`, `user` and `pty` are what those two use,
 //! `sys` is the only unsafe code.
 //!
-//! A program that uses this crate calls [`init_main_if_requested`] on the first line of `main`.
+//! A program that uses this crate calls [`init_main_if_requested`] on the first line of `main`, and [`clean_start`] on the
+//! second.
 
 mod cgroup;
 mod channel;
@@ -25,7 +26,7 @@ mod userns;
 
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
-pub use init::init_main_if_requested;
+pub use init::{clean_start, init_main_if_requested};
 pub use net::Network;
 pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
 pub use pty::{RawMode, Terminal};

@@ -50,6 +50,11 @@ fn read(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The last id, 2³²−1, means "leave it as it is" to setresuid(2): whoever asked for it would stay root.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 struct PasswdLine<'a> {
     name: &'a str,
     uid: u32,
@@ -61,9 +66,9 @@ fn passwd_lines(text: &str) -> impl Iterator<Item = PasswdLine<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|n| !n.is_empty())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
-        let home = fields.nth(1).unwrap_or("");
+        let uid = number(fields.nth(1)?)?;
+        let gid = number(fields.next()?)?;
+        let home = fields.nth(1).filter(|home| !home.contains('\0')).unwrap_or("");
         Some(PasswdLine { name, uid, gid, home })
     })
 }
@@ -78,7 +83,7 @@ fn group_lines(text: &str) -> impl Iterator<Item = GroupLine<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|n| !n.is_empty())?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = number(fields.nth(1)?)?;
         Some(GroupLine {
             name,
             gid,
@@ -93,7 +98,7 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
         None => (text, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let number = user.parse::<u32>().ok();
+    let number = number(user);
     let by_name = passwd_lines(passwd).find(|l| l.name == user);
     let line = by_name.or_else(|| passwd_lines(passwd).find(|l| Some(l.uid) == number));
     let uid = match (&line, number) {
@@ -126,7 +131,7 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
 fn find_group(wanted: &str, group: &str) -> Result<u32, String> {
     let found = group_lines(group).find(|l| l.name == wanted).map(|l| l.gid);
     found
-        .or_else(|| wanted.parse().ok())
+        .or_else(|| number(wanted))
         .ok_or_else(|| format!("no group {wanted:?} in the container's /etc/group"))
 }
 
@@ -147,8 +152,9 @@ fn memberships(name: &str, gid: u32, group: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:7:7::/:\nweb:x:33:34::/srv:/bin/sh\nbig:x:99999999999:1::/:\n";
-    const GROUP: &str = "root:x:0:\nweb:x:34:\nadm:x:4:web,root\nlog:x:5:nobody,web\nbad:x:-1:web\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:7:7::/:\nweb:x:33:34::/srv:/bin/sh\nbig:x:99999999999:1::/:\nlast:x:4294967295:1::/:\nnul:x:7:7::/a\0b:\n";
+    const GROUP: &str =
+        "root:x:0:\nweb:x:34:\nadm:x:4:web,root\nlog:x:5:nobody,web\nbad:x:-1:web\nlast:x:4294967295:web\n";
 
     fn check(text: &str, expect: Result<(u32, u32, &[u32], &str), ()>) {
         let got = resolve(text, PASSWD, GROUP);
@@ -174,6 +180,11 @@ mod tests {
         check("web:nogroup", Err(()));
         check("-1", Err(()));
         check("4294967296", Err(()));
+        check("4294967295", Err(()));
+        check("0:4294967295", Err(()));
+        check("last", Err(()));
+        check("web:last", Err(()));
+        check("nul", Ok((7, 7, &[7], "/")));
     }
 
     #[test]

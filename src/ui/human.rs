@@ -55,6 +55,14 @@ pub(crate) fn truncate(text: &str, width: usize) -> String {
     short
 }
 
+/// Text in which no control character but the ends of lines can drive the terminal: names in errors are the images'.
+pub(crate) fn printable(text: &str) -> String {
+    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    text.chars()
+        .map(|c| if keep(c) { c } else { char::REPLACEMENT_CHARACTER })
+        .collect()
+}
+
 /// One line of printable text: control characters (a terminal would obey them) become spaces.
 pub(crate) fn one_line(text: &str) -> String {
     let clean: String = text

@@ -21,12 +21,12 @@ pub(crate) use transfer::Transfer;
 
 /// Shows a failure.
 pub(crate) fn error(failure: &Failure) {
-    eprintln!("{failure}");
+    eprintln!("{}", human::printable(&failure.to_string()));
 }
 
 /// One line for the user that is no result.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", human::printable(text));
 }
 
 /// A result on standard output. A reader that went away (`box images | head -1`) is no error.

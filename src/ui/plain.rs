@@ -78,8 +78,8 @@ fn lines(steps: &mut steps::Steps, sources: &Sources, event: &Event<'_>) -> Vec<
                 human::one_line(what)
             )]
         }
-        Event::Warning(diagnostic) => vec![diagnostic.render(sources).trim_end().to_owned()],
-        Event::Note(text) => vec![text.to_owned()],
+        Event::Warning(diagnostic) => vec![human::printable(diagnostic.render(sources).trim_end())],
+        Event::Note(text) => vec![human::printable(text)],
         _ => Vec::new(),
     }
 }

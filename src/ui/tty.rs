@@ -169,8 +169,10 @@ impl EventSink for Live {
                 let fetch = state.running.get_mut(&id).and_then(|r| r.fetch.take());
                 fetch.inspect(ProgressBar::finish_and_clear);
             }
-            Event::Warning(diagnostic) => self.print(diagnostic.render(&self.sources).trim_end()),
-            Event::Note(text) => self.print(text),
+            Event::Warning(diagnostic) => {
+                self.print(&human::printable(diagnostic.render(&self.sources).trim_end()))
+            }
+            Event::Note(text) => self.print(&human::printable(text)),
             _ => {}
         }
     }

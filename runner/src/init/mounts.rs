@@ -139,13 +139,18 @@ pub(super) fn new_file_system(
 }
 
 pub(super) fn check_proc(ctx: &Context) -> Done {
-    let magic = || -> io::Result<bool> {
-        Ok(rustix::fs::fstatfs(ctx.slot(Slot::Proc)?)?.f_type as u32 == PROC_MAGIC)
-    };
-    match magic().map_err(failed("check /proc"))? {
+    match ctx
+        .slot(Slot::Proc)
+        .and_then(is_proc)
+        .map_err(failed("check /proc"))?
+    {
         true => Ok(()),
         false => Err(refused("what was mounted as proc is no proc")),
     }
+}
+
+fn is_proc(fd: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type as u32 == PROC_MAGIC)
 }
 
 pub(super) fn make_dir(ctx: &Context, slot: Slot, path: &str, mode: u32) -> Done {
@@ -181,10 +186,14 @@ pub(super) fn attach(ctx: &Context, slot: Slot, target: &Raw, missing: Missing, 
         .ok_or_else(|| fail()(io::ErrorKind::NotFound.into()))?;
     let directory = targets::is_directory(mount).map_err(fail())?;
     let root = ctx.slot(Slot::Root).map_err(fail())?;
-    match targets::find(root, target.as_path(), directory, missing, links)? {
-        Some(place) => move_to(mount, &place).map_err(fail()),
-        None => Ok(()),
+    let Some(place) = targets::find(root, target.as_path(), directory, missing, links)? else {
+        return Ok(());
+    };
+    // The caller's paths don't lie there, but a link of the image may lead there (CVE-2019-16884).
+    if links == Links::Inside && is_proc(&place).map_err(fail())? {
+        return Err(refused(format!("mount target {target} leads into /proc")));
     }
+    move_to(mount, &place).map_err(fail())
 }
 
 pub(super) fn attach_in(ctx: &Context, slot: Slot, on: Slot, path: &str) -> Done {

@@ -157,6 +157,12 @@ pub(crate) fn reset_signals() {
     set_signal_mask(false);
 }
 
+/// The kernel's own action for the end of a child, so that it can be waited for.
+pub(crate) fn default_child_signal() {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Blocks every signal in this thread.
 pub(crate) fn block_signals() {
     set_signal_mask(true);
