@@ -17,7 +17,7 @@ pub struct Layout {
 
 impl Layout {
     /// The directories that exist in every store.
-    pub const DIRECTORIES: [&str; 11] = [
+    pub const DIRECTORIES: [&str; 10] = [
         "blobs/sha256",
         "layers",
         "meta",
@@ -28,7 +28,6 @@ impl Layout {
         "images",
         "locks",
         "tmp",
-        "ranges",
     ];
 
     /// The layout below `root`.
@@ -117,10 +116,5 @@ impl Layout {
     /// The directory of everything temporary.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
-    }
-
-    /// The directory of locked id ranges (used by the command line's executor).
-    pub fn ranges(&self) -> PathBuf {
-        self.root.join("ranges")
     }
 }
