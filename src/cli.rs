@@ -155,6 +155,9 @@ pub(crate) struct BuildArgs {
     /// A value for an ARG; without =VALUE it is taken from the environment.
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<BuildArg>,
+    /// A label of the image, over those of the Boxfile; without =VALUE an empty one.
+    #[arg(long = "label", value_name = "NAME[=VALUE]")]
+    pub(crate) labels: Vec<BuildArg>,
     /// Run every step, whatever the cache holds.
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -85,6 +85,11 @@ impl FromStr for BuildArg {
 }
 
 impl BuildArg {
+    /// The pair, empty where no value was given.
+    pub(crate) fn pair(&self) -> (String, String) {
+        (self.name.clone(), self.value.clone().unwrap_or_default())
+    }
+
     /// The pair, its value taken from the environment where none was given; `None` when it is not set there either.
     pub(crate) fn resolved(&self) -> Option<(String, String)> {
         let value = self.value.clone().or_else(|| std::env::var(&self.name).ok())?;

@@ -194,6 +194,13 @@ def is_truth(path):
     return golden.get("trusted") is not False and golden.get("result") == "success"
 
 
+def failure(expected, text):
+    """What is wrong with how a build failed. The words are other tools', so only where it failed is compared."""
+    lines = expected.get("error_lines") or [expected.get("fail_at_line")]
+    wrong = [f"it should fail at line {line}" for line in lines if line and f":{line}:" not in text]
+    return wrong if "error: " in text and "panicked" not in text else [*wrong, "it does not say why it failed"]
+
+
 def try_case(corpus, case, place):
     """(passed | failed, lines that say why)"""
     plan = corpus.casetool.make(case, place)
@@ -205,7 +212,10 @@ def try_case(corpus, case, place):
         if image is None:
             break
     if case["expected"]["result"] == "failure":
-        return ("passed", []) if images[-1] is None else ("failed", ["it was built, but should not be"])
+        if images[-1] is not None:
+            return "failed", ["it was built, but should not be"]
+        wrong = failure(case["expected"], text)
+        return ("failed", [*wrong, *text.splitlines()[-12:]]) if wrong else ("passed", [])
     if images[-1] is None:
         return "failed", text.splitlines()[-12:]
     wrong = compare(corpus, case, images, place)

@@ -19,6 +19,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Values of ARGs.
     pub build_args: BTreeMap<String, String>,
+    /// Labels of the image, over those of its Boxfile.
+    pub labels: BTreeMap<String, String>,
     /// Whether every step is done anew.
     pub no_cache: bool,
     /// The network of RUN.
@@ -48,6 +50,7 @@ impl BuildRequest {
             ignore: None,
             target: None,
             build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
             no_cache: false,
             network: NetworkMode::default(),
             limits: Limits::default(),

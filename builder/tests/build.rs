@@ -332,6 +332,29 @@ fn the_config_is_like_dockers() {
 }
 
 #[test]
+fn labels_of_the_caller_go_before_those_of_the_boxfile() {
+    let world = World::new();
+    let text = "FROM scratch AS base\nFROM base\nLABEL a=1 b=2\nRUN put /a\n";
+    let (plain, _) = world.build(text);
+    let mut request = world.request(text);
+    let labels = [("b", "own"), ("c", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    request.labels = labels.into();
+    let image = world.run(&request).unwrap().image;
+    assert!(world.executor.ran().is_empty(), "a label is in no step's key");
+    let found: Vec<_> = image.config.config.labels.iter().collect();
+    let expected =
+        [("a", "1"), ("b", "own"), ("c", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(
+        found,
+        expected
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(image.config.history, plain.config.history);
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_name() {
     let world = World::new();
     let cases = [

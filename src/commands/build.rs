@@ -59,6 +59,7 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
         .iter()
         .filter_map(crate::values::BuildArg::resolved)
         .collect();
+    request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.no_cache;
     request.network = match args.network {
         Some(Network::None) => NetworkMode::None,

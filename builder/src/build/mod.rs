@@ -72,7 +72,7 @@ pub fn build(
     };
     let built = keep(&shared, stages(&shared, &plan))?;
     context.save()?;
-    let image = store.put_image(&config(built.plan, &built.result)?)?;
+    let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
     Ok(BuildOutcome {
@@ -133,8 +133,9 @@ fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'a>, BuildEr
 }
 
 /// The image's config: the plan's, with the layers that came of it.
-fn config(plan: &StagePlan, result: &StageResult) -> Result<ImageConfig, StoreError> {
+fn config(request: &BuildRequest, plan: &StagePlan, result: &StageResult) -> Result<ImageConfig, StoreError> {
     let mut config = plan.config.clone();
+    config.config.labels.extend(request.labels.clone());
     config.rootfs.diff_ids = diff_ids(&result.layers)?;
     if result.has_own_layers {
         // The newest time below, so that whoever builds on this image is later than all of it.
