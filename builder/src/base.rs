@@ -249,7 +249,7 @@ fn extract(tools: &Tools<'_>, id: StepId, archive: Archive, digest: Digest) -> R
     file.rewind().map_err(|source| unreadable(&name, source))?;
     tools.events.event(Event::FetchStarted {
         id,
-        what: &name,
+        what: &format!("unpacking {name}"),
         total: Some(size),
     });
     let mut reader = Checked {
@@ -320,7 +320,7 @@ impl Progress for FetchEvents<'_> {
     fn start(&self, total: Option<u64>) {
         self.events.event(Event::FetchStarted {
             id: self.id,
-            what: self.what,
+            what: &format!("fetching {}", self.what),
             total,
         });
     }

@@ -105,7 +105,7 @@ pub enum Event<'a> {
     FetchStarted {
         /// The step it is for.
         id: StepId,
-        /// What (a URL, a file).
+        /// What, in words: `fetching https://…`, `unpacking ./rootfs.tar`.
         what: &'a str,
         /// Its size in bytes, where that is known.
         total: Option<u64>,

@@ -72,11 +72,7 @@ fn lines(steps: &mut steps::Steps, sources: &Sources, event: &Event<'_>) -> Vec<
         }
         Event::FetchStarted { id, what, total } => {
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));
-            vec![format!(
-                "{} fetching {}{size}",
-                steps.label(id),
-                human::one_line(what)
-            )]
+            vec![format!("{} {}{size}", steps.label(id), human::one_line(what))]
         }
         Event::Warning(diagnostic) => vec![human::printable(diagnostic.render(sources).trim_end())],
         Event::Note(text) => vec![human::printable(text)],
