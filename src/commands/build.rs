@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
+use box_builder::progress::Event;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::source::{Source, Sources};
 use nix::sys::signal::Signal;
@@ -19,6 +20,9 @@ use crate::{signals, ui};
 const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+const HOST_NETWORK: &str =
+    "note: RUN uses the host's network (--network host); a private one comes with a later version";
+
 /// Builds, names, and prints the image's id.
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
@@ -31,6 +35,9 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         args.progress
     };
     let sink = ui::build_sink(mode, Sources::single(request.boxfile.clone()));
+    if args.network.is_none() {
+        sink.event(Event::Note(HOST_NETWORK));
+    }
     let executor = ContainerExecutor::new(app);
     let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
     let outcome = outcome.map_err(|error| failure(&error, &request))?;
