@@ -34,6 +34,9 @@ struct Running {
     last: Vec<String>,
 }
 
+/// Columns that a running step's line has beside its text and its output.
+const SPINNER_AND_TIME: usize = 10;
+
 impl Live {
     /// An empty display.
     pub(super) fn new(sources: Sources) -> Self {
@@ -55,11 +58,8 @@ impl Live {
             "{spinner} {prefix} {elapsed} {msg:.dim}",
             ProgressStyle::default_spinner(),
         ));
-        let width = console_width().saturating_sub(label.len() + 24).max(16);
-        bar.set_prefix(format!(
-            "{label} {}",
-            human::truncate(state.steps.text(id), width)
-        ));
+        let prefix = format!("{label} {}", state.steps.text(id));
+        bar.set_prefix(human::truncate(&prefix, console_width() * 6 / 10));
         bar.enable_steady_tick(Duration::from_millis(100));
         state.running.insert(
             id,
