@@ -78,7 +78,7 @@ impl Live {
         if let Some(line) = lines.last() {
             running
                 .bar
-                .set_message(human::truncate(line, console_width() / 2));
+                .set_message(human::truncate(line, console_width() * 4 / 10 - SPINNER_AND_TIME));
         }
         running.last.extend(lines);
         let over = running.last.len().saturating_sub(LAST_LINES);
