@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use common::{BOX, Bench};
 
 /// The corpus; without it a notice, and in CI a failure.
+#[allow(clippy::print_stderr)] // a notice by name: nothing is skipped silently
 fn corpus() -> Option<PathBuf> {
     let folder = std::env::var_os("BOX_CORPUS").map(PathBuf::from);
     if folder.is_none() {
