@@ -65,11 +65,13 @@ fn fork(
     inside: Vec<SetupOp>,
     time_limit: Option<Duration>,
 ) -> Result<(), Failure> {
+    let layers = ctx.layers.take();
     let unified = ctx.unified.as_ref().map(AsFd::as_fd);
     let forked = sys::fork_into(NAMESPACES as u64, unified).map_err(failed("make the namespaces"))?;
     match forked {
         Fork::Child => {
             sys::die_with_parent().map_err(failed("die with the keeper"))?;
+            drop(layers);
             let failure = first_process(&mut ctx, inside);
             report(ctx.report.as_ref(), failure);
             sys::exit_now(125)
@@ -101,6 +103,7 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
     Some(Context {
         slots: Default::default(),
         locked: Vec::new(),
+        layers: None,
         userns: received.into_iter().next()?,
         net: None,
         tasks: Vec::new(),

@@ -80,6 +80,8 @@ struct Context {
     slots: HashMap<Slot, OwnedFd>,
     /// What was attached to be locked: the n-th lies in the working directory under that number.
     locked: Vec<Slot>,
+    /// What the root was made of; the keeper's alone.
+    layers: Option<overlay::Layers>,
     userns: OwnedFd,
     net: Option<OwnedFd>,
     tasks: Vec<OwnedFd>,

@@ -5,9 +5,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2, stat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
     UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -27,12 +27,14 @@ const OPTIONS: [(&str, &str); 5] = [
     ("xino", "off"),
 ];
 
-struct Layers {
+/// The open layers of the root. The last descriptor of a clone's file takes it apart, which makes every
+/// other change of mounts wait; so the keeper keeps them to its end, and nobody else has them.
+pub(super) struct Layers {
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
-    /// The clone that both lie on; closed too early, it would fall apart under them.
-    _dir: OwnedFd,
+    /// The clones that they lie on; closed too early, these would fall apart under them.
+    _clones: Vec<OwnedFd>,
 }
 
 pub(super) fn make(ctx: &mut Context, overlay: &Overlay) -> Done {
@@ -56,16 +58,18 @@ pub(super) fn make(ctx: &mut Context, overlay: &Overlay) -> Done {
     Ok(())
 }
 
-fn make_by(ctx: &Context, way: Way, overlay: &Overlay) -> Result<io::Result<OwnedFd>, Failure> {
+fn make_by(ctx: &mut Context, way: Way, overlay: &Overlay) -> Result<io::Result<OwnedFd>, Failure> {
     if way == Way::OneLine {
         own_mounts().map_err(failed("make a mount namespace"))?;
     }
     let layers = open_layers(ctx, overlay)?;
     let make = || mount_by(way, overlay, &layers);
-    Ok(match overlay.idmapped_root {
+    let made = match overlay.idmapped_root {
         Some(root) => sys::with_fs_ids(root, root, make),
         None => make(),
-    })
+    };
+    ctx.layers = Some(layers);
+    Ok(made)
 }
 
 /// What mount(2) mounts shows in a namespace; so one of this process' own. Layers must be opened
@@ -80,26 +84,68 @@ pub(super) fn own_mounts() -> io::Result<()> {
 
 fn open_layers(ctx: &Context, overlay: &Overlay) -> Result<Layers, Failure> {
     let idmap = overlay.idmapped_root.map(|_| ctx.userns.as_fd());
-    let open =
-        |path: &Path| open_layer(path, idmap).map_err(failed(format!("open the layer {}", path.display())));
+    let dir = overlay.dir.as_path();
+    let common = idmap.and_then(|idmap| Common::open(overlay, idmap));
+    let open = |path: &Path| {
+        let in_common = common.as_ref().and_then(|common| common.layer(path));
+        let opened = in_common.map_or_else(|| open_layer(path, idmap), Ok);
+        opened.map_err(failed(format!("open the layer {}", path.display())))
+    };
     let lower = overlay
         .lower
         .iter()
         .map(|l| open(l.as_path()))
         .collect::<Result<_, _>>()?;
-    let dir = open(overlay.dir.as_path())?;
+    let opened = open(dir)?;
     let below = |name: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&dir, name, flags, Mode::empty())
-            .map_err(|e| failed(format!("open {}", overlay.dir.as_path().join(name).display()))(e.into()))
+        rustix::fs::openat(&opened, name, flags, Mode::empty())
+            .map_err(|e| failed(format!("open {}", dir.join(name).display()))(e.into()))
     };
     let (upper, work) = (below(overlay.upper.as_path())?, below(overlay.work.as_path())?);
+    let mut clones = vec![opened];
+    clones.extend(common.map(|common| common.clone));
     Ok(Layers {
         lower,
         upper,
         work,
-        _dir: dir,
+        _clones: clones,
     })
+}
+
+/// One mapped clone of the directory that all layers are somewhere in: a mapped mount for each of
+/// them would cost more than all the rest.
+struct Common {
+    path: PathBuf,
+    clone: OwnedFd,
+}
+
+impl Common {
+    /// None where there is no such directory, or it can't be mapped as a whole.
+    fn open(overlay: &Overlay, idmap: BorrowedFd<'_>) -> Option<Common> {
+        let mut path = overlay.dir.as_path();
+        for lower in &overlay.lower {
+            while !lower.as_path().starts_with(path) {
+                path = path.parent()?;
+            }
+        }
+        let clone = open_layer(path, Some(idmap)).ok()?;
+        let path = path.to_owned();
+        Some(Common { path, clone })
+    }
+
+    /// The layer, if the clone shows the very directory that the path leads to: no link on the way,
+    /// and nothing mounted there.
+    fn layer(&self, path: &Path) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let inside = path.strip_prefix(&self.path).ok()?;
+        let inside = Some(inside).filter(|p| !p.as_os_str().is_empty());
+        let inside = inside.unwrap_or(Path::new("."));
+        let found = openat2(&self.clone, inside, flags, Mode::empty(), resolve).ok()?;
+        let (shown, wanted) = (fstat(&found).ok()?, stat(path).ok()?);
+        ((shown.st_dev, shown.st_ino) == (wanted.st_dev, wanted.st_ino)).then_some(found)
+    }
 }
 
 /// A layer's directory as the container's ids see it: a detached clone when mapped.
@@ -223,7 +269,7 @@ mod tests {
             lower: vec![open(&at("a")), open(&at("b"))],
             upper: open(&at("active/upper")),
             work: open(&at("active/work")),
-            _dir: open(&at("active")),
+            _clones: vec![open(&at("active"))],
         };
         let root = mount_by(way, &overlay, &layers).unwrap_or_else(|e| panic!("{way:?}: {e}"));
         let file = rustix::fs::openat(&root, "file", OFlags::RDONLY, Mode::empty()).unwrap();
