@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
 use box_runner::{ContainerSpec, EtcFiles, Network, Process, RootFs, RunnerError, Runtime, UserNamespace};
 use box_store::{OverlayDirs, OverlayXattrs};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::app::App;
 use crate::error::Failure;
@@ -87,6 +91,7 @@ impl<'a> ContainerExecutor<'a> {
                     .map_err(|failure| failed(FailureError(failure)))?,
             ),
         };
+        runtime.start_ahead(box_runner::Stdio::captured());
         let ids = std::sync::Arc::new(Ids::take(self.app, &runtime, pages).map_err(exec_error)?);
         *slot = Some(Shared {
             runtime: runtime.clone(),
@@ -138,15 +143,22 @@ impl Executor for ContainerExecutor<'_> {
         let mut running = runtime
             .spawn(&spec, &ids.namespace, box_runner::Stdio::captured())
             .map_err(exec_error)?;
+        // While this step runs: the next one's init loads, and what the last one left is removed.
+        runtime.start_ahead(box_runner::Stdio::captured());
+        self.app.store.tidy();
         let killer = running.killer();
         let hook = io.cancel.on_cancel(move || drop(killer.kill()));
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
-        // The time limit is held by wait, so nothing may be read before it; the pipes end with the container.
-        let outcome = std::thread::scope(|scope| {
-            scope.spawn(|| copy(stderr, Stream::Stderr, io));
-            scope.spawn(|| copy(stdout, Stream::Stdout, io));
-            running.wait().map_err(exec_error)
-        });
+        // The pipes end with the container, whose time limit others hold.
+        let outputs = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+        copy(
+            outputs
+                .into_iter()
+                .filter_map(|(pipe, stream)| Some((pipe?, stream)))
+                .collect(),
+            io,
+        );
+        let outcome = running.wait().map_err(exec_error);
         drop(hook);
         if io.cancel.is_cancelled() {
             return Err(ExecError::Cancelled);
@@ -155,13 +167,41 @@ impl Executor for ContainerExecutor<'_> {
     }
 }
 
-fn copy(source: Option<impl Read>, stream: Stream, io: ExecIo<'_>) {
-    let Some(mut source) = source else { return };
+/// Passes on what comes from these pipes until all have ended.
+fn copy(mut pipes: Vec<(File, Stream)>, io: ExecIo<'_>) {
     let mut buffer = vec![0; 64 * 1024];
-    // A pipe that breaks ends the output; how the step ended is told by wait.
-    while let Ok(count @ 1..) = source.read(&mut buffer) {
-        (io.output)(stream, &buffer[..count]);
+    while !pipes.is_empty() {
+        let ready = ready(&pipes);
+        let mut ready = ready.into_iter();
+        pipes.retain_mut(|(pipe, stream)| {
+            if !ready.next().unwrap_or(true) {
+                return true;
+            }
+            match pipe.read(&mut buffer) {
+                Ok(count @ 1..) => {
+                    (io.output)(*stream, &buffer[..count]);
+                    true
+                }
+                Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
+                // A pipe that breaks ends the output, too; how the step ended is told by wait.
+                Ok(0) => false,
+            }
+        });
     }
+}
+
+/// Waits until some of them can be read, and says which.
+fn ready(pipes: &[(File, Stream)]) -> Vec<bool> {
+    let mut polled: Vec<PollFd<'_>> = pipes
+        .iter()
+        .map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN))
+        .collect();
+    // Should waiting itself fail, reading waits.
+    let failed = !matches!(poll(&mut polled, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR));
+    polled
+        .iter()
+        .map(|fd| failed || fd.any().unwrap_or(true))
+        .collect()
 }
 
 /// The store's directories as the runner takes them.

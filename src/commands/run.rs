@@ -26,8 +26,10 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     check_terminal(args)?;
     signals::hold().map_err(|e| Failure::of(EXIT_BOX, &e))?;
     let image = app.image(&args.image, EXIT_BOX)?;
-    let layers = app.layers(&image)?;
     let runtime = app.runtime()?;
+    // The container's init loads while the rest is made ready.
+    runtime.start_ahead(stdio(args));
+    let layers = app.layers(&image)?;
     let ids = Ids::take(app, &runtime, &id_pages(&layers)).map_err(|e| failure(&e))?;
     let prepare = PrepareOptions {
         mount_stubs: PrepareOptions::standard_stubs(),
@@ -46,17 +48,8 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     let root_fs = executor::root_fs(snapshot.dirs(), true, args.read_only);
     let spec = spec(args, &image.config.config, &id, root_fs)?;
     say_defaults(args);
-    let stdin = if args.interactive {
-        Stream::Inherit
-    } else {
-        Stream::Null
-    };
-    let stdio = Stdio {
-        stdin,
-        ..Stdio::inherit()
-    };
     let mut running = runtime
-        .spawn(&spec, &ids.namespace, stdio)
+        .spawn(&spec, &ids.namespace, stdio(args))
         .map_err(|e| failure(&e))?;
     let session = running
         .take_terminal()
@@ -70,6 +63,21 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     let outcome = outcome.map_err(|e| failure(&e))?;
     drop(snapshot);
     Ok(exit_code(&outcome, args))
+}
+
+/// Its standard streams; with a terminal they are that.
+fn stdio(args: &RunArgs) -> Stdio {
+    if args.tty {
+        return Stdio::null();
+    }
+    let stdin = match args.interactive {
+        true => Stream::Inherit,
+        false => Stream::Null,
+    };
+    Stdio {
+        stdin,
+        ..Stdio::inherit()
+    }
 }
 
 /// Signals go to the container's first process; a change of the window's size goes to its terminal.

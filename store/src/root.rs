@@ -57,6 +57,8 @@ pub(crate) struct Root {
     owner: Mutex<Option<Arc<Owner>>>,
     owner_id: std::sync::OnceLock<OwnerId>,
     counter: AtomicU64,
+    /// Temporary directories to be removed when there is time for it.
+    trash: Arc<Mutex<Vec<PathBuf>>>,
     dirty: AtomicBool,
     unsynced: Mutex<Vec<DiffId>>,
     /// The root directory, open from the start, so that a sync tells of every error since.
@@ -90,6 +92,7 @@ impl Root {
             owner: Mutex::new(None),
             owner_id: std::sync::OnceLock::new(),
             counter: AtomicU64::new(0),
+            trash: Arc::default(),
             dirty: AtomicBool::new(false),
             unsynced: Mutex::default(),
             dir: File::open(path).at("open", path)?,
@@ -129,7 +132,24 @@ impl Root {
         Ok(TempDir {
             path,
             disk: self.disk.clone(),
+            trash: None,
         })
+    }
+
+    /// The same for a step: what is left of it when it has become a layer is removed by [`Root::tidy`].
+    pub(crate) fn step_dir(&self) -> Result<TempDir> {
+        let mut temp = self.temp_dir()?;
+        temp.trash = Some(Arc::clone(&self.trash));
+        Ok(temp)
+    }
+
+    /// Removes the temporary directories that nobody uses any more.
+    pub(crate) fn tidy(&self) {
+        let paths = std::mem::take(&mut *self.trash.lock().unwrap_or_else(PoisonError::into_inner));
+        for path in paths {
+            // What can't be removed now is removed with the owner's directory.
+            let _ = self.disk.remove_tree(&path);
+        }
     }
 
     /// Puts a file with these bytes in place of `dest`.
@@ -156,6 +176,7 @@ impl Root {
     /// Makes all that this process wrote durable: one `syncfs`, then the markers of the layers it covers.
     /// Nothing happens when nothing was written.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.tidy();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -246,11 +267,12 @@ fn read_boot_id() -> Result<String> {
     Ok(std::fs::read_to_string(path).at("read", path)?.trim().to_owned())
 }
 
-/// A directory in this process' part of `tmp/`; removed with the handle, or by a later command if this one is killed.
+/// A directory in this process' part of `tmp/`; removed with the handle (or soon after), or by a later command if this one is killed.
 #[derive(Debug)]
 pub(crate) struct TempDir {
     path: PathBuf,
     disk: Disk,
+    trash: Option<Arc<Mutex<Vec<PathBuf>>>>,
 }
 
 impl TempDir {
@@ -261,7 +283,13 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // What can't be removed now is removed with the owner's directory.
-        let _ = self.disk.remove_tree(&self.path);
+        match &self.trash {
+            Some(trash) => trash
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(std::mem::take(&mut self.path)),
+            // What can't be removed now is removed with the owner's directory.
+            None => drop(self.disk.remove_tree(&self.path)),
+        }
     }
 }

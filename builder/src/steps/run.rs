@@ -31,6 +31,7 @@ pub(crate) fn run(
 ) -> Result<Made, StepError> {
     let options = PrepareOptions {
         mount_stubs: PrepareOptions::standard_stubs(),
+        removed_later: true,
         ..tools.options()
     };
     let active = tools.store.prepare(at.layers, &options)?;

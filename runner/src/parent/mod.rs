@@ -11,6 +11,7 @@ mod stdio;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 pub use running::{Killer, Outcome, Running, Status, Usage};
 pub use stdio::{Stdio, Stream};
@@ -19,6 +20,8 @@ use crate::cgroup::Hierarchies;
 use crate::error::{Result, RunnerError};
 use crate::spec::{ContainerSpec, IdMap};
 use crate::userns::UserNamespace;
+use spawn::Started;
+use stdio::Kinds;
 
 /// What a command tells the runner once.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Runtime {
     hierarchies: Hierarchies,
     /// The program as a detached read-only mount of its own.
     program: OwnedFd,
+    /// An init that was started ahead of its container.
+    ahead: Mutex<Option<(Kinds, Started)>>,
 }
 
 impl Runtime {
@@ -60,12 +65,33 @@ impl Runtime {
             config,
             hierarchies,
             program,
+            ahead: Mutex::default(),
         })
     }
 
     /// Makes the user namespace that containers are spawned in.
     pub fn user_namespace(&self, ids: &IdMap) -> Result<UserNamespace> {
         UserNamespace::new(ids)
+    }
+
+    /// Starts the init of a container to come, so that it loads while the caller does something else. The
+    /// next [`Runtime::spawn`] with streams of the same kinds uses it; otherwise it ends with the runtime.
+    pub fn start_ahead(&self, stdio: Stdio) {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(kinds)) = (&*ahead, Kinds::of(&stdio)) {
+            // It is only a head start; what is wrong is told when the container is started.
+            *ahead = spawn::start_keeper(self, stdio)
+                .ok()
+                .map(|started| (kinds, started));
+        }
+    }
+
+    fn take_ahead(&self, stdio: &Stdio) -> Option<Started> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds = Kinds::of(stdio)?;
+        ahead
+            .take_if(|(ready, _)| *ready == kinds)
+            .map(|(_, started)| started)
     }
 
     /// Starts a container; when this returns its command has been started.

@@ -188,8 +188,10 @@ impl Running {
             return Err(keeper.died());
         };
         let wall = self.started.elapsed();
-        keeper.reap();
+        // The keeper, which is in none of the groups, leaves meanwhile.
         let figures = self.groups.figures();
+        std::mem::take(&mut self.groups).remove();
+        keeper.reap();
         let own = Usage {
             wall,
             cpu_user: Duration::from_micros(user_us),

@@ -26,7 +26,11 @@ pub(super) fn spawn(
     stdio: Stdio,
 ) -> Result<Running> {
     let keeper_error = |e| RunnerError::os("start the container's init", e);
-    let (ends, mut keeper) = start_keeper(runtime, spec.terminal, stdio).map_err(keeper_error)?;
+    let stdio = if spec.terminal { Stdio::null() } else { stdio };
+    let (ends, mut keeper) = match runtime.take_ahead(&stdio) {
+        Some(started) => started,
+        None => start_keeper(runtime, stdio).map_err(keeper_error)?,
+    };
     let outside = Outside {
         ops: plan_outside(spec, user.ids()),
     };
@@ -46,10 +50,12 @@ pub(super) fn spawn(
     Ok(running)
 }
 
-type OurEnds = [Option<OwnedFd>; 3];
+/// Our ends of its streams, and the keeper.
+pub(super) type Started = ([Option<OwnedFd>; 3], Keeper);
 
-fn start_keeper(runtime: &Runtime, terminal: bool, stdio: Stdio) -> std::io::Result<(OurEnds, Keeper)> {
-    let stdio = if terminal { Stdio::null() } else { stdio };
+/// Starts the program again; it loads, and then waits to be told of a container. It ends by itself when
+/// nobody has told it any and our end of its control socket is closed, however that comes.
+pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<Started> {
     let (mut stdin, mut stdout, mut stderr) = (
         Ends::open(stdio.stdin, 0)?,
         Ends::open(stdio.stdout, 1)?,

@@ -60,6 +60,32 @@ impl Stdio {
     }
 }
 
+/// What three streams are, where a process that was started ahead can have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kinds([Kind; 3]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Null,
+    Inherit,
+    Piped,
+}
+
+impl Kinds {
+    /// None when one of them is a certain descriptor.
+    pub(super) fn of(stdio: &Stdio) -> Option<Kinds> {
+        let kind = |stream: &Stream| match stream {
+            Stream::Null => Some(Kind::Null),
+            Stream::Inherit => Some(Kind::Inherit),
+            Stream::Piped => Some(Kind::Piped),
+            Stream::Fd(_) => None,
+        };
+        let streams = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
+        let [stdin, stdout, stderr] = streams.map(kind);
+        Some(Kinds([stdin?, stdout?, stderr?]))
+    }
+}
+
 /// A stream made ready: the container's end and ours.
 pub(super) struct Ends {
     /// `None` is the caller's own descriptor of this number.

@@ -76,7 +76,10 @@ pub(crate) fn prepare(
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);
     lower.extend(visible(lowers).iter().rev().map(Layer::path));
-    let temp = root.temp_dir()?;
+    let temp = match options.removed_later {
+        true => root.step_dir()?,
+        false => root.temp_dir()?,
+    };
     let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
     root.disk.make_dir(&upper)?;
     root.disk.make_dir(&work)?;
