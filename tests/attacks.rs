@@ -115,7 +115,7 @@ fn no_escape_sequence_reaches_the_terminal() {
             text(&output.stderr)
         );
     }
-    let image = format!("FROM busybox\nLABEL a=\"{evil}\"\nENTRYPOINT [\"/{evil}\"]\n");
+    let image = format!("FROM busybox\nLABEL a=\"{evil}\"\nENTRYPOINT [\"/\\u001b[2J\"]\n");
     bench.build(&context, &image, &["-t", "evil"]);
     let attempts: [&[&str]; 4] = [
         &["run", "--rm", "--network", "none", "evil"],

@@ -20,23 +20,28 @@ pub(crate) fn owner(tree: &Tree, text: &str) -> Result<(u32, u32), StepError> {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
     };
-    let (uid, primary) = match user.parse::<u32>() {
-        Ok(number) => (number, number),
-        Err(_) if user.is_empty() => (0, 0),
-        Err(_) => find_user(tree, user)?,
+    let (uid, primary) = match number(user) {
+        Some(number) => (number, number),
+        None if user.is_empty() => (0, 0),
+        None => find_user(tree, user)?,
     };
-    let gid = match group.map(|group| (group, group.parse::<u32>())) {
+    let gid = match group.map(|group| (group, number(group))) {
         None => primary,
-        Some((_, Ok(number))) => number,
-        Some((name, Err(_))) => find_group(tree, name)?,
+        Some((_, Some(number))) => number,
+        Some((name, None)) => find_group(tree, name)?,
     };
     Ok((uid, gid))
 }
 
+/// The last id, 2³²−1, means "leave it as it is" to chown(2), and no file can have it.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 fn find_user(tree: &Tree, name: &str) -> Result<(u32, u32), StepError> {
     let passwd = read(tree, "/etc/passwd")?;
-    let ids = lines(&passwd, name)
-        .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    let ids =
+        lines(&passwd, name).find_map(|fields| Some((number(fields.get(2)?)?, number(fields.get(3)?)?)));
     // Root is root where there is no passwd, too.
     let ids = ids.or((name == "root").then_some((0, 0)));
     ids.ok_or_else(|| {
@@ -49,7 +54,7 @@ fn find_user(tree: &Tree, name: &str) -> Result<(u32, u32), StepError> {
 
 fn find_group(tree: &Tree, name: &str) -> Result<u32, StepError> {
     let group = read(tree, "/etc/group")?;
-    let id = lines(&group, name).find_map(|fields| fields.get(2)?.parse().ok());
+    let id = lines(&group, name).find_map(|fields| number(fields.get(2)?));
     let id = id.or((name == "root").then_some(0));
     id.ok_or_else(|| {
         PlaceError::UnknownGroup {
