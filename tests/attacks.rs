@@ -165,3 +165,39 @@ fn cve_2019_16884_by_a_link() {
         }
     }
 }
+
+/// A step that leaves directories deeper than files may be open must not make the store unusable.
+#[test]
+fn no_depth_makes_the_store_unusable() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[]);
+    let program = "#include <unistd.h>\n#include <sys/stat.h>\nint main(void) { chdir(\"/tmp\"); \
+                   for (int i = 0; i < 2000; i++) { mkdir(\"d\", 0700); chdir(\"d\"); } return 0; }\n";
+    std::fs::write(bench.path("deep.c"), program).unwrap();
+    sh(&format!(
+        "gcc -static -o {}/deep {}",
+        context.display(),
+        bench.path("deep.c").display()
+    ));
+    bench.build(&context, "FROM busybox\nCOPY deep /deep\n", &["-t", "deep"]);
+    let file = bench.path("Boxfile.deep");
+    std::fs::write(&file, "FROM deep\nRUN /deep\n").unwrap();
+    let (store, program) = (bench.store(), common::BOX);
+    let commands = [
+        "run --rm --network none deep /deep".to_owned(),
+        format!("build -q -f {} {}", file.display(), context.display()),
+        "images".to_owned(),
+    ];
+    for command in commands {
+        let store = store.display();
+        let output = sh(&format!(
+            "ulimit -n 256; BOX_ROOT={store} {program} {command} 2>&1 || true"
+        ));
+        assert!(
+            !output.contains("cannot remove") && !output.contains("panicked"),
+            "{command}: {output}"
+        );
+    }
+    let left = sh(&format!("ls {}/tmp", store.display()));
+    assert_eq!(left, "", "nothing is left to reap");
+}

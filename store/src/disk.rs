@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustix::fs::RenameFlags;
 
 use crate::error::{IoContext, Result, StoreError};
+use crate::remove;
 
 /// An operation that a test can make fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +206,7 @@ impl Disk {
     /// Removes a directory with all that is in it, following no links; fine if it is gone.
     pub fn remove_tree(&self, path: &Path) -> Result<()> {
         self.check(DiskOp::Remove, "remove", path)?;
-        match fs::remove_dir_all(path) {
+        match remove::tree(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => self.remove_file(path).map(drop),
             result => result.at("remove", path),

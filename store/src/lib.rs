@@ -16,6 +16,7 @@ pub mod layout;
 pub mod lock;
 pub mod record;
 pub mod reference;
+mod remove;
 mod root;
 pub mod snapshot;
 pub mod stamp;
