@@ -201,3 +201,23 @@ fn no_depth_makes_the_store_unusable() {
     let left = sh(&format!("ls {}/tmp", store.display()));
     assert_eq!(left, "", "nothing is left to reap");
 }
+
+/// CVE-2025-62518's kind: a name that is a file here and a removal in the layer's tar would make two trees of one digest.
+#[test]
+fn names_that_mean_removal_are_refused() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[("copied/.wh.bin", ""), ("copied/.wh..wh..opq", "")]);
+    for step in [
+        "RUN touch /.wh.usr",
+        "RUN mkdir -p /a/.wh..wh..opq",
+        "COPY copied/ /",
+        "WORKDIR /.wh.a/b",
+    ] {
+        let output = bench.try_build(&context, &format!("FROM busybox\n{step}\n"), &[]);
+        let message = text(&output.stderr);
+        assert!(
+            !output.status.success() && message.contains(".wh."),
+            "{step}: {message}"
+        );
+    }
+}

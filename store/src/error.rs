@@ -109,6 +109,15 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
+    /// An entry whose name means a removed one in a tar: elsewhere the layer would be another.
+    #[error(
+        "{} can't be kept in a layer: names that begin with `.wh.` mean removed files there; remove or rename it",
+        path.display()
+    )]
+    WhiteoutName {
+        /// The path, in the rootfs.
+        path: PathBuf,
+    },
     /// A short image id that several images share.
     #[error("image id {prefix} is ambiguous: it is the beginning of {count} ids; give more digits")]
     AmbiguousId {

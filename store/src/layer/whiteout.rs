@@ -8,6 +8,11 @@ pub(crate) const PREFIX: &[u8] = b".wh.";
 /// The mark of an opaque directory in a tar.
 pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 
+/// Whether an entry of this name would mean a removed one in a tar.
+pub(crate) fn is_tar_name(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(PREFIX)
+}
+
 /// The name in a tar of the whiteout of `name`.
 pub(crate) fn tar_name(name: &OsStr) -> OsString {
     OsString::from_vec([PREFIX, name.as_bytes()].concat())

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Timestamps};
 
 use crate::beneath::{self, Kind, Metadata, Visit, Walk};
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::Survey;
 use crate::layer::tar::kept_xattrs;
 use crate::layer::{DirAttrs, LayerFacts, whiteout};
@@ -92,6 +92,10 @@ impl Diff<'_> {
         if metadata.kind == Kind::Socket {
             self.survey.sockets += 1;
             return remove(visit);
+        }
+        if whiteout::is_tar_name(&visit.name) {
+            let path = visit.path.to_owned();
+            return Err(StoreError::WhiteoutName { path });
         }
         let below_is_dir = below
             .as_ref()

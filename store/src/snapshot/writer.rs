@@ -19,7 +19,7 @@ use crate::beneath::{self, Kind, Metadata};
 use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::survey;
-use crate::layer::whiteout::is_kept_xattr;
+use crate::layer::whiteout::{self, is_kept_xattr};
 use crate::layer::{DirAttrs, Draft, Layer, Layers};
 use crate::root::{Root, TempDir};
 use crate::snapshot::canvas::{Canvas, timestamps};
@@ -358,6 +358,11 @@ fn plain(path: &Path) -> Result<PathBuf> {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
+            Component::Normal(name) if whiteout::is_tar_name(name) => {
+                return Err(StoreError::WhiteoutName {
+                    path: path.to_owned(),
+                });
+            }
             Component::Normal(name) if !name.as_bytes().contains(&0) => plain.push(name),
             Component::RootDir | Component::CurDir => {}
             _ => return Err(bad()),
