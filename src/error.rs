@@ -7,8 +7,6 @@ use std::fmt;
 pub(crate) const EXIT_BOX: u8 = 125;
 /// A build step failed, an image or an input is at fault.
 pub(crate) const EXIT_INPUT: u8 = 1;
-/// Ended by Ctrl-C: 128 + SIGINT.
-pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// A failure on its way to the terminal.
 #[derive(Debug)]
@@ -17,6 +15,9 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
     message: String,
     hint: Option<String>,
+    prefix: &'static str,
+    /// Whether the user has been told already.
+    pub(crate) is_shown: bool,
 }
 
 impl Failure {
@@ -26,6 +27,8 @@ impl Failure {
             code,
             message: message.into(),
             hint: None,
+            prefix: "error: ",
+            is_shown: false,
         }
     }
 
@@ -41,12 +44,24 @@ impl Failure {
 
     /// The error with all its causes, as one message.
     pub(crate) fn of(code: u8, error: &dyn Error) -> Self {
-        Self::new(code, chain(error))
+        let failure = Self::new(code, chain(error));
+        if is_full(error) {
+            return failure.hint(
+                "the disk of the store is full; free some space there, or choose another place with --root",
+            );
+        }
+        failure
     }
 
     /// What failed, without the hint.
     pub(crate) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// A message that is a rendered diagnostic: it says itself what it is.
+    pub(crate) fn rendered(mut self) -> Self {
+        self.prefix = "";
+        self
     }
 
     /// Adds what the user can do about it.
@@ -58,12 +73,28 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        write!(f, "{}{}", self.prefix, self.message)?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }
+}
+
+/// Whether a full disk, or a quota, is at the bottom of it.
+fn is_full(error: &dyn Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(
+            kind,
+            Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        ) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// An error and its causes in one line; a cause whose text the error above already holds is not said twice.

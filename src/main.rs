@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod error;
 mod executor;
+mod not_yet;
 mod ranges;
 mod signals;
 mod terminal;
@@ -22,7 +23,9 @@ fn main() -> ExitCode {
     match start() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            ui::error(&failure);
+            if !failure.is_shown {
+                ui::error(&failure);
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -38,6 +41,9 @@ fn start() -> Result<u8, error::Failure> {
 
 /// `--help` and `--version` go to standard output and succeed; a wrong option is box's own error (125), as Docker has it.
 fn usage(error: &clap::Error) -> Result<u8, error::Failure> {
+    if let Some(failure) = not_yet::failure(error) {
+        return Err(failure);
+    }
     let code = if error.use_stderr() { error::EXIT_BOX } else { 0 };
     error
         .print()

@@ -22,7 +22,7 @@ pub(crate) fn hold() -> nix::Result<()> {
 }
 
 /// Gives each signal that was held back, and each one from now on, to `handler` on a thread of its own.
-pub(crate) fn take(handler: impl Fn(Signal) + Send + 'static) -> nix::Result<()> {
+pub(crate) fn take(mut handler: impl FnMut(Signal) + Send + 'static) -> nix::Result<()> {
     hold()?;
     let set: SigSet = TAKEN.into_iter().collect();
     let deliver = move || {

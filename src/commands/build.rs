@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
@@ -12,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
 use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
-use crate::error::{EXIT_BOX, EXIT_INPUT, EXIT_INTERRUPTED, Failure};
+use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::{signals, ui};
 
@@ -28,7 +30,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
     let request = request(args)?;
-    cancel_on_signals(&request.cancel)?;
+    let ended_by = cancel_on_signals(&request.cancel)?;
     let mode = if args.quiet {
         ProgressMode::Quiet
     } else {
@@ -40,7 +42,10 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     }
     let executor = ContainerExecutor::new(app);
     let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
-    let outcome = outcome.map_err(|error| failure(&error, &request))?;
+    let outcome = outcome.map_err(|error| {
+        let failure = failure(&error, ended_by.load(Ordering::SeqCst));
+        ui::build_failed(mode, failure)
+    })?;
     drop(sink);
     let id = outcome.image.id;
     for tag in &tags {
@@ -51,6 +56,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         std::fs::write(path, id.to_string())
             .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
     }
+    ui::build_finished(mode, &id.to_string());
     ui::result(&format!("{id}\n"))?;
     Ok(0)
 }
@@ -86,6 +92,11 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
 /// The Boxfile that is meant, before anything else is read.
 fn boxfile(args: &BuildArgs) -> Result<PathBuf, Failure> {
     let context = &args.context;
+    if context.as_os_str() == "-" || args.file.as_ref().is_some_and(|file| file.as_os_str() == "-") {
+        return Err(Failure::own(
+            "a Boxfile or context from standard input is not supported yet",
+        ));
+    }
     if !context.is_dir() {
         return Err(
             Failure::own(format!("the build context {} is no directory", context.display()))
@@ -161,29 +172,35 @@ fn proxies() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Ctrl-C and its like end the build in order: the step is killed, and nothing is left.
-fn cancel_on_signals(cancel: &CancelToken) -> Result<(), Failure> {
+/// Ctrl-C and its like end the build in order: the step is killed, and nothing is left. Returns where the signal's number is
+/// kept.
+fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
     let cancel = cancel.clone();
+    let ended_by = Arc::new(AtomicI32::new(0));
+    let kept = ended_by.clone();
     let handler = move |signal| {
         if matches!(
             signal,
             Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
         ) {
+            kept.store(signal as i32, Ordering::SeqCst);
             cancel.cancel();
         }
     };
-    signals::take(handler).map_err(|e| Failure::of(EXIT_BOX, &e))
+    signals::take(handler).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    Ok(ended_by)
 }
 
-fn failure(error: &BuildError, request: &BuildRequest) -> Failure {
-    if request.cancel.is_cancelled() {
+fn failure(error: &BuildError, signal: i32) -> Failure {
+    if signal != 0 {
         return Failure::new(
-            EXIT_INTERRUPTED,
+            128 + signal as u8,
             "the build was interrupted; nothing of the unfinished step is left",
         );
     }
     let failure = Failure::of(EXIT_INPUT, error);
     match error {
+        BuildError::Boxfile { .. } => failure.rendered(),
         BuildError::Step { source, .. } if is_unenforceable(source) => failure
             .hint("give box a cgroup of its own with --cgroup-parent, or leave the limit out with --limits=best-effort"),
         _ => failure,

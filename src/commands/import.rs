@@ -20,7 +20,7 @@ pub(super) fn run(app: &App, args: &ImportArgs) -> Result<u8, Failure> {
     let checksum = checksum
         .map_err(|e| Failure::of(EXIT_BOX, &e).hint("write it as sha256: and 64 hexadecimal digits"))?;
     let layer = layer(app, args, checksum)?;
-    let image = put_image(app, &layer, &args.source)?;
+    let image = put_image(app, &layer)?;
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
     if let Some(name) = name {
         app.store
@@ -119,12 +119,13 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-fn put_image(app: &App, layer: &Layer, source: &str) -> Result<Image, Failure> {
+fn put_image(app: &App, layer: &Layer) -> Result<Image, Failure> {
     let fail = |e: box_store::StoreError| Failure::of(EXIT_BOX, &e);
     let created = box_store::image::format_rfc3339(layer.newest_time());
     let history = History {
         created: Some(created.clone()),
-        created_by: Some(format!("box import {source}")),
+        // Nothing of where the archive lay: the same archive is the same image everywhere.
+        created_by: Some("box import".to_owned()),
         ..History::default()
     };
     let platform = box_builder::request::Platform::native();

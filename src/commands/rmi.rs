@@ -37,7 +37,10 @@ fn remove(app: &App, text: &str, force: bool) -> Result<(), Failure> {
     app.store
         .remove_image(&image.id)
         .map_err(|e| Failure::of(EXIT_BOX, &e))?;
-    ui::result(&format!("Deleted: {}\n", image.id))
+    ui::result(&format!(
+        "Deleted: {} (its layers stay in the build cache)\n",
+        image.id
+    ))
 }
 
 fn untag(app: &App, name: &Reference) -> Result<(), Failure> {

@@ -19,6 +19,8 @@ use crate::{signals, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
+/// How often the user must ask before the container is killed, as in Docker.
+const PATIENCE: u32 = 3;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs the command to its end; its exit code is box's.
@@ -80,16 +82,30 @@ fn stdio(args: &RunArgs) -> Stdio {
     }
 }
 
-/// Signals go to the container's first process; a change of the window's size goes to its terminal.
+/// Signals go to the container's first process; a change of the window's size goes to its terminal. A process 1 may ignore
+/// what it has no handler for, so the third request to end, or a terminal that hangs up, kills the container.
 fn forward_signals(running: &Running, session: Option<&Session>) -> Result<(), Failure> {
     let killer = running.killer();
     let terminal = session.map(Session::terminal);
+    let mut asked = 0;
     let forward = move |signal: Signal| {
+        asked += u32::from(matches!(
+            signal,
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT
+        ));
         // A container that is gone needs no signal; a size that can't be set is the old one.
         let _ = match (signal, &terminal) {
             (Signal::SIGWINCH, Some(terminal)) => terminal.copy_size(std::io::stdout()),
+            (Signal::SIGWINCH, None) => Ok(()),
+            (Signal::SIGHUP, _) => killer.kill(),
+            _ if asked >= PATIENCE => killer.kill(),
             _ => killer.signal(signal as i32),
         };
+        if asked == PATIENCE - 1 {
+            ui::note(
+                "note: the command goes on after two signals; one more kills it (--init makes it heed the first)",
+            );
+        }
     };
     signals::take(forward).map_err(|e| Failure::of(EXIT_BOX, &e))
 }

@@ -4,6 +4,7 @@
 pub(crate) mod human;
 mod json;
 mod plain;
+mod quiet;
 mod steps;
 pub(crate) mod table;
 mod transfer;
@@ -11,7 +12,7 @@ mod tty;
 
 use std::io::{IsTerminal, Write};
 
-use box_builder::progress::{EventSink, Silent};
+use box_builder::progress::EventSink;
 use box_builder::source::Sources;
 
 use crate::cli::ProgressMode;
@@ -49,7 +50,9 @@ pub(crate) fn json(value: &serde_json::Value) -> Result<(), Failure> {
 pub(crate) fn resolve(mode: ProgressMode) -> ProgressMode {
     match mode {
         ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressMode::Tty,
+        // Without a terminal there is nothing to draw on.
         ProgressMode::Auto => ProgressMode::Plain,
+        ProgressMode::Tty if !std::io::stderr().is_terminal() => ProgressMode::Plain,
         other => other,
     }
 }
@@ -59,7 +62,29 @@ pub(crate) fn build_sink(mode: ProgressMode, sources: Sources) -> Box<dyn EventS
     match resolve(mode) {
         ProgressMode::Tty => Box::new(tty::Live::new(sources)),
         ProgressMode::Json => Box::new(json::Lines::new(sources)),
-        ProgressMode::Quiet => Box::new(Silent),
+        ProgressMode::Quiet => Box::<quiet::LastWords>::default(),
         ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Lines::new(sources)),
     }
+}
+
+/// Tells a program that reads the progress how the build ended; people see the result itself.
+pub(crate) fn build_finished(mode: ProgressMode, image: &str) {
+    if mode == ProgressMode::Json {
+        eprintln!(
+            "{}",
+            serde_json::json!({"event": "build_finished", "image": image})
+        );
+    }
+}
+
+/// The same for a build that failed.
+pub(crate) fn build_failed(mode: ProgressMode, mut failure: Failure) -> Failure {
+    if mode == ProgressMode::Json {
+        eprintln!(
+            "{}",
+            serde_json::json!({"event": "build_failed", "code": failure.code, "text": failure.to_string()})
+        );
+        failure.is_shown = true;
+    }
+    failure
 }

@@ -137,10 +137,10 @@ mod tests {
         assert_eq!(
             all,
             [
-                "[0 2/3] RUN a",
-                "[0 2/3] | x",
-                "[0 2/3] | y",
-                "[0 2/3] DONE 3.0ms, layer 20B"
+                "[stage-0 2/3] RUN a",
+                "[stage-0 2/3] | x",
+                "[stage-0 2/3] | y",
+                "[stage-0 2/3] DONE 3.0ms, layer 20B"
             ]
         );
     }

@@ -32,7 +32,7 @@ impl Steps {
         place: (usize, usize),
         text: &str,
     ) -> String {
-        let stage = name.map_or_else(|| stage.to_string(), human::one_line);
+        let stage = name.map_or_else(|| format!("stage-{stage}"), human::one_line);
         let label = format!("[{stage} {}/{}]", place.0, place.1);
         let step = Step {
             label: label.clone(),

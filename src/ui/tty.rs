@@ -10,8 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{human, steps};
 
-/// How many of a failed step's last lines are shown.
-const LAST_LINES: usize = 20;
+use super::quiet::LAST_LINES;
 
 /// Draws on the terminal at standard error.
 #[derive(Debug)]
@@ -47,6 +46,15 @@ impl Live {
         }
     }
 
+    /// Prints one line, clipped where the terminal ends.
+    fn print_clipped(&self, line: &str) {
+        self.print(&console::truncate_str(
+            line,
+            console_width().saturating_sub(1),
+            "…",
+        ));
+    }
+
     fn print(&self, line: &str) {
         // A terminal that went away is noticed by whoever writes the result.
         let _ = self.bars.println(line);
@@ -59,7 +67,7 @@ impl Live {
             ProgressStyle::default_spinner(),
         ));
         let prefix = format!("{label} {}", state.steps.text(id));
-        bar.set_prefix(human::truncate(&prefix, console_width() * 6 / 10));
+        bar.set_prefix(console::truncate_str(&prefix, console_width() * 6 / 10, "…").into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         state.running.insert(
             id,
@@ -76,9 +84,9 @@ impl Live {
             return;
         };
         if let Some(line) = lines.last() {
-            running
-                .bar
-                .set_message(human::truncate(line, console_width() * 4 / 10 - SPINNER_AND_TIME));
+            running.bar.set_message(
+                console::truncate_str(line, console_width() * 4 / 10 - SPINNER_AND_TIME, "…").into_owned(),
+            );
         }
         running.last.extend(lines);
         let over = running.last.len().saturating_sub(LAST_LINES);
@@ -91,13 +99,9 @@ impl Live {
         };
         running.bar.finish_and_clear();
         let (label, text) = (state.steps.label(id), state.steps.text(id));
-        let width = console_width()
-            .saturating_sub(label.len() + figures.chars().count() + 6)
-            .max(16);
-        self.print(&format!(
-            "{mark} {label} {}  {figures}",
-            human::truncate(text, width)
-        ));
+        let width = console_width().saturating_sub(console::measure_text_width(figures) + label.len() + 6);
+        let text = console::truncate_str(text, width.max(8), "…");
+        self.print_clipped(&format!("{mark} {label} {text}  {figures}"));
         running.last
     }
 
@@ -111,7 +115,8 @@ impl Live {
         };
         let bar = self.bars.insert_after(&running.bar, bar);
         bar.set_style(super::transfer::style(total));
-        bar.set_prefix(human::truncate(&human::one_line(what), console_width() / 3));
+        let what = human::one_line(what);
+        bar.set_prefix(console::truncate_str(&what, console_width() / 3, "…").into_owned());
         running.fetch = Some(bar);
     }
 }
@@ -195,5 +200,5 @@ fn style(template: &str, otherwise: ProgressStyle) -> ProgressStyle {
 }
 
 fn console_width() -> usize {
-    usize::from(indicatif::TermLike::width(&console::Term::stderr())).max(40)
+    usize::from(indicatif::TermLike::width(&console::Term::stderr())).max(SPINNER_AND_TIME * 3)
 }

@@ -160,7 +160,13 @@ impl Store {
     /// The image that a name, a whole id (`sha256:…` or 64 hex digits) or the beginning of an id stands for; none if there
     /// is none. An ambiguous beginning is an error, as is a text that can be neither name nor id.
     pub fn resolve(&self, name_or_id: &str) -> Result<Option<Image>> {
-        image::resolve(&self.root, name_or_id)
+        image::resolve(&self.root, name_or_id, 1)
+    }
+
+    /// As [`Store::resolve`], for what a Boxfile names: the beginning of an id must have twelve digits, so that a name that
+    /// is not there (`face`) is not taken for an id.
+    pub fn resolve_base(&self, name_or_id: &str) -> Result<Option<Image>> {
+        image::resolve(&self.root, name_or_id, 12)
     }
 
     /// All names, sorted.

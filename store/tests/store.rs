@@ -500,3 +500,15 @@ fn a_failed_sync_is_an_error_and_is_tried_again() {
     assert_eq!(store.names().unwrap().len(), 1);
     assert_eq!(fs::read_dir(fixture.root().join("synced")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_boxfile_names_no_image_by_a_few_digits() {
+    let fixture = Fixture::new();
+    let image = fixture.store.put_image(&config(&[])).unwrap();
+    let hex = image.id.hex();
+    for (digits, is_found) in [(4, false), (11, false), (12, true), (64, true)] {
+        let found = fixture.store.resolve_base(&hex[..digits]).unwrap();
+        assert_eq!(found.is_some(), is_found, "{digits} digits");
+    }
+    assert!(fixture.store.resolve(&hex[..4]).unwrap().is_some());
+}

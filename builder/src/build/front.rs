@@ -95,7 +95,7 @@ fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> R
 
 /// The environment of an image of the store, if it is one.
 fn base_env(store: &Store, name: &str) -> Option<Vec<(String, String)>> {
-    let image = store.resolve(name).ok().flatten()?;
+    let image = store.resolve_base(name).ok().flatten()?;
     let pairs = image
         .config
         .config

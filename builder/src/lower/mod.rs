@@ -172,7 +172,7 @@ impl Lowering<'_> {
 
     /// The image of that name; none if there is none (which is noted).
     fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
-        let problem = match self.store.resolve(&name.value) {
+        let problem = match self.store.resolve_base(&name.value) {
             Ok(Some(image)) => return Ok(Some(image)),
             Ok(None) => Diagnostic::error(name.span, format!("image {} is not in the store", name.value))
                 .suggest("bring it in with box import or box load; pulling is not supported yet"),

@@ -215,8 +215,8 @@ pub(crate) fn names(root: &Root) -> Result<Vec<NamedImage>> {
     Ok(names)
 }
 
-/// The image of a name, a whole id or the beginning of one (Docker's order: a name goes before an id's beginning).
-pub(crate) fn resolve(root: &Root, text: &str) -> Result<Option<Image>> {
+/// The image of a name, a whole id or the beginning of one that has at least `shortest` digits (Docker's order: a name goes before an id's beginning).
+pub(crate) fn resolve(root: &Root, text: &str, shortest: usize) -> Result<Option<Image>> {
     let bare = text.strip_prefix("sha256:").unwrap_or(text);
     if let Ok(digest) = Digest::from_hex(bare) {
         return get(root, &ImageId(digest));
@@ -227,7 +227,8 @@ pub(crate) fn resolve(root: &Root, text: &str) -> Result<Option<Image>> {
     {
         return get(root, &id);
     }
-    let is_hex = !bare.is_empty() && bare.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex =
+        bare.len() >= shortest.max(1) && bare.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !is_hex {
         return reference.map(|_| None).map_err(StoreError::from);
     }
