@@ -143,3 +143,14 @@ fn what_box_does_not_have_yet_is_named() {
         assert!(message.contains("not supported yet"), "{args:?}: {message}");
     }
 }
+
+#[test]
+fn an_image_without_a_path_gets_one_as_from_buildkit() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM busybox\nLABEL a=$PATH\n")]);
+    bench.ok(["build", "-q", "-t", "x", context.to_str().unwrap()]);
+    let inspected: serde_json::Value = serde_json::from_str(&bench.ok(["inspect", "x"])).unwrap();
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(inspected[0]["Config"]["Env"][0], format!("PATH={path}"));
+    assert_eq!(inspected[0]["Config"]["Labels"]["a"], path);
+}

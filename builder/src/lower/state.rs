@@ -64,13 +64,19 @@ impl State {
         } else {
             known
         };
-        State {
+        let has_path = config.config.env.iter().any(|pair| pair.starts_with("PATH="));
+        let mut state = State {
             config,
             scope,
             limits: Limits::default(),
             platform,
             has_own_cmd: false,
+        };
+        // As BuildKit: an image without a PATH gets one, also in its configuration.
+        if !has_path {
+            state.set_env("PATH", DEFAULT_PATH);
         }
+        state
     }
 
     /// After FROM a stage that ends in this state: ARGs are inherited, limits are not.
