@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint audit long-test bench-peers
+.PHONY: demo test build deps lint audit long-test bench-peers compare-buildkit
 
 deps:
 	bash scripts/install-deps.sh
@@ -30,3 +30,7 @@ long-test: deps
 
 bench-peers: build
 	bash benches/peers target/release/box
+
+# The corpus' build cases side by side with Docker's BuildKit.
+compare-buildkit: build
+	bash scripts/compare-buildkit.sh target/release/box

@@ -79,6 +79,12 @@ class Corpus:
                 run([self.box, "tag", loaded, name], self.env)
                 self.names[name] = loaded
 
+    def aliases(self):
+        """(kind of base, name it has in the cases)"""
+        with open(os.path.join(self.folder, "bases.json")) as file:
+            aliases = json.load(file)["aliases"]
+        return [(kind, name) for kind, names in aliases.items() for name in names]
+
     def case(self, case_id):
         with open(os.path.join(self.folder, "open", "build", case_id + ".json")) as file:
             return json.load(file)
