@@ -37,6 +37,14 @@ impl Stamp {
         Stamp::new(self.sec.saturating_add(seconds), self.nsec)
     }
 
+    /// This time, so many nanoseconds later (less than a second).
+    pub(crate) fn after(self, nanoseconds: u32) -> Stamp {
+        match self.nsec.saturating_add(nanoseconds) {
+            nsec @ 0..1_000_000_000 => Stamp::new(self.sec, nsec),
+            more => Stamp::new(self.sec.saturating_add(1), (more - 1_000_000_000).min(999_999_999)),
+        }
+    }
+
     /// As the system calls take it.
     pub(crate) fn timespec(self) -> Timespec {
         Timespec {

@@ -250,6 +250,8 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     Path::new(&OsString::from_vec(bytes)).to_owned()
 }
 
+mod order;
+
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]

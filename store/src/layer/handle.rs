@@ -186,6 +186,17 @@ impl Layer {
         }
     }
 
+    /// This layer, with the other one's limit of [`with_kept_limit`](Self::with_kept_limit).
+    pub(crate) fn with_kept_limit_of(&self, other: &Layer) -> Layer {
+        self.with_kept_limit(other.kept_limit)
+    }
+
+    /// The newest time on disk that its step wrote, leaving out times it set in its own future; none if it wrote none.
+    pub(crate) fn newest_written(&self) -> Option<Stamp> {
+        let facts = self.facts();
+        facts.window.map(|(_, newest)| newest.min(facts.committed))
+    }
+
     /// Writes its canonical tar; gives the length. For layers made here these are the bytes that the DiffId is of.
     pub fn write_tar(&self, out: &mut dyn Write) -> Result<u64> {
         tar::write_tree(self.dir()?, self.facts(), self.shared.overlay_xattrs, out)

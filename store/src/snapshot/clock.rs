@@ -36,7 +36,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Starts the clock of a layer on these layers (bottom first), when a file written now is newer than what they wrote.
     pub(crate) fn start(lowers: &[Layer], options: &PrepareOptions, clock_offset: i64) -> Clock {
-        wait_until_after(newest_written(lowers), clock_offset);
+        wait_until_after(lowers.iter().filter_map(Layer::newest_written).max(), clock_offset);
         let start = Stamp::now().plus(clock_offset);
         let is_real = options.mtimes == Mtimes::Real;
         let below = lowers.iter().map(Layer::newest_time).max();
@@ -130,17 +130,6 @@ impl Clock {
     pub(crate) fn finish(self) -> LayerTimes {
         self.times
     }
-}
-
-/// The newest time that a step below wrote, leaving out times it set in its own future.
-fn newest_written(lowers: &[Layer]) -> Option<Stamp> {
-    let written = |layer: &Layer| {
-        layer
-            .facts()
-            .window
-            .map(|(_, newest)| newest.min(layer.facts().committed))
-    };
-    lowers.iter().filter_map(written).max()
 }
 
 fn wait_until_after(newest: Option<Stamp>, clock_offset: i64) {
