@@ -9,7 +9,7 @@ use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::progress::Event;
 use box_builder::request::{BuildRequest, TimesMode};
-use box_builder::source::{Source, Sources};
+use box_builder::source::Source;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -36,7 +36,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     } else {
         args.progress
     };
-    let sink = ui::build_sink(mode, Sources::single(request.boxfile.clone()));
+    let sink = ui::build_sink(mode);
     if args.network.is_none() {
         sink.event(Event::Note(HOST_NETWORK));
     }

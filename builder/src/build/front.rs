@@ -1,18 +1,23 @@
 //! From a request to a plan: nothing is built yet, and what is wrong is said at once.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
 
 use box_store::Store;
 
 use crate::ast::{Boxfile, InstructionKind};
+use crate::context::{Context, resolve};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
+use crate::files::{EntryKind, FileTree, FilesError};
 use crate::graph::{GraphOptions, StageGraph};
 use crate::lint::{LintOptions, lint};
 use crate::lower::{LowerError, Plan, lower};
-use crate::parse::parse;
+use crate::parse::{MAX_SOURCE, parse_with};
 use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, Platform};
+use crate::source::Source;
 
 /// What is to be done.
 pub(super) struct Planned {
@@ -25,11 +30,13 @@ pub(super) struct Planned {
 pub(super) fn plan(
     store: &Store,
     request: &BuildRequest,
+    context: &Context<'_>,
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
-    let boxfile = parse(&request.boxfile).map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: crate::source::Sources::single(request.boxfile.clone()),
+    let boxfile = parse_with(&request.boxfile, &mut |path| included(context, path));
+    let boxfile = boxfile.map_err(|errors| BuildError::Boxfile {
+        diagnostics: errors.diagnostics,
+        sources: errors.sources,
     })?;
     let options = GraphOptions {
         target: request.target.clone(),
@@ -38,7 +45,9 @@ pub(super) fn plan(
         ..GraphOptions::default()
     };
     let sources = || boxfile.sources.clone();
-    let graph = StageGraph::new(&boxfile, &options).map_err(|diagnostics| BuildError::Boxfile {
+    let triggers = |name: &str| on_build(store, name);
+    let graph = StageGraph::with_triggers(&boxfile, &options, &triggers);
+    let graph = graph.map_err(|diagnostics| BuildError::Boxfile {
         diagnostics,
         sources: sources(),
     })?;
@@ -73,6 +82,33 @@ pub(super) fn plan(
     })
 }
 
+/// A file that the Boxfile includes, whatever the ignore file says of it.
+fn included(context: &Context<'_>, path: &str) -> Result<Source, String> {
+    let said = |error: FilesError| error.to_string();
+    let found = resolve(context, Path::new(path)).map_err(said)?;
+    let Some((found, meta)) = found else {
+        return Err(format!("{path} is not in the build context"));
+    };
+    match meta.kind {
+        EntryKind::File if meta.size <= MAX_SOURCE as u64 => {}
+        EntryKind::File => return Err(format!("{path} is larger than {} MiB", MAX_SOURCE >> 20)),
+        _ => return Err(format!("{path} is not a regular file")),
+    }
+    let mut text = Vec::new();
+    let file = context.open(&found, &meta).map_err(said)?;
+    let read = file.take(MAX_SOURCE as u64).read_to_end(&mut text);
+    read.map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(Source::new(path, text))
+}
+
+/// The ONBUILD triggers of an image of the store; what can't be read is told of later.
+fn on_build(store: &Store, name: &str) -> Vec<String> {
+    let image = store.resolve_base(name).ok().flatten();
+    image
+        .and_then(|image| image.config.config.on_build)
+        .unwrap_or_default()
+}
+
 /// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
 fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> Result<(), BuildError> {
     let is_error = boxfile
@@ -89,7 +125,7 @@ fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> R
     }
     warnings
         .iter()
-        .for_each(|warning| events.event(Event::Warning(warning)));
+        .for_each(|warning| events.event(Event::Warning(warning, &boxfile.sources)));
     Ok(())
 }
 

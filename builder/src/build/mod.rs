@@ -53,11 +53,11 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
+    let context = Context::open(store, &request.context, request.ignore.clone())?;
     let Planned {
         plan,
         source_date_epoch,
-    } = plan(store, request, events)?;
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    } = plan(store, request, &context, events)?;
     let shared = Shared {
         tools: Tools {
             store,
