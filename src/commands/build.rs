@@ -16,6 +16,8 @@ use crate::app::{self, App};
 use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
+
+use super::call;
 use crate::{signals, ui};
 
 /// What a context's Boxfile may be called, in the order they are looked for.
@@ -30,6 +32,9 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
     let request = request(args)?;
+    if let Some(call) = args.front.asked() {
+        return call::run(app, &request, call);
+    }
     let ended_by = cancel_on_signals(&request.cancel)?;
     let mode = if args.quiet {
         ProgressMode::Quiet
@@ -191,7 +196,7 @@ fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
     Ok(ended_by)
 }
 
-fn failure(error: &BuildError, signal: i32) -> Failure {
+pub(super) fn failure(error: &BuildError, signal: i32) -> Failure {
     if signal != 0 {
         return Failure::new(
             128 + signal as u8,

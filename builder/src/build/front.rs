@@ -6,7 +6,7 @@ use std::path::Path;
 
 use box_store::Store;
 
-use crate::ast::{Boxfile, InstructionKind};
+use crate::ast::{Boxfile, Check, InstructionKind};
 use crate::context::{Context, resolve};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
@@ -14,10 +14,13 @@ use crate::files::{EntryKind, FileTree, FilesError};
 use crate::graph::{GraphOptions, StageGraph};
 use crate::lint::{LintOptions, lint};
 use crate::lower::{LowerError, Plan, lower};
-use crate::parse::{MAX_SOURCE, parse_with};
+use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, Platform};
 use crate::source::Source;
+
+/// The build argument that goes before `# check=`.
+const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What is to be done.
 pub(super) struct Planned {
@@ -33,41 +36,16 @@ pub(super) fn plan(
     context: &Context<'_>,
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
-    let boxfile = parse_with(&request.boxfile, &mut |path| included(context, path));
-    let boxfile = boxfile.map_err(|errors| BuildError::Boxfile {
-        diagnostics: errors.diagnostics,
-        sources: errors.sources,
-    })?;
-    let options = GraphOptions {
-        target: request.target.clone(),
-        build_args: request.build_args.clone(),
-        platform_args: platform_args(request, &boxfile),
-        ..GraphOptions::default()
-    };
-    let sources = || boxfile.sources.clone();
-    let triggers = |name: &str| on_build(store, name);
-    let graph = StageGraph::with_triggers(&boxfile, &options, &triggers);
-    let graph = graph.map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: sources(),
-    })?;
+    let front = Front::read(store, request, context).map_err(boxfile_error)?;
+    let graph = front.graph().map_err(|diagnostics| front.error(diagnostics))?;
     let lowered = lower(&graph, request, store);
-    let base_env = |name: &str| base_env(store, name);
-    let lint_options = LintOptions {
-        graph: Some(&graph),
-        platform_args: Some(&options.platform_args),
-        base_env: Some(&base_env),
-        ..LintOptions::default()
-    };
-    warn(&lint(&boxfile, &lint_options), &boxfile, events)?;
+    let check = front.check();
+    warn(&front.lint(Some(&graph))?, &check, &front.boxfile, events)?;
     let plan = lowered.map_err(|error| match error {
-        LowerError::Boxfile(diagnostics) => BuildError::Boxfile {
-            diagnostics,
-            sources: sources(),
-        },
+        LowerError::Boxfile { diagnostics, .. } => front.error(diagnostics),
         LowerError::Store(error) => BuildError::Store(error),
     })?;
-    warn(&plan.warnings, &boxfile, events)?;
+    warn(&plan.warnings, &check, &front.boxfile, events)?;
     if !plan.unused_args.is_empty() {
         let note = format!(
             "no ARG declares these build arguments: {}",
@@ -75,11 +53,98 @@ pub(super) fn plan(
         );
         events.event(Event::Note(&note));
     }
-    let source_date_epoch = source_date_epoch(&boxfile, &graph, request)?;
+    let source_date_epoch = source_date_epoch(&front.boxfile, &graph, request)?;
     Ok(Planned {
         plan,
         source_date_epoch,
     })
+}
+
+/// Syntax errors as an error of a build.
+pub(crate) fn boxfile_error(errors: SyntaxErrors) -> BuildError {
+    BuildError::Boxfile {
+        diagnostics: errors.diagnostics,
+        sources: errors.sources,
+    }
+}
+
+/// A Boxfile that was read, and what is known of its surroundings.
+pub(crate) struct Front<'a> {
+    store: &'a Store,
+    request: &'a BuildRequest,
+    context: &'a Context<'a>,
+    pub(crate) boxfile: Boxfile,
+    options: GraphOptions,
+}
+
+impl<'a> Front<'a> {
+    /// Parses the Boxfile and the files that it includes.
+    pub(crate) fn read(
+        store: &'a Store,
+        request: &'a BuildRequest,
+        context: &'a Context<'a>,
+    ) -> Result<Front<'a>, SyntaxErrors> {
+        let boxfile = parse_with(&request.boxfile, &mut |path| included(context, path))?;
+        let options = GraphOptions {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            platform_args: platform_args(request, &boxfile),
+            ..GraphOptions::default()
+        };
+        Ok(Front {
+            store,
+            request,
+            context,
+            boxfile,
+            options,
+        })
+    }
+
+    /// The stages that are built.
+    pub(crate) fn graph(&self) -> Result<StageGraph, Vec<Diagnostic>> {
+        let triggers = |name: &str| on_build(self.store, name);
+        StageGraph::with_triggers(&self.boxfile, &self.options, &triggers)
+    }
+
+    /// What the lints say.
+    pub(crate) fn lint(&self, graph: Option<&StageGraph>) -> Result<Vec<Diagnostic>, FilesError> {
+        let check = self.check();
+        // The ignore file is read for the sake of one lint, which must be asked for.
+        if !check.experimental.is_empty() {
+            self.context.load_rules()?;
+        }
+        let base_env = |name: &str| base_env(self.store, name);
+        let options = LintOptions {
+            graph,
+            ignore: self.context.rules(),
+            platform_args: Some(&self.options.platform_args),
+            base_env: Some(&base_env),
+            check: Some(&check),
+        };
+        Ok(lint(&self.boxfile, &options))
+    }
+
+    /// What the lints are told: by the caller in a build argument, as Docker has it, else by the Boxfile.
+    pub(crate) fn check(&self) -> Check {
+        let given = self.request.build_args.get(CHECK_ARG);
+        let given = given.and_then(|text| parse_check_comment(&format!("check={text}")));
+        let own = || self.boxfile.directives.check.as_ref();
+        given
+            .or_else(|| own().map(|check| check.value.clone()))
+            .unwrap_or_default()
+    }
+
+    /// The value of a global ARG, or of one that the caller gave.
+    pub(crate) fn build_args(&self) -> &BTreeMap<String, String> {
+        &self.request.build_args
+    }
+
+    fn error(&self, diagnostics: Vec<Diagnostic>) -> BuildError {
+        BuildError::Boxfile {
+            diagnostics,
+            sources: self.boxfile.sources.clone(),
+        }
+    }
 }
 
 /// A file that the Boxfile includes, whatever the ignore file says of it.
@@ -110,16 +175,15 @@ fn on_build(store: &Store, name: &str) -> Vec<String> {
 }
 
 /// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
-fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> Result<(), BuildError> {
-    let is_error = boxfile
-        .directives
-        .check
-        .as_ref()
-        .is_some_and(|check| check.error == Some(true));
-    if is_error && !warnings.is_empty() {
-        let diagnostics = warnings.to_vec();
+fn warn(
+    warnings: &[Diagnostic],
+    check: &Check,
+    boxfile: &Boxfile,
+    events: &dyn EventSink,
+) -> Result<(), BuildError> {
+    if check.error == Some(true) && !warnings.is_empty() {
         return Err(BuildError::Boxfile {
-            diagnostics,
+            diagnostics: warnings.to_vec(),
             sources: boxfile.sources.clone(),
         });
     }

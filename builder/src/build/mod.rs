@@ -28,6 +28,7 @@ use crate::progress::{Event, EventSink};
 use crate::request::BuildRequest;
 use crate::steps::Tools;
 
+pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
 use stage::{Results, Shared, StageResult, build_stage};

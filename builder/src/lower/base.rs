@@ -70,6 +70,7 @@ impl Lowering<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.lacks_image = true;
         self.problems.push(problem);
         Ok(None)
     }

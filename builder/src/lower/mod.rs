@@ -32,7 +32,12 @@ pub(crate) use state::DEFAULT_PATH;
 #[derive(Debug)]
 pub enum LowerError {
     /// The Boxfile is wrong, or asks for what this version can't do.
-    Boxfile(Vec<Diagnostic>),
+    Boxfile {
+        /// What is wrong.
+        diagnostics: Vec<Diagnostic>,
+        /// Whether an image that it names is not here, so that nothing is certain of what is built on it.
+        lacks_image: bool,
+    },
     /// The store could not be read.
     Store(StoreError),
 }
@@ -60,6 +65,7 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
         states: BTreeMap::new(),
         declared: graph.global_args.keys().cloned().collect(),
         problems: Vec::new(),
+        lacks_image: false,
         warnings: Vec::new(),
     };
     let mut stages = Vec::with_capacity(graph.stages.len());
@@ -67,7 +73,10 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
         stages.extend(lowering.stage(stage).map_err(LowerError::Store)?);
     }
     if !lowering.problems.is_empty() {
-        return Err(LowerError::Boxfile(lowering.problems));
+        return Err(LowerError::Boxfile {
+            diagnostics: lowering.problems,
+            lacks_image: lowering.lacks_image,
+        });
     }
     let is_unused = |name: &&String| !lowering.declared.contains(*name) && !is_predefined(name);
     let unused_args = request.build_args.keys().filter(is_unused).cloned().collect();
@@ -80,7 +89,7 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
 
 /// ARGs that need no ARG line.
 pub(crate) fn is_predefined(name: &str) -> bool {
-    is_proxy(name) || name == "SOURCE_DATE_EPOCH"
+    is_proxy(name) || name == "SOURCE_DATE_EPOCH" || name == "BUILDKIT_DOCKERFILE_CHECK"
 }
 
 /// `HTTP_PROXY` and its like, in both spellings.
@@ -99,6 +108,7 @@ struct Lowering<'a> {
     states: BTreeMap<StageId, State>,
     declared: BTreeSet<String>,
     problems: Vec<Diagnostic>,
+    lacks_image: bool,
     warnings: Vec<Diagnostic>,
 }
 
