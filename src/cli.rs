@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, Cpus, Memory, TmpfsMount, Volume};
 
-pub(crate) use front::{Call, FrontArgs, Method};
+pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]

@@ -178,3 +178,66 @@ fn an_included_file_and_triggers_work_in_the_whole_program() {
     assert!(err.contains("ONBUILD RUN --network=none echo hello"), "{err}");
     assert_eq!(bench.sh("child", "cat /said"), "hello\n");
 }
+
+#[test]
+fn named_contexts_go_before_images_and_stages() {
+    let bench = Bench::with_busybox();
+    let other = bench.context(
+        "other",
+        &[("file", "named"), ("hidden", "x"), (".dockerignore", "hidden\n")],
+    );
+    let context = bench.context(
+        "c",
+        &[("Boxfile", "FROM nowhere:latest\nCOPY --from=more file /copied\n")],
+    );
+    let named = format!("more={}", other.display());
+    let args = [
+        "--build-context",
+        "docker.io/library/nowhere=docker-image://busybox",
+        "--build-context",
+        &named,
+        "-t",
+        "x",
+    ];
+    let (code, _, err) = build(&bench, &context, &args);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(bench.sh("x", "cat /copied"), "named");
+    let (code, _, err) = build(&bench, &context, &["--build-context", "more=/nowhere"]);
+    assert_eq!(code, 125);
+    assert!(err.contains("neither a directory nor an image"), "{err}");
+}
+
+#[test]
+fn an_oci_layout_of_the_context_is_a_base() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM oci:layout\n")]);
+    bench.ok(["save", "-o", bench.path("l.tar").to_str().unwrap(), "busybox"]);
+    std::fs::create_dir(context.join("layout")).unwrap();
+    common::sh(&format!(
+        "tar -C {}/layout -xf {}",
+        context.display(),
+        bench.path("l.tar").display()
+    ));
+    let (code, _, err) = build(&bench, &context, &["-t", "x"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(bench.sh("x", "echo here"), "here\n");
+    let context = bench.context("d", &[("Boxfile", "FROM oci:none\n")]);
+    let (code, _, err) = build(&bench, &context, &[]);
+    assert!(code == 1 && err.contains("no directory none"), "{err}");
+}
+
+#[test]
+fn a_foreign_platform_is_refused_where_it_would_have_to_run() {
+    let bench = Bench::with_busybox();
+    let context = bench.context(
+        "c",
+        &[("Boxfile", "FROM scratch\nARG TARGETARCH\nLABEL a=$TARGETARCH\n")],
+    );
+    let (code, out, err) = build(&bench, &context, &["--platform", "linux/s390x"]);
+    assert_eq!(code, 0, "{err}");
+    let inspected: Value = serde_json::from_str(&bench.ok(["inspect", out.trim()])).unwrap();
+    assert_eq!(inspected[0]["Config"]["Labels"]["a"], "s390x");
+    let context = bench.context("d", &[("Boxfile", "FROM busybox\n")]);
+    let (code, _, err) = build(&bench, &context, &["--platform", "linux/s390x"]);
+    assert!(code == 1 && err.contains("as --platform asks"), "{err}");
+}

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
 use crate::expand::expand_word;
-use crate::lower::{LowerError, lower};
+use crate::lower::{Loaded, LowerError, lower};
 use crate::request::BuildRequest;
 use crate::source::{Sources, Span};
 
@@ -48,12 +48,15 @@ pub fn check(store: &Store, request: &BuildRequest) -> Result<Checked, BuildErro
             });
         }
     };
-    let (graph, mut errors) = match front.graph() {
+    let (graph, mut errors) = match front.graph(&Loaded::default()) {
         Ok(graph) => (Some(graph), Vec::new()),
         Err(errors) => (None, errors),
     };
     let mut warnings = front.lint(graph.as_ref())?;
-    match graph.as_ref().map(|graph| lower(graph, request, store)) {
+    match graph
+        .as_ref()
+        .map(|graph| lower(graph, request, store, &Loaded::default()))
+    {
         Some(Ok(plan)) => warnings.extend(plan.warnings),
         Some(Err(LowerError::Boxfile {
             diagnostics,
@@ -94,10 +97,12 @@ pub struct Target {
 pub fn targets(store: &Store, request: &BuildRequest) -> Result<(Vec<Target>, Sources), BuildError> {
     let context = Context::open(store, &request.context, request.ignore.clone())?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
-    let graph = front.graph().map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: front.boxfile.sources.clone(),
-    })?;
+    let graph = front
+        .graph(&Loaded::default())
+        .map_err(|diagnostics| BuildError::Boxfile {
+            diagnostics,
+            sources: front.boxfile.sources.clone(),
+        })?;
     let escape = graph.directives.escape;
     let mut targets: Vec<Target> = Vec::new();
     for instruction in &front.boxfile.instructions {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use box_builder::request::Platform;
 use clap::Args;
 
 /// Options of `box build` for its front.
@@ -14,6 +15,38 @@ pub(crate) struct FrontArgs {
     /// ,ignorestatus always successful.
     #[arg(long, value_name = "METHOD[,format=json]")]
     pub(crate) call: Option<Call>,
+    /// What the image is for; RUN then needs an emulator if the machine is another.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// A context by name, for FROM, COPY --from and RUN --mount=from=: a directory, an image of the store
+    /// (docker-image://NAME), an OCI layout (oci:DIR[:TAG]) or the URL of an archive.
+    #[arg(long = "build-context", value_name = "NAME=PLACE")]
+    pub(crate) build_contexts: Vec<BuildContext>,
+}
+
+/// `--build-context`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BuildContext {
+    /// As the Boxfile names it.
+    pub(crate) name: String,
+    /// What it is, as written.
+    pub(crate) place: String,
+}
+
+impl FromStr for BuildContext {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, place)) if !name.is_empty() && !place.is_empty() => Ok(Self {
+                name: box_builder::graph::context_name(name).to_owned(),
+                place: place.to_owned(),
+            }),
+            _ => Err(format!(
+                "'{text}' is no context; write NAME=DIRECTORY, for example"
+            )),
+        }
+    }
 }
 
 impl FrontArgs {

@@ -17,8 +17,8 @@ use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, Progress
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 
-use super::call;
-use crate::{signals, ui};
+use super::{call, contexts};
+use crate::{binfmt, signals, ui};
 
 /// What a context's Boxfile may be called, in the order they are looked for.
 const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
@@ -31,7 +31,7 @@ const HOST_NETWORK: &str =
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
-    let request = request(args)?;
+    let request = request(app, args)?;
     if let Some(call) = args.front.asked() {
         return call::run(app, &request, call);
     }
@@ -66,7 +66,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
+fn request(app: &App, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     let file = boxfile(args)?;
     let bytes = app::read_file(&file)?;
     let mut request = BuildRequest::new(Source::new(file.display().to_string(), bytes), &args.context);
@@ -91,6 +91,13 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
+    request.platform = args.front.platform.clone().unwrap_or(request.platform);
+    request.emulated = binfmt::emulated();
+    for named in &args.front.build_contexts {
+        request
+            .contexts
+            .insert(named.name.clone(), contexts::named(app, named)?);
+    }
     Ok(request)
 }
 

@@ -2,6 +2,7 @@
 
 mod build;
 mod call;
+mod contexts;
 mod history;
 mod images;
 mod import;

@@ -11,13 +11,15 @@ use crate::context::{Context, resolve};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
 use crate::files::{EntryKind, FileTree, FilesError};
-use crate::graph::{GraphOptions, StageGraph};
+use crate::graph::{Base, GraphOptions, StageGraph, StageId};
 use crate::lint::{LintOptions, lint};
-use crate::lower::{LowerError, Plan, lower};
+use crate::lower::{Loaded, LowerError, Plan, lower};
 use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, Platform};
+use crate::request::{BuildRequest, NamedContext, Platform};
 use crate::source::Source;
+
+use super::layouts;
 
 /// The build argument that goes before `# check=`.
 const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -37,8 +39,8 @@ pub(super) fn plan(
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
     let front = Front::read(store, request, context).map_err(boxfile_error)?;
-    let graph = front.graph().map_err(|diagnostics| front.error(diagnostics))?;
-    let lowered = lower(&graph, request, store);
+    let (graph, loaded) = front.loaded()?;
+    let lowered = lower(&graph, request, store, &loaded);
     let check = front.check();
     warn(&front.lint(Some(&graph))?, &check, &front.boxfile, events)?;
     let plan = lowered.map_err(|error| match error {
@@ -89,7 +91,7 @@ impl<'a> Front<'a> {
             target: request.target.clone(),
             build_args: request.build_args.clone(),
             platform_args: platform_args(request, &boxfile),
-            ..GraphOptions::default()
+            contexts: request.contexts.keys().cloned().collect(),
         };
         Ok(Front {
             store,
@@ -100,9 +102,39 @@ impl<'a> Front<'a> {
         })
     }
 
+    /// The stages that are built, with the images of OCI layouts brought in. Triggers of such an image may lead to further
+    /// stages, which may be on one, too.
+    fn loaded(&self) -> Result<(StageGraph, Loaded), BuildError> {
+        let mut loaded = Loaded::default();
+        layouts::load_contexts(self.store, self.request, &mut loaded)?;
+        loop {
+            let graph = self
+                .graph(&loaded)
+                .map_err(|diagnostics| self.error(diagnostics))?;
+            let before = loaded.stages.len();
+            layouts::load_stages(self.store, self.request, self.context, &graph, &mut loaded)?;
+            if loaded.stages.len() == before {
+                return Ok((graph, loaded));
+            }
+        }
+    }
+
     /// The stages that are built.
-    pub(crate) fn graph(&self) -> Result<StageGraph, Vec<Diagnostic>> {
-        let triggers = |name: &str| on_build(self.store, name);
+    pub(crate) fn graph(&self, loaded: &Loaded) -> Result<StageGraph, Vec<Diagnostic>> {
+        let triggers = |stage: StageId, base: &Base| {
+            let image = match base {
+                Base::Image(name) => self.store.resolve_base(name).ok().flatten(),
+                Base::OciLayout { .. } => loaded.stages.get(&stage).cloned(),
+                Base::Context(name) => match self.request.contexts.get(&name.value) {
+                    Some(NamedContext::Image(image)) => self.store.resolve_base(image).ok().flatten(),
+                    _ => loaded.contexts.get(&name.value).cloned(),
+                },
+                _ => None,
+            };
+            // What can't be read is told of later.
+            let triggers = image.and_then(|image| image.config.config.on_build);
+            triggers.unwrap_or_default()
+        };
         StageGraph::with_triggers(&self.boxfile, &self.options, &triggers)
     }
 
@@ -164,14 +196,6 @@ fn included(context: &Context<'_>, path: &str) -> Result<Source, String> {
     let read = file.take(MAX_SOURCE as u64).read_to_end(&mut text);
     read.map_err(|error| format!("cannot read {path}: {error}"))?;
     Ok(Source::new(path, text))
-}
-
-/// The ONBUILD triggers of an image of the store; what can't be read is told of later.
-fn on_build(store: &Store, name: &str) -> Vec<String> {
-    let image = store.resolve_base(name).ok().flatten();
-    image
-        .and_then(|image| image.config.config.on_build)
-        .unwrap_or_default()
 }
 
 /// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).

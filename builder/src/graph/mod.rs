@@ -19,10 +19,12 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Sources;
 use types::Names;
 
-pub use types::{ArchiveBase, ArchiveLocation, Base, FromRef, GraphOptions, Stage, StageId, Trigger};
+pub use types::{
+    ArchiveBase, ArchiveLocation, Base, FromRef, GraphOptions, Stage, StageId, Trigger, context_name,
+};
 
-/// The ONBUILD triggers of an image by its name in FROM; none where there is no such image.
-pub type ImageTriggers<'a> = dyn Fn(&str) -> Vec<String> + 'a;
+/// The ONBUILD triggers of a stage's base that is an image; none where it is not at hand.
+pub type ImageTriggers<'a> = dyn Fn(StageId, &Base) -> Vec<String> + 'a;
 
 /// The stages that have to be built, each after those it needs.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ impl StageGraph {
     /// Everything that is wrong with its stages: an instruction before the first FROM, unknown or
     /// circular stages, an empty base, a target that does not exist.
     pub fn new(boxfile: &Boxfile, options: &GraphOptions) -> Result<StageGraph, Vec<Diagnostic>> {
-        Self::with_triggers(boxfile, options, &|_| Vec::new())
+        Self::with_triggers(boxfile, options, &|_, _| Vec::new())
     }
 
     /// The same, minding the ONBUILD triggers of images.

@@ -154,14 +154,13 @@ impl Resolver<'_> {
     /// Finds out what each stage's base has left to be done in it.
     fn triggers(&mut self, of_image: &ImageTriggers<'_>) {
         for index in 0..self.stages.len() {
-            let triggers = match &self.stages[index].base {
-                Base::Stage(base) => self.stages[base.0]
-                    .instructions
-                    .iter()
-                    .filter_map(trigger)
-                    .collect(),
-                Base::Image(name) => self.parsed(of_image(name), self.stages[index].from.span),
-                _ => Vec::new(),
+            let stage = &self.stages[index];
+            let triggers = match &stage.base {
+                Base::Stage(base) => {
+                    let base = self.stages[base.0].instructions.iter();
+                    base.filter_map(trigger).collect()
+                }
+                base => self.parsed(of_image(stage.id, base), stage.from.span),
             };
             self.stages[index].triggers = triggers;
         }

@@ -120,6 +120,14 @@ pub enum FromRef {
     Image(String),
 }
 
+/// The name of a build context that stands for this name of an image or stage: without what every name may begin and end
+/// with, as with Docker.
+pub fn context_name(name: &str) -> &str {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
 /// What names and numbers of stages mean, seen from behind the last stage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
@@ -130,8 +138,9 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn resolve(&self, name: &str) -> FromRef {
-        if self.contexts.contains(name) {
-            return FromRef::Context(name.to_owned());
+        let context = context_name(name);
+        if self.contexts.contains(context) {
+            return FromRef::Context(context.to_owned());
         }
         match self
             .number(name)

@@ -10,6 +10,7 @@ use crate::request::Platform;
 use crate::source::{Span, Spanned};
 
 use super::Lowering;
+use super::contexts::ContextSource;
 use super::state::State;
 
 impl Lowering<'_> {
@@ -22,16 +23,36 @@ impl Lowering<'_> {
                 let state = self.states.get(id).map(State::inherited);
                 state.map(|state| (BasePlan::Stage(*id), state))
             }
-            Base::Image(name) => self.image(name)?.map(|image| {
-                self.check_image(name.span, &image, stage.platform.as_ref(), &platform);
-                let state = State::of_image(&image, &platform);
-                (BasePlan::Image(Box::new(image)), state)
-            }),
+            Base::Image(name) => {
+                let image = self.image(name)?;
+                image.map(|image| self.on_image(stage, name.span, image, &platform))
+            }
             Base::Archive(archive) => self.archive(archive).map(|base| (base, State::scratch(platform))),
-            Base::Context(name) => self.refuse(name.span, "FROM a named build context"),
-            Base::OciLayout { directory, .. } => self.refuse(directory.span, "FROM oci:"),
+            Base::Context(name) => match self.context(name)? {
+                Some(ContextSource::Image(image)) => Some(self.on_image(stage, name.span, *image, &platform)),
+                // Its files are copied by the first step.
+                Some(ContextSource::Directory(_)) => Some((BasePlan::Scratch, State::scratch(platform))),
+                None => None,
+            },
+            Base::OciLayout { directory, .. } => {
+                let image = self.loaded.stages.get(&stage.id).cloned();
+                self.lacks_image |= image.is_none();
+                image.map(|image| self.on_image(stage, directory.span, image, &platform))
+            }
         };
         Ok(found)
+    }
+
+    fn on_image(
+        &mut self,
+        stage: &Stage,
+        span: Span,
+        image: Image,
+        platform: &Platform,
+    ) -> (BasePlan, State) {
+        self.check_image(span, &image, stage.platform.as_ref(), platform);
+        let state = State::of_image(&image, platform);
+        (BasePlan::Image(Box::new(image)), state)
     }
 
     fn archive(&mut self, archive: &ArchiveBase) -> Option<BasePlan> {
@@ -75,6 +96,7 @@ impl Lowering<'_> {
         Ok(None)
     }
 
+    /// An image for another platform than FROM asks for is odd, as with Docker; than the caller asks for, it is wrong.
     fn check_image(
         &mut self,
         span: Span,
@@ -83,7 +105,14 @@ impl Lowering<'_> {
         platform: &Platform,
     ) {
         let (os, architecture) = (&image.config.os, &image.config.architecture);
-        if asked.is_some() && (*os != platform.os || *architecture != platform.architecture) {
+        if *os == platform.os && *architecture == platform.architecture {
+            return;
+        }
+        if *platform == self.request.platform && *platform != Platform::native() {
+            let message =
+                format!("the base image is for {os}/{architecture}, not for {platform} as --platform asks");
+            self.problems.push(Diagnostic::error(span, message));
+        } else if asked.is_some() {
             let message = format!("the base image is for {os}/{architecture}, not for {platform}");
             self.warnings
                 .push(Diagnostic::warning(span, message).code("InvalidBaseImagePlatform"));
@@ -91,33 +120,24 @@ impl Lowering<'_> {
     }
 
     fn platform(&mut self, text: &Spanned<String>) -> Platform {
-        let mut parts = text.value.split('/');
-        let first = parts.next().unwrap_or_default();
-        let (os, architecture) = match parts.next() {
-            Some(architecture) => (first, architecture),
-            None => ("linux", first),
-        };
-        let (architecture, implied) = match architecture {
-            "x86_64" | "x86-64" => ("amd64", None),
-            "aarch64" => ("arm64", None),
-            "armhf" => ("arm", Some("v7")),
-            "armel" => ("arm", Some("v6")),
-            "i386" => ("386", None),
-            other => (other, None),
-        };
-        let variant = parts
-            .next()
-            .or(implied)
-            .filter(|variant| !(architecture == "arm64" && *variant == "v8"));
-        if os != "linux" || architecture.is_empty() || parts.next().is_some() {
+        text.value.parse().unwrap_or_else(|_| {
             let problem = Diagnostic::error(text.span, format!("unknown platform {}", text.value));
             self.problems
                 .push(problem.expected("linux/ARCHITECTURE[/VARIANT]"));
+            self.request.platform.clone()
+        })
+    }
+
+    /// Notes a RUN whose programs can't run here.
+    pub(super) fn check_runnable(&mut self, platform: &Platform, span: Span) {
+        if platform.is_native() || self.request.emulated.contains(&platform.architecture) {
+            return;
         }
-        Platform {
-            os: os.to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
-        }
+        let message = format!(
+            "programs for {platform} can't run on this machine ({})",
+            Platform::native()
+        );
+        let hint = "register an emulator (QEMU) with binfmt_misc, its flag F set; or build for this machine's platform";
+        self.problems.push(Diagnostic::error(span, message).suggest(hint));
     }
 }

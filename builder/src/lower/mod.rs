@@ -5,6 +5,7 @@
 
 mod base;
 mod config;
+mod contexts;
 mod copy;
 mod ports;
 mod run;
@@ -26,6 +27,7 @@ use crate::source::Span;
 
 use state::State;
 
+pub use contexts::Loaded;
 pub(crate) use state::DEFAULT_PATH;
 
 /// Why stages could not be lowered.
@@ -57,11 +59,17 @@ pub struct Plan {
 ///
 /// # Errors
 /// All that is wrong with the Boxfile at once; that the store could not be read.
-pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Result<Plan, LowerError> {
+pub fn lower(
+    graph: &StageGraph,
+    request: &BuildRequest,
+    store: &Store,
+    loaded: &Loaded,
+) -> Result<Plan, LowerError> {
     let mut lowering = Lowering {
         graph,
         request,
         store,
+        loaded,
         states: BTreeMap::new(),
         declared: graph.global_args.keys().cloned().collect(),
         problems: Vec::new(),
@@ -104,6 +112,7 @@ struct Lowering<'a> {
     graph: &'a StageGraph,
     request: &'a BuildRequest,
     store: &'a Store,
+    loaded: &'a Loaded,
     /// How the stages lowered so far end.
     states: BTreeMap<StageId, State>,
     declared: BTreeSet<String>,
@@ -119,6 +128,7 @@ impl Lowering<'_> {
             return Ok(None);
         };
         let mut steps = Vec::with_capacity(stage.instructions.len());
+        steps.extend(self.context_step(stage));
         for trigger in &stage.triggers {
             steps.push(self.trigger(&mut state, trigger, &stage.from)?);
         }
@@ -143,6 +153,7 @@ impl Lowering<'_> {
         let action = match &instruction.kind {
             InstructionKind::Run(run) => match self.run(state, run, instruction.span) {
                 Some((step, text)) => {
+                    self.check_runnable(&state.platform, instruction.keyword.span);
                     created_by = text;
                     Action::Run(Box::new(step))
                 }

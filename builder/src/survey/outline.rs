@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::BuildError;
 use crate::expand::{arg_value, expand, expand_word};
 use crate::graph::{Stage, StageGraph};
+use crate::lower::Loaded;
 use crate::parse::resolve_mount;
 use crate::request::BuildRequest;
 use crate::source::{Sources, Span};
@@ -65,10 +66,12 @@ pub struct OutlineMount {
 pub fn outline(store: &Store, request: &BuildRequest) -> Result<Outline, BuildError> {
     let context = Context::open(store, &request.context, request.ignore.clone())?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
-    let graph = front.graph().map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: front.boxfile.sources.clone(),
-    })?;
+    let graph = front
+        .graph(&Loaded::default())
+        .map_err(|diagnostics| BuildError::Boxfile {
+            diagnostics,
+            sources: front.boxfile.sources.clone(),
+        })?;
     let mut outline = Outline {
         sources: graph.sources.clone(),
         ..Outline::default()
