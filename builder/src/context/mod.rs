@@ -5,6 +5,7 @@
 //! after it too: one that was swapped or written meanwhile is an error. What they hold is kept in a [`stat`] cache in the
 //! store, so that an unchanged tree costs one `stat` a file.
 
+mod directory;
 mod glob;
 mod select;
 mod stat;
@@ -124,18 +125,6 @@ impl<'a> Context<'a> {
             found.push(Source::new(name, text));
         }
         Ok(found)
-    }
-
-    /// Opens a directory in it, following links inside it; none if there is none. The ignore file has no say.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    pub fn open_directory(&self, path: &Path) -> Result<Option<OwnedFd>, FilesError> {
-        let found = resolve(self, path)?.filter(|(_, meta)| meta.kind == EntryKind::Directory);
-        match found {
-            Some((path, _)) => self.open_at(&path, OFlags::PATH | OFlags::DIRECTORY),
-            None => Ok(None),
-        }
     }
 
     /// Keeps what was learned of files for the next build; writes nothing if that is nothing.
