@@ -1,10 +1,14 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
+mod front;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, Cpus, Memory, TmpfsMount, Volume};
+
+pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]
@@ -178,6 +182,8 @@ pub(crate) struct BuildArgs {
     /// Which modification times the layers carry.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub(crate) mtimes: MtimesMode,
+    #[command(flatten)]
+    pub(crate) front: FrontArgs,
     /// The build context: a directory.
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,

@@ -1,6 +1,7 @@
 //! box: builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 
 mod app;
+mod binfmt;
 mod cli;
 mod commands;
 mod error;

@@ -7,11 +7,11 @@ use crate::error::Failure;
 const COMMANDS: &str = "attach commit container cp create diff events exec export image info kill login logout logs manifest \
                         network pause plugin port ps pull push rename restart rm search secret start stats stop system top \
                         unpause update volume wait gc fsck df prune cache lock plan";
-const OPTIONS: &str = "-a --add-host --all --annotation --attach --build-context --cache-from --cache-to --call --check \
+const OPTIONS: &str = "-a --add-host --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --cidfile --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --group-add --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
-                       --output --override -p -P --pid --platform --privileged --publish --publish-all --pull --restart --secret \
+                       --output --override -p -P --pid --privileged --publish --publish-all --pull --restart --secret \
                        --shm-size --squash --ssh --stop-signal --stop-timeout --sysctl --ulimit --userns --uts --volume-driver \
                        --volumes-from --build-arg-file --report --locked";
 

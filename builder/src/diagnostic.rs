@@ -38,6 +38,8 @@ pub struct Diagnostic {
     pub expected: Option<String>,
     /// What was probably meant, or what to do.
     pub suggestion: Option<String>,
+    /// Other places that have to do with it, and how.
+    pub related: Vec<(Span, String)>,
 }
 
 impl Diagnostic {
@@ -59,6 +61,7 @@ impl Diagnostic {
             span,
             expected: None,
             suggestion: None,
+            related: Vec::new(),
         }
     }
 
@@ -94,28 +97,36 @@ impl Diagnostic {
     /// what was expected and a suggestion. Ends in a newline.
     pub fn render(&self, sources: &Sources) -> String {
         let mut out = String::new();
-        let source = sources.get(self.span.file);
-        let shown = source.map(|s| Excerpt::of(s, self.span));
-        let name = source.map_or("?", Source::name);
-        let column = shown.as_ref().map_or(self.span.column as usize, |e| e.column);
         let code = self.code.map(|c| format!("[{c}]")).unwrap_or_default();
-        let severity = self.severity.as_str();
-        // Writing to a String can't fail.
-        let _ = writeln!(
-            out,
-            "{name}:{}:{column}: {severity}{code}: {}",
-            self.span.line,
-            shorten(&self.message)
-        );
-        if let Some(excerpt) = shown {
-            excerpt.write(&mut out, self.span.line);
-        }
+        let label = format!("{}{code}", self.severity.as_str());
+        write_place(&mut out, sources, self.span, &label, &self.message);
         for (label, text) in [("expected", &self.expected), ("help", &self.suggestion)] {
             if let Some(text) = text {
                 let _ = writeln!(out, "   = {label}: {}", shorten(text));
             }
         }
+        for (span, text) in &self.related {
+            write_place(&mut out, sources, *span, "note", text);
+        }
         out
+    }
+}
+
+/// `file:line:column: label: message` and the line itself.
+fn write_place(out: &mut String, sources: &Sources, span: Span, label: &str, message: &str) {
+    let source = sources.get(span.file);
+    let shown = source.map(|s| Excerpt::of(s, span));
+    let name = source.map_or("?", Source::name);
+    let column = shown.as_ref().map_or(span.column as usize, |e| e.column);
+    // Writing to a String can't fail.
+    let _ = writeln!(
+        out,
+        "{name}:{}:{column}: {label}: {}",
+        span.line,
+        shorten(message)
+    );
+    if let Some(excerpt) = shown {
+        excerpt.write(out, span.line);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use box_store::digest::Digest;
 use box_store::error::StoreError;
 use box_store::layer::apply::ApplyError;
+use box_store::transfer::archive::ArchiveError;
 use box_store::transfer::http::FetchError;
 
 use crate::diagnostic::Diagnostic;
@@ -41,6 +42,14 @@ pub enum BuildError {
     /// A Boxfile without any stage.
     #[error("nothing is to be built")]
     Empty,
+    /// A named context that is no OCI layout with such an image.
+    #[error("cannot load an image of {}: {source}", directory.display())]
+    Layout {
+        /// The layout.
+        directory: PathBuf,
+        /// Why not.
+        source: Box<ArchiveError>,
+    },
     /// The context can't be read.
     #[error(transparent)]
     Files(#[from] FilesError),

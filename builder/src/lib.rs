@@ -32,3 +32,4 @@ pub mod request;
 pub mod source;
 mod steps;
 pub mod suggest;
+pub mod survey;

@@ -131,6 +131,8 @@ pub enum CopyFrom {
     Context,
     /// Another stage.
     Stage(StageId),
+    /// The directory of a named build context.
+    Named(String),
     /// An image of the store, with the name it was asked for by.
     Image(String, Box<Image>),
 }

@@ -6,6 +6,7 @@ use box_store::digest::ImageId;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Stream, Usage};
+use crate::source::Sources;
 
 /// Gets the events of a build.
 ///
@@ -122,8 +123,8 @@ pub enum Event<'a> {
         /// The step it is for.
         id: StepId,
     },
-    /// Something in the Boxfile is odd.
-    Warning(&'a Diagnostic),
+    /// Something in the Boxfile is odd; the finding, and what it points into.
+    Warning(&'a Diagnostic, &'a Sources),
     /// Something worth saying in one line.
     Note(&'a str),
     /// The image is there.

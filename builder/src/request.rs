@@ -1,6 +1,6 @@
 //! What a build is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode};
@@ -35,6 +35,10 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<i64>,
     /// What is built for.
     pub platform: Platform,
+    /// Foreign architectures whose programs run here too, by an emulator that the kernel knows.
+    pub emulated: BTreeSet<String>,
+    /// Named build contexts, which go before stages and images of their names.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// Values of `HTTP_PROXY` and its like, handed to RUN; in no cache key and no image.
     pub proxies: BTreeMap<String, String>,
     /// Stops the build.
@@ -58,10 +62,28 @@ impl BuildRequest {
             mtimes: TimesMode::default(),
             source_date_epoch: None,
             platform: Platform::native(),
+            emulated: BTreeSet::new(),
+            contexts: BTreeMap::new(),
             proxies: BTreeMap::new(),
             cancel: CancelToken::new(),
         }
     }
+}
+
+/// What a named build context is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory, read in place.
+    Directory(PathBuf),
+    /// An image of the store.
+    Image(String),
+    /// An image of an OCI layout directory, by what the layout calls it; none: its only one.
+    Layout {
+        /// The directory.
+        directory: PathBuf,
+        /// The image's tag, name or digest.
+        reference: Option<String>,
+    },
 }
 
 /// Which times of files a layer's digest sees.
@@ -86,6 +108,13 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// Whether its programs run on this machine as they are.
+    pub fn is_native(&self) -> bool {
+        let native = Platform::native();
+        let own = (native.architecture.as_str(), self.architecture.as_str());
+        self.os == native.os && (own.0 == own.1 || own == ("amd64", "386"))
+    }
+
     /// What this program runs on.
     pub fn native() -> Platform {
         let (architecture, variant) = match std::env::consts::ARCH {
@@ -102,6 +131,45 @@ impl Platform {
             architecture: architecture.to_owned(),
             variant: variant.map(str::to_owned),
         }
+    }
+}
+
+/// A platform that is none, or none that images are built for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown platform {0}: expected linux/ARCHITECTURE[/VARIANT]")]
+pub struct PlatformError(pub String);
+
+impl std::str::FromStr for Platform {
+    type Err = PlatformError;
+
+    /// `OS/ARCHITECTURE[/VARIANT]`, or an architecture alone; the names that uname has are understood.
+    fn from_str(text: &str) -> Result<Platform, PlatformError> {
+        let mut parts = text.split('/');
+        let first = parts.next().unwrap_or_default();
+        let (os, architecture) = match parts.next() {
+            Some(architecture) => (first, architecture),
+            None => ("linux", first),
+        };
+        let (architecture, implied) = match architecture {
+            "x86_64" | "x86-64" => ("amd64", None),
+            "aarch64" => ("arm64", None),
+            "armhf" => ("arm", Some("v7")),
+            "armel" => ("arm", Some("v6")),
+            "i386" => ("386", None),
+            other => (other, None),
+        };
+        let variant = parts
+            .next()
+            .or(implied)
+            .filter(|variant| !(architecture == "arm64" && *variant == "v8"));
+        if os != "linux" || architecture.is_empty() || variant == Some("") || parts.next().is_some() {
+            return Err(PlatformError(text.to_owned()));
+        }
+        Ok(Platform {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
     }
 }
 

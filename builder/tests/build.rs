@@ -366,7 +366,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ),
         (
             "RUN --security=insecure true",
-            "RUN --security=insecure is not supported yet",
+            "RUN --security=insecure is refused: box runs no step outside its sandbox",
         ),
         (
             "RUN --cache=ttl:24h true",

@@ -9,14 +9,16 @@ use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::progress::Event;
 use box_builder::request::{BuildRequest, TimesMode};
-use box_builder::source::{Source, Sources};
+use box_builder::source::Source;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
 use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
-use crate::{signals, ui};
+
+use super::{call, contexts};
+use crate::{binfmt, signals, ui};
 
 /// What a context's Boxfile may be called, in the order they are looked for.
 const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
@@ -29,14 +31,17 @@ const HOST_NETWORK: &str =
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
-    let request = request(args)?;
+    let request = request(app, args)?;
+    if let Some(call) = args.front.asked() {
+        return call::run(app, &request, call);
+    }
     let ended_by = cancel_on_signals(&request.cancel)?;
     let mode = if args.quiet {
         ProgressMode::Quiet
     } else {
         args.progress
     };
-    let sink = ui::build_sink(mode, Sources::single(request.boxfile.clone()));
+    let sink = ui::build_sink(mode);
     if args.network.is_none() {
         sink.event(Event::Note(HOST_NETWORK));
     }
@@ -61,7 +66,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
+fn request(app: &App, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     let file = boxfile(args)?;
     let bytes = app::read_file(&file)?;
     let mut request = BuildRequest::new(Source::new(file.display().to_string(), bytes), &args.context);
@@ -86,6 +91,13 @@ fn request(args: &BuildArgs) -> Result<BuildRequest, Failure> {
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
+    request.platform = args.front.platform.clone().unwrap_or(request.platform);
+    request.emulated = binfmt::emulated();
+    for named in &args.front.build_contexts {
+        request
+            .contexts
+            .insert(named.name.clone(), contexts::named(app, named)?);
+    }
     Ok(request)
 }
 
@@ -191,7 +203,7 @@ fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
     Ok(ended_by)
 }
 
-fn failure(error: &BuildError, signal: i32) -> Failure {
+pub(super) fn failure(error: &BuildError, signal: i32) -> Failure {
     if signal != 0 {
         return Failure::new(
             128 + signal as u8,

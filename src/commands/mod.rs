@@ -1,6 +1,8 @@
 //! The commands, one file each: options in, calls of the libraries, results to standard output.
 
 mod build;
+mod call;
+mod contexts;
 mod history;
 mod images;
 mod import;

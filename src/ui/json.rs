@@ -2,33 +2,23 @@
 
 use box_builder::exec::Usage;
 use box_builder::progress::{Event, EventSink};
-use box_builder::source::Sources;
 use serde_json::{Value, json};
 
 use super::steps;
 
 /// Prints each event as an object on standard error.
-#[derive(Debug)]
-pub(super) struct Lines {
-    sources: Sources,
-}
-
-impl Lines {
-    /// A sink whose warnings point into these sources.
-    pub(super) fn new(sources: Sources) -> Self {
-        Self { sources }
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct Lines;
 
 impl EventSink for Lines {
     fn event(&self, event: Event<'_>) {
-        if let Some(value) = object(&self.sources, &event) {
+        if let Some(value) = object(&event) {
             eprintln!("{value}");
         }
     }
 }
 
-fn object(sources: &Sources, event: &Event<'_>) -> Option<Value> {
+fn object(event: &Event<'_>) -> Option<Value> {
     Some(match event {
         Event::Planned { stages, steps } => json!({"event": "planned", "stages": stages, "steps": steps}),
         Event::StageStarted { stage, name } => {
@@ -75,7 +65,9 @@ fn object(sources: &Sources, event: &Event<'_>) -> Option<Value> {
         }
         Event::FetchProgress { id, bytes } => json!({"event": "fetch_progress", "id": id.0, "bytes": bytes}),
         Event::FetchDone { id } => json!({"event": "fetch_done", "id": id.0}),
-        Event::Warning(diagnostic) => json!({"event": "warning", "text": diagnostic.render(sources)}),
+        Event::Warning(diagnostic, sources) => {
+            json!({"event": "warning", "text": diagnostic.render(sources)})
+        }
         Event::Note(text) => json!({"event": "note", "text": text}),
         _ => return None,
     })

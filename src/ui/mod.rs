@@ -13,7 +13,6 @@ mod tty;
 use std::io::{IsTerminal, Write};
 
 use box_builder::progress::EventSink;
-use box_builder::source::Sources;
 
 use crate::cli::ProgressMode;
 use crate::error::Failure;
@@ -57,13 +56,13 @@ pub(crate) fn resolve(mode: ProgressMode) -> ProgressMode {
     }
 }
 
-/// Shows the events of a build; `sources` are what its warnings point into.
-pub(crate) fn build_sink(mode: ProgressMode, sources: Sources) -> Box<dyn EventSink> {
+/// Shows the events of a build.
+pub(crate) fn build_sink(mode: ProgressMode) -> Box<dyn EventSink> {
     match resolve(mode) {
-        ProgressMode::Tty => Box::new(tty::Live::new(sources)),
-        ProgressMode::Json => Box::new(json::Lines::new(sources)),
+        ProgressMode::Tty => Box::new(tty::Live::new()),
+        ProgressMode::Json => Box::new(json::Lines),
         ProgressMode::Quiet => Box::<quiet::LastWords>::default(),
-        ProgressMode::Plain | ProgressMode::Auto => Box::new(plain::Lines::new(sources)),
+        ProgressMode::Plain | ProgressMode::Auto => Box::<plain::Lines>::default(),
     }
 }
 

@@ -3,38 +3,26 @@
 use std::sync::{Mutex, PoisonError};
 
 use box_builder::progress::{Event, EventSink, StepId};
-use box_builder::source::Sources;
 
 use super::{human, steps};
 
 /// Prints each event as a line on standard error.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lines {
     steps: Mutex<steps::Steps>,
-    sources: Sources,
-}
-
-impl Lines {
-    /// Nothing has begun.
-    pub(super) fn new(sources: Sources) -> Self {
-        Self {
-            steps: Mutex::default(),
-            sources,
-        }
-    }
 }
 
 impl EventSink for Lines {
     fn event(&self, event: Event<'_>) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in lines(&mut steps, &self.sources, &event) {
+        for line in lines(&mut steps, &event) {
             eprintln!("{line}");
         }
     }
 }
 
 /// The lines that an event gives.
-fn lines(steps: &mut steps::Steps, sources: &Sources, event: &Event<'_>) -> Vec<String> {
+fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
     match *event {
         Event::StepStarted {
             id,
@@ -74,7 +62,7 @@ fn lines(steps: &mut steps::Steps, sources: &Sources, event: &Event<'_>) -> Vec<
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));
             vec![format!("{} {}{size}", steps.label(id), human::one_line(what))]
         }
-        Event::Warning(diagnostic) => vec![human::printable(diagnostic.render(sources).trim_end())],
+        Event::Warning(diagnostic, sources) => vec![human::printable(diagnostic.render(sources).trim_end())],
         Event::Note(text) => vec![human::printable(text)],
         _ => Vec::new(),
     }
@@ -132,7 +120,7 @@ mod tests {
             },
             finished,
         ] {
-            all.extend(lines(&mut steps, &Sources::default(), &event));
+            all.extend(lines(&mut steps, &event));
         }
         assert_eq!(
             all,

@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use box_builder::progress::{Event, EventSink, StepId};
-use box_builder::source::Sources;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{human, steps};
@@ -16,7 +15,6 @@ use super::quiet::LAST_LINES;
 #[derive(Debug)]
 pub(super) struct Live {
     bars: MultiProgress,
-    sources: Sources,
     state: Mutex<State>,
 }
 
@@ -38,10 +36,9 @@ const SPINNER_AND_TIME: usize = 10;
 
 impl Live {
     /// An empty display.
-    pub(super) fn new(sources: Sources) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bars: MultiProgress::new(),
-            sources,
             state: Mutex::default(),
         }
     }
@@ -174,8 +171,8 @@ impl EventSink for Live {
                 let fetch = state.running.get_mut(&id).and_then(|r| r.fetch.take());
                 fetch.inspect(ProgressBar::finish_and_clear);
             }
-            Event::Warning(diagnostic) => {
-                self.print(&human::printable(diagnostic.render(&self.sources).trim_end()))
+            Event::Warning(diagnostic, sources) => {
+                self.print(&human::printable(diagnostic.render(sources).trim_end()))
             }
             Event::Note(text) => self.print(&human::printable(text)),
             _ => {}

@@ -1,18 +1,28 @@
 //! From a request to a plan: nothing is built yet, and what is wrong is said at once.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
 
 use box_store::Store;
 
-use crate::ast::{Boxfile, InstructionKind};
+use crate::ast::{Boxfile, Check, InstructionKind};
+use crate::context::{Context, resolve};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
-use crate::graph::{GraphOptions, StageGraph};
+use crate::files::{EntryKind, FileTree, FilesError};
+use crate::graph::{Base, GraphOptions, StageGraph, StageId};
 use crate::lint::{LintOptions, lint};
-use crate::lower::{LowerError, Plan, lower};
-use crate::parse::parse;
+use crate::lower::{Loaded, LowerError, Plan, lower};
+use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, Platform};
+use crate::request::{BuildRequest, NamedContext, Platform};
+use crate::source::Source;
+
+use super::layouts;
+
+/// The build argument that goes before `# check=`.
+const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// What is to be done.
 pub(super) struct Planned {
@@ -25,40 +35,19 @@ pub(super) struct Planned {
 pub(super) fn plan(
     store: &Store,
     request: &BuildRequest,
+    context: &Context<'_>,
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
-    let boxfile = parse(&request.boxfile).map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: crate::source::Sources::single(request.boxfile.clone()),
-    })?;
-    let options = GraphOptions {
-        target: request.target.clone(),
-        build_args: request.build_args.clone(),
-        platform_args: platform_args(request, &boxfile),
-        ..GraphOptions::default()
-    };
-    let sources = || boxfile.sources.clone();
-    let graph = StageGraph::new(&boxfile, &options).map_err(|diagnostics| BuildError::Boxfile {
-        diagnostics,
-        sources: sources(),
-    })?;
-    let lowered = lower(&graph, request, store);
-    let base_env = |name: &str| base_env(store, name);
-    let lint_options = LintOptions {
-        graph: Some(&graph),
-        platform_args: Some(&options.platform_args),
-        base_env: Some(&base_env),
-        ..LintOptions::default()
-    };
-    warn(&lint(&boxfile, &lint_options), &boxfile, events)?;
+    let front = Front::read(store, request, context).map_err(boxfile_error)?;
+    let (graph, loaded) = front.loaded()?;
+    let lowered = lower(&graph, request, store, &loaded);
+    let check = front.check();
+    warn(&front.lint(Some(&graph))?, &check, &front.boxfile, events)?;
     let plan = lowered.map_err(|error| match error {
-        LowerError::Boxfile(diagnostics) => BuildError::Boxfile {
-            diagnostics,
-            sources: sources(),
-        },
+        LowerError::Boxfile { diagnostics, .. } => front.error(diagnostics),
         LowerError::Store(error) => BuildError::Store(error),
     })?;
-    warn(&plan.warnings, &boxfile, events)?;
+    warn(&plan.warnings, &check, &front.boxfile, events)?;
     if !plan.unused_args.is_empty() {
         let note = format!(
             "no ARG declares these build arguments: {}",
@@ -66,30 +55,165 @@ pub(super) fn plan(
         );
         events.event(Event::Note(&note));
     }
-    let source_date_epoch = source_date_epoch(&boxfile, &graph, request)?;
+    let source_date_epoch = source_date_epoch(&front.boxfile, &graph, request)?;
     Ok(Planned {
         plan,
         source_date_epoch,
     })
 }
 
-/// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
-fn warn(warnings: &[Diagnostic], boxfile: &Boxfile, events: &dyn EventSink) -> Result<(), BuildError> {
-    let is_error = boxfile
-        .directives
-        .check
-        .as_ref()
-        .is_some_and(|check| check.error == Some(true));
-    if is_error && !warnings.is_empty() {
-        let diagnostics = warnings.to_vec();
-        return Err(BuildError::Boxfile {
+/// Syntax errors as an error of a build.
+pub(crate) fn boxfile_error(errors: SyntaxErrors) -> BuildError {
+    BuildError::Boxfile {
+        diagnostics: errors.diagnostics,
+        sources: errors.sources,
+    }
+}
+
+/// A Boxfile that was read, and what is known of its surroundings.
+pub(crate) struct Front<'a> {
+    store: &'a Store,
+    request: &'a BuildRequest,
+    context: &'a Context<'a>,
+    pub(crate) boxfile: Boxfile,
+    options: GraphOptions,
+}
+
+impl<'a> Front<'a> {
+    /// Parses the Boxfile and the files that it includes.
+    pub(crate) fn read(
+        store: &'a Store,
+        request: &'a BuildRequest,
+        context: &'a Context<'a>,
+    ) -> Result<Front<'a>, SyntaxErrors> {
+        let boxfile = parse_with(&request.boxfile, &mut |path| included(context, path))?;
+        let options = GraphOptions {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            platform_args: platform_args(request, &boxfile),
+            contexts: request.contexts.keys().cloned().collect(),
+        };
+        Ok(Front {
+            store,
+            request,
+            context,
+            boxfile,
+            options,
+        })
+    }
+
+    /// The stages that are built, with the images of OCI layouts brought in. Triggers of such an image may lead to further
+    /// stages, which may be on one, too.
+    fn loaded(&self) -> Result<(StageGraph, Loaded), BuildError> {
+        let mut loaded = Loaded::default();
+        layouts::load_contexts(self.store, self.request, &mut loaded)?;
+        loop {
+            let graph = self
+                .graph(&loaded)
+                .map_err(|diagnostics| self.error(diagnostics))?;
+            let before = loaded.stages.len();
+            layouts::load_stages(self.store, self.request, self.context, &graph, &mut loaded)?;
+            if loaded.stages.len() == before {
+                return Ok((graph, loaded));
+            }
+        }
+    }
+
+    /// The stages that are built.
+    pub(crate) fn graph(&self, loaded: &Loaded) -> Result<StageGraph, Vec<Diagnostic>> {
+        let triggers = |stage: StageId, base: &Base| {
+            let image = match base {
+                Base::Image(name) => self.store.resolve_base(name).ok().flatten(),
+                Base::OciLayout { .. } => loaded.stages.get(&stage).cloned(),
+                Base::Context(name) => match self.request.contexts.get(&name.value) {
+                    Some(NamedContext::Image(image)) => self.store.resolve_base(image).ok().flatten(),
+                    _ => loaded.contexts.get(&name.value).cloned(),
+                },
+                _ => None,
+            };
+            // What can't be read is told of later.
+            let triggers = image.and_then(|image| image.config.config.on_build);
+            triggers.unwrap_or_default()
+        };
+        StageGraph::with_triggers(&self.boxfile, &self.options, &triggers)
+    }
+
+    /// What the lints say.
+    pub(crate) fn lint(&self, graph: Option<&StageGraph>) -> Result<Vec<Diagnostic>, FilesError> {
+        let check = self.check();
+        // The ignore file is read for the sake of one lint, which must be asked for.
+        if !check.experimental.is_empty() {
+            self.context.load_rules()?;
+        }
+        let base_env = |name: &str| base_env(self.store, name);
+        let options = LintOptions {
+            graph,
+            ignore: self.context.rules(),
+            platform_args: Some(&self.options.platform_args),
+            base_env: Some(&base_env),
+            check: Some(&check),
+        };
+        Ok(lint(&self.boxfile, &options))
+    }
+
+    /// What the lints are told: by the caller in a build argument, as Docker has it, else by the Boxfile.
+    pub(crate) fn check(&self) -> Check {
+        let given = self.request.build_args.get(CHECK_ARG);
+        let given = given.and_then(|text| parse_check_comment(&format!("check={text}")));
+        let own = || self.boxfile.directives.check.as_ref();
+        given
+            .or_else(|| own().map(|check| check.value.clone()))
+            .unwrap_or_default()
+    }
+
+    /// The value of a global ARG, or of one that the caller gave.
+    pub(crate) fn build_args(&self) -> &BTreeMap<String, String> {
+        &self.request.build_args
+    }
+
+    fn error(&self, diagnostics: Vec<Diagnostic>) -> BuildError {
+        BuildError::Boxfile {
             diagnostics,
+            sources: self.boxfile.sources.clone(),
+        }
+    }
+}
+
+/// A file that the Boxfile includes, whatever the ignore file says of it.
+fn included(context: &Context<'_>, path: &str) -> Result<Source, String> {
+    let said = |error: FilesError| error.to_string();
+    let found = resolve(context, Path::new(path)).map_err(said)?;
+    let Some((found, meta)) = found else {
+        return Err(format!("{path} is not in the build context"));
+    };
+    match meta.kind {
+        EntryKind::File if meta.size <= MAX_SOURCE as u64 => {}
+        EntryKind::File => return Err(format!("{path} is larger than {} MiB", MAX_SOURCE >> 20)),
+        _ => return Err(format!("{path} is not a regular file")),
+    }
+    let mut text = Vec::new();
+    let file = context.open(&found, &meta).map_err(said)?;
+    let read = file.take(MAX_SOURCE as u64).read_to_end(&mut text);
+    read.map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(Source::new(path, text))
+}
+
+/// Tells warnings; they are errors where the Boxfile says so (`# check=error=true`).
+fn warn(
+    warnings: &[Diagnostic],
+    check: &Check,
+    boxfile: &Boxfile,
+    events: &dyn EventSink,
+) -> Result<(), BuildError> {
+    if check.error == Some(true) && !warnings.is_empty() {
+        return Err(BuildError::Boxfile {
+            diagnostics: warnings.to_vec(),
             sources: boxfile.sources.clone(),
         });
     }
     warnings
         .iter()
-        .for_each(|warning| events.event(Event::Warning(warning)));
+        .for_each(|warning| events.event(Event::Warning(warning, &boxfile.sources)));
     Ok(())
 }
 

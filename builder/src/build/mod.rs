@@ -10,8 +10,11 @@
 
 mod announce;
 mod front;
+mod layouts;
 mod record;
 mod stage;
+
+use std::collections::BTreeMap;
 
 use box_store::Store;
 use box_store::error::StoreError;
@@ -25,9 +28,10 @@ use crate::exec::Executor;
 use crate::lower::Plan;
 use crate::plan::StagePlan;
 use crate::progress::{Event, EventSink};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, NamedContext};
 use crate::steps::Tools;
 
+pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
 use stage::{Results, Shared, StageResult, build_stage};
@@ -53,11 +57,12 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
+    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let contexts = named_contexts(store, request)?;
     let Planned {
         plan,
         source_date_epoch,
-    } = plan(store, request, events)?;
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    } = plan(store, request, &context, events)?;
     let shared = Shared {
         tools: Tools {
             store,
@@ -65,13 +70,14 @@ pub fn build(
             request,
             events,
             context: &context,
+            contexts: &contexts,
             source_date_epoch,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
     };
     let built = keep(&shared, stages(&shared, &plan))?;
-    context.save()?;
+    save(&context, &contexts)?;
     let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
@@ -79,6 +85,26 @@ pub fn build(
         image,
         is_cached: built.is_cached,
     })
+}
+
+/// Opens the directories among the named contexts.
+fn named_contexts<'a>(
+    store: &'a Store,
+    request: &BuildRequest,
+) -> Result<BTreeMap<String, Context<'a>>, BuildError> {
+    let mut contexts = BTreeMap::new();
+    for (name, context) in &request.contexts {
+        if let NamedContext::Directory(path) = context {
+            contexts.insert(name.clone(), Context::open(store, path, None)?);
+        }
+    }
+    Ok(contexts)
+}
+
+/// Keeps what was learned of the contexts' files.
+fn save(context: &Context<'_>, contexts: &BTreeMap<String, Context<'_>>) -> Result<(), StoreError> {
+    let mut all = std::iter::once(context).chain(contexts.values());
+    all.try_for_each(Context::save)
 }
 
 /// Records what was done, whatever came after it.
@@ -93,8 +119,15 @@ fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Resul
         Err(error) => {
             // The error that ended the build says more than one that followed from it.
             let kept = shared.recorder.finish(&shared.cache);
-            let Tools { context, store, .. } = shared.tools;
-            let _ = kept.and_then(|()| context.save()).and_then(|()| store.sync());
+            let Tools {
+                context,
+                contexts,
+                store,
+                ..
+            } = shared.tools;
+            let _ = kept
+                .and_then(|()| save(context, contexts))
+                .and_then(|()| store.sync());
             Err(error)
         }
     }

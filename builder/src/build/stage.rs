@@ -247,8 +247,13 @@ impl Stage<'_> {
 
     fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
         let tools = &self.shared.tools;
+        let named;
         let reading = match &step.from {
             CopyFrom::Context => copy::Reading::new(tools, step, None)?,
+            CopyFrom::Named(name) => {
+                named = tools.reading(name)?;
+                copy::Reading::new(&named, step, None)?
+            }
             CopyFrom::Stage(stage) => {
                 let result = self.results.get(*stage)?;
                 copy::Reading::new(tools, step, Some((&result.layers, format!("stage {}", stage.0))))?
@@ -258,7 +263,7 @@ impl Stage<'_> {
                 copy::Reading::new(tools, step, Some((&layers, format!("image {name}"))))?
             }
         };
-        let keeps_owners = !matches!(step.from, CopyFrom::Context);
+        let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));
         let inputs = reading.inputs()?;
         let parts = KeyParts {
             inputs,

@@ -5,6 +5,7 @@
 //! after it too: one that was swapped or written meanwhile is an error. What they hold is kept in a [`stat`] cache in the
 //! store, so that an unchanged tree costs one `stat` a file.
 
+mod directory;
 mod glob;
 mod select;
 mod stat;

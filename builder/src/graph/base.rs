@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::types::{ArchiveBase, ArchiveLocation, Base, Names};
+use super::types::{ArchiveBase, ArchiveLocation, Base, Names, context_name};
 use crate::ast::{Escape, From, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::expand;
@@ -62,8 +62,9 @@ pub(super) fn resolve_base(
 }
 
 fn named(name: &Spanned<String>, earlier: &Names) -> Option<Base> {
-    if earlier.contexts.contains(&name.value) {
-        return Some(Base::Context(name.clone()));
+    let context = context_name(name);
+    if earlier.contexts.contains(context) {
+        return Some(Base::Context(Spanned::new(context.to_owned(), name.span)));
     }
     let stage = earlier.stages.get(&name.to_lowercase()).copied().map(Base::Stage);
     stage.or_else(|| (name.value == "scratch").then_some(Base::Scratch))

@@ -19,7 +19,12 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Sources;
 use types::Names;
 
-pub use types::{ArchiveBase, ArchiveLocation, Base, FromRef, GraphOptions, Stage, StageId};
+pub use types::{
+    ArchiveBase, ArchiveLocation, Base, FromRef, GraphOptions, Stage, StageId, Trigger, context_name,
+};
+
+/// The ONBUILD triggers of a stage's base that is an image; none where it is not at hand.
+pub type ImageTriggers<'a> = dyn Fn(StageId, &Base) -> Vec<String> + 'a;
 
 /// The stages that have to be built, each after those it needs.
 #[derive(Clone, Debug)]
@@ -44,7 +49,19 @@ impl StageGraph {
     /// Everything that is wrong with its stages: an instruction before the first FROM, unknown or
     /// circular stages, an empty base, a target that does not exist.
     pub fn new(boxfile: &Boxfile, options: &GraphOptions) -> Result<StageGraph, Vec<Diagnostic>> {
-        let (stages, names, global_args) = resolve::resolve(boxfile, options)?;
+        Self::with_triggers(boxfile, options, &|_, _| Vec::new())
+    }
+
+    /// The same, minding the ONBUILD triggers of images.
+    ///
+    /// # Errors
+    /// As [`StageGraph::new`]; triggers that are none.
+    pub fn with_triggers(
+        boxfile: &Boxfile,
+        options: &GraphOptions,
+        triggers: &ImageTriggers<'_>,
+    ) -> Result<StageGraph, Vec<Diagnostic>> {
+        let (stages, names, global_args) = resolve::resolve(boxfile, options, triggers)?;
         let target = order::target(&stages, &names, options, boxfile)?;
         let stages = order::order(stages, target)?;
         Ok(StageGraph {

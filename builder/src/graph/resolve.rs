@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ImageTriggers;
 use super::base::{expand_global, resolve_base};
-use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId};
+use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId, Trigger, point_at};
 use crate::ast::{ArgDeclaration, Boxfile, Escape, From, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
-use crate::source::Spanned;
+use crate::parse::parse_trigger;
+use crate::source::{Span, Spanned};
 
 /// Every stage carries the environment of those before it, so there can't be any number of them.
 const MAX_STAGES: usize = 1000;
@@ -15,7 +17,11 @@ const MAX_STAGES: usize = 1000;
 type Resolved = (Vec<Stage>, Names, BTreeMap<String, String>);
 
 /// All stages of a Boxfile, in its order.
-pub(super) fn resolve(boxfile: &Boxfile, options: &GraphOptions) -> Result<Resolved, Vec<Diagnostic>> {
+pub(super) fn resolve(
+    boxfile: &Boxfile,
+    options: &GraphOptions,
+    triggers: &ImageTriggers<'_>,
+) -> Result<Resolved, Vec<Diagnostic>> {
     let mut resolver = Resolver {
         escape: boxfile.directives.escape,
         options,
@@ -40,6 +46,7 @@ pub(super) fn resolve(boxfile: &Boxfile, options: &GraphOptions) -> Result<Resol
             .errors
             .push(Diagnostic::error(span, "no build stage: there is no FROM").expected("FROM BASE"));
     }
+    resolver.triggers(triggers);
     resolver.needs();
     match resolver.errors.is_empty() {
         true => Ok((resolver.stages, resolver.names, resolver.args)),
@@ -99,6 +106,7 @@ impl Resolver<'_> {
             from: instruction.clone(),
             base: Base::Scratch,
             platform: None,
+            triggers: Vec::new(),
             instructions: Vec::new(),
             needs: BTreeSet::new(),
         });
@@ -137,9 +145,40 @@ impl Resolver<'_> {
             from: instruction.clone(),
             base,
             platform,
+            triggers: Vec::new(),
             instructions,
             needs,
         })
+    }
+
+    /// Finds out what each stage's base has left to be done in it.
+    fn triggers(&mut self, of_image: &ImageTriggers<'_>) {
+        for index in 0..self.stages.len() {
+            let stage = &self.stages[index];
+            let triggers = match &stage.base {
+                Base::Stage(base) => {
+                    let base = self.stages[base.0].instructions.iter();
+                    base.filter_map(trigger).collect()
+                }
+                base => self.parsed(of_image(stage.id, base), stage.from.span),
+            };
+            self.stages[index].triggers = triggers;
+        }
+    }
+
+    /// An image's triggers; what is wrong with one is said of the FROM.
+    fn parsed(&mut self, texts: Vec<String>, from: Span) -> Vec<Trigger> {
+        let mut triggers = Vec::with_capacity(texts.len());
+        for text in texts {
+            match parse_trigger(&text) {
+                Ok(instruction) => triggers.push(Trigger { text, instruction }),
+                Err(mut error) => {
+                    point_at(&text, from, &mut error);
+                    self.errors.push(error);
+                }
+            }
+        }
+        triggers
     }
 
     /// Finds out which stages each one needs. A later stage may be copied from, too.
@@ -149,8 +188,12 @@ impl Resolver<'_> {
             let stage = &self.stages[index];
             if let Base::Stage(base) = stage.base {
                 needs.insert(base);
-                let triggers = self.stages[base.0].instructions.iter().filter_map(trigger);
-                triggers.for_each(|t| copied_from(t, &self.names, &mut needs, &mut self.errors));
+            }
+            for trigger in &stage.triggers {
+                let before = self.errors.len();
+                copied_from(&trigger.instruction, &self.names, &mut needs, &mut self.errors);
+                let found = self.errors[before..].iter_mut();
+                found.for_each(|error| trigger.point_at(stage.from.span, error));
             }
             for instruction in &stage.instructions {
                 copied_from(instruction, &self.names, &mut needs, &mut self.errors);
@@ -161,9 +204,12 @@ impl Resolver<'_> {
 }
 
 /// What an ONBUILD does in the stages that are built on its own.
-fn trigger(instruction: &Instruction) -> Option<&Instruction> {
+fn trigger(instruction: &Instruction) -> Option<Trigger> {
     match &instruction.kind {
-        InstructionKind::OnBuild(on_build) => Some(&on_build.trigger),
+        InstructionKind::OnBuild(on_build) => Some(Trigger {
+            text: on_build.text.clone(),
+            instruction: (*on_build.trigger).clone(),
+        }),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::Instruction;
+use crate::diagnostic::Diagnostic;
 use crate::source::{Span, Spanned};
 
 /// A stage's place in the Boxfile, counted from 0 (as `COPY --from=0` counts).
@@ -35,10 +36,35 @@ pub struct Stage {
     pub base: Base,
     /// `--platform`, expanded; never empty.
     pub platform: Option<Spanned<String>>,
+    /// The ONBUILD triggers of its base, which come right after its FROM.
+    pub triggers: Vec<Trigger>,
     /// What follows its FROM.
     pub instructions: Vec<Instruction>,
     /// The stages it needs: its base, those it copies or mounts from.
     pub needs: BTreeSet<StageId>,
+}
+
+/// An ONBUILD trigger of a base.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    /// As the base's config has it.
+    pub text: String,
+    /// What it says. Its spans mean nothing in this Boxfile.
+    pub instruction: Instruction,
+}
+
+impl Trigger {
+    /// Makes a finding about it one about the FROM that it comes with.
+    pub fn point_at(&self, from: Span, diagnostic: &mut Diagnostic) {
+        point_at(&self.text, from, diagnostic);
+    }
+}
+
+/// Makes a finding about the trigger of this text one about the FROM that it comes with.
+pub(super) fn point_at(text: &str, from: Span, diagnostic: &mut Diagnostic) {
+    let line = text.lines().next().unwrap_or_default();
+    diagnostic.span = from;
+    diagnostic.message = format!("{} (in the base's ONBUILD trigger `{line}`)", diagnostic.message);
 }
 
 /// What a stage is built on.
@@ -94,6 +120,14 @@ pub enum FromRef {
     Image(String),
 }
 
+/// The name of a build context that stands for this name of an image or stage: without what every name may begin and end
+/// with, as with Docker.
+pub fn context_name(name: &str) -> &str {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name)
+}
+
 /// What names and numbers of stages mean, seen from behind the last stage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
@@ -104,8 +138,9 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn resolve(&self, name: &str) -> FromRef {
-        if self.contexts.contains(name) {
-            return FromRef::Context(name.to_owned());
+        let context = context_name(name);
+        if self.contexts.contains(context) {
+            return FromRef::Context(context.to_owned());
         }
         match self
             .number(name)

@@ -41,6 +41,10 @@ impl Lowering<'_> {
             InstructionKind::Maintainer(word) => {
                 state.config.author = Some(word.text.clone());
             }
+            InstructionKind::OnBuild(on_build) => {
+                let triggers = state.config.config.on_build.get_or_insert_default();
+                triggers.push(on_build.text.clone());
+            }
             InstructionKind::Limit(written) => state.limits = limits(written).over(state.limits),
             // Those that make layers, and what is left, can't be done yet.
             other => {

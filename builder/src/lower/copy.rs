@@ -72,7 +72,7 @@ impl Lowering<'_> {
         };
         Ok(match self.graph.resolve(&name.value) {
             FromRef::Stage(id) => Some(CopyFrom::Stage(id)),
-            FromRef::Context(_) => self.refuse(name.span, "COPY --from a named build context"),
+            FromRef::Context(context) => self.copy_from_context(&Spanned::new(context, name.span))?,
             FromRef::Image(image) => {
                 let found = self.image(&Spanned::new(image, name.span))?;
                 found.map(|image| CopyFrom::Image(name.value.clone(), Box::new(image)))

@@ -3,35 +3,43 @@
 //! One [`State`] goes through a stage's instructions; it is the one place where ARG, ENV, USER, WORKDIR and SHELL have
 //! effect. What depends on running a step is left to the steps; what this version can't do yet is refused by name.
 
+mod base;
 mod config;
+mod contexts;
 mod copy;
 mod ports;
 mod run;
 mod state;
+mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use box_store::Store;
 use box_store::error::StoreError;
-use box_store::image::Image;
 
 use crate::ast::{ArgDeclaration, Instruction, InstructionKind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
-use crate::graph::{ArchiveBase, ArchiveLocation, Base, Stage, StageGraph, StageId};
-use crate::plan::{Action, BasePlan, Place, StagePlan, Step};
-use crate::request::{BuildRequest, Platform};
-use crate::source::{Span, Spanned};
+use crate::graph::{Stage, StageGraph, StageId};
+use crate::plan::{Action, Place, StagePlan, Step};
+use crate::request::BuildRequest;
+use crate::source::Span;
 
 use state::State;
 
+pub use contexts::Loaded;
 pub(crate) use state::DEFAULT_PATH;
 
 /// Why stages could not be lowered.
 #[derive(Debug)]
 pub enum LowerError {
     /// The Boxfile is wrong, or asks for what this version can't do.
-    Boxfile(Vec<Diagnostic>),
+    Boxfile {
+        /// What is wrong.
+        diagnostics: Vec<Diagnostic>,
+        /// Whether an image that it names is not here, so that nothing is certain of what is built on it.
+        lacks_image: bool,
+    },
     /// The store could not be read.
     Store(StoreError),
 }
@@ -51,14 +59,21 @@ pub struct Plan {
 ///
 /// # Errors
 /// All that is wrong with the Boxfile at once; that the store could not be read.
-pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Result<Plan, LowerError> {
+pub fn lower(
+    graph: &StageGraph,
+    request: &BuildRequest,
+    store: &Store,
+    loaded: &Loaded,
+) -> Result<Plan, LowerError> {
     let mut lowering = Lowering {
         graph,
         request,
         store,
+        loaded,
         states: BTreeMap::new(),
         declared: graph.global_args.keys().cloned().collect(),
         problems: Vec::new(),
+        lacks_image: false,
         warnings: Vec::new(),
     };
     let mut stages = Vec::with_capacity(graph.stages.len());
@@ -66,7 +81,10 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
         stages.extend(lowering.stage(stage).map_err(LowerError::Store)?);
     }
     if !lowering.problems.is_empty() {
-        return Err(LowerError::Boxfile(lowering.problems));
+        return Err(LowerError::Boxfile {
+            diagnostics: lowering.problems,
+            lacks_image: lowering.lacks_image,
+        });
     }
     let is_unused = |name: &&String| !lowering.declared.contains(*name) && !is_predefined(name);
     let unused_args = request.build_args.keys().filter(is_unused).cloned().collect();
@@ -79,7 +97,7 @@ pub fn lower(graph: &StageGraph, request: &BuildRequest, store: &Store) -> Resul
 
 /// ARGs that need no ARG line.
 pub(crate) fn is_predefined(name: &str) -> bool {
-    is_proxy(name) || name == "SOURCE_DATE_EPOCH"
+    is_proxy(name) || name == "SOURCE_DATE_EPOCH" || name == "BUILDKIT_DOCKERFILE_CHECK"
 }
 
 /// `HTTP_PROXY` and its like, in both spellings.
@@ -94,10 +112,12 @@ struct Lowering<'a> {
     graph: &'a StageGraph,
     request: &'a BuildRequest,
     store: &'a Store,
+    loaded: &'a Loaded,
     /// How the stages lowered so far end.
     states: BTreeMap<StageId, State>,
     declared: BTreeSet<String>,
     problems: Vec<Diagnostic>,
+    lacks_image: bool,
     warnings: Vec<Diagnostic>,
 }
 
@@ -108,6 +128,10 @@ impl Lowering<'_> {
             return Ok(None);
         };
         let mut steps = Vec::with_capacity(stage.instructions.len());
+        steps.extend(self.context_step(stage));
+        for trigger in &stage.triggers {
+            steps.push(self.trigger(&mut state, trigger, &stage.from)?);
+        }
         for instruction in &stage.instructions {
             steps.push(self.step(&mut state, instruction)?);
         }
@@ -124,127 +148,12 @@ impl Lowering<'_> {
         Ok(Some(plan))
     }
 
-    fn base(&mut self, stage: &Stage) -> Result<Option<(BasePlan, State)>, StoreError> {
-        let asked = stage.platform.as_ref().map(|platform| self.platform(platform));
-        let platform = asked.unwrap_or_else(|| self.request.platform.clone());
-        let found = match &stage.base {
-            Base::Scratch => Some((BasePlan::Scratch, State::scratch(platform))),
-            Base::Stage(id) => {
-                let state = self.states.get(id).map(State::inherited);
-                state.map(|state| (BasePlan::Stage(*id), state))
-            }
-            Base::Image(name) => self.image(name)?.map(|image| {
-                self.check_image(name.span, &image, stage.platform.as_ref(), &platform);
-                let state = State::of_image(&image, &platform);
-                (BasePlan::Image(Box::new(image)), state)
-            }),
-            Base::Archive(archive) => self.archive(archive).map(|base| (base, State::scratch(platform))),
-            Base::Context(name) => self.refuse(name.span, "FROM a named build context"),
-            Base::OciLayout { directory, .. } => self.refuse(directory.span, "FROM oci:"),
-        };
-        Ok(found)
-    }
-
-    fn archive(&mut self, archive: &ArchiveBase) -> Option<BasePlan> {
-        let checksum = match &archive.checksum {
-            None => None,
-            Some(text) => match text.value.parse() {
-                Ok(digest) => Some(digest),
-                Err(_) => {
-                    let problem = Diagnostic::error(text.span, "invalid checksum");
-                    self.problems
-                        .push(problem.expected("sha256: and 64 lower-case hex digits"));
-                    return None;
-                }
-            },
-        };
-        Some(match &archive.location {
-            ArchiveLocation::Url(url) => BasePlan::Url {
-                url: url.clone(),
-                checksum,
-            },
-            ArchiveLocation::Path(path) => BasePlan::File {
-                path: path.clone(),
-                checksum,
-            },
-        })
-    }
-
-    /// The image of that name; none if there is none (which is noted).
-    fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
-        let problem = match self.store.resolve_base(&name.value) {
-            Ok(Some(image)) => return Ok(Some(image)),
-            Ok(None) => Diagnostic::error(name.span, format!("image {} is not in the store", name.value))
-                .suggest("bring it in with box import or box load; pulling is not supported yet"),
-            Err(error @ (StoreError::Reference(_) | StoreError::AmbiguousId { .. })) => {
-                Diagnostic::error(name.span, error.to_string())
-            }
-            Err(error) => return Err(error),
-        };
-        self.problems.push(problem);
-        Ok(None)
-    }
-
-    fn check_image(
-        &mut self,
-        span: Span,
-        image: &Image,
-        asked: Option<&Spanned<String>>,
-        platform: &Platform,
-    ) {
-        if image
-            .config
-            .config
-            .on_build
-            .as_ref()
-            .is_some_and(|triggers| !triggers.is_empty())
-        {
-            self.refuse::<()>(span, "a base image with ONBUILD instructions");
-        }
-        let (os, architecture) = (&image.config.os, &image.config.architecture);
-        if asked.is_some() && (*os != platform.os || *architecture != platform.architecture) {
-            let message = format!("the base image is for {os}/{architecture}, not for {platform}");
-            self.warnings
-                .push(Diagnostic::warning(span, message).code("InvalidBaseImagePlatform"));
-        }
-    }
-
-    fn platform(&mut self, text: &Spanned<String>) -> Platform {
-        let mut parts = text.value.split('/');
-        let first = parts.next().unwrap_or_default();
-        let (os, architecture) = match parts.next() {
-            Some(architecture) => (first, architecture),
-            None => ("linux", first),
-        };
-        let (architecture, implied) = match architecture {
-            "x86_64" | "x86-64" => ("amd64", None),
-            "aarch64" => ("arm64", None),
-            "armhf" => ("arm", Some("v7")),
-            "armel" => ("arm", Some("v6")),
-            "i386" => ("386", None),
-            other => (other, None),
-        };
-        let variant = parts
-            .next()
-            .or(implied)
-            .filter(|variant| !(architecture == "arm64" && *variant == "v8"));
-        if os != "linux" || architecture.is_empty() || parts.next().is_some() {
-            let problem = Diagnostic::error(text.span, format!("unknown platform {}", text.value));
-            self.problems
-                .push(problem.expected("linux/ARCHITECTURE[/VARIANT]"));
-        }
-        Platform {
-            os: os.to_owned(),
-            architecture: architecture.to_owned(),
-            variant: variant.map(str::to_owned),
-        }
-    }
-
     fn step(&mut self, state: &mut State, instruction: &Instruction) -> Result<Step, StoreError> {
         let mut created_by = canonical_text(instruction);
         let action = match &instruction.kind {
             InstructionKind::Run(run) => match self.run(state, run, instruction.span) {
                 Some((step, text)) => {
+                    self.check_runnable(&state.platform, instruction.keyword.span);
                     created_by = text;
                     Action::Run(Box::new(step))
                 }

@@ -55,7 +55,11 @@ impl Lowering<'_> {
             .as_ref()
             .filter(|security| security.value == Security::Insecure)
         {
-            return self.refuse(security.span, "RUN --security=insecure");
+            let problem = "RUN --security=insecure is refused: box runs no step outside its sandbox";
+            let diagnostic = Diagnostic::error(security.span, problem);
+            self.problems
+                .push(diagnostic.expected("--security=sandbox, or the flag left out"));
+            return None;
         }
         if let Some(RunCache::Ttl(_)) = run.cache {
             return self.refuse(span, "RUN --cache=ttl:");

@@ -47,7 +47,9 @@ impl State {
 
     /// After FROM an image.
     pub(super) fn of_image(image: &Image, platform: &Platform) -> State {
-        let config = image.config.clone();
+        let mut config = image.config.clone();
+        // They are done now, and not inherited.
+        config.config.on_build = None;
         let pairs = config
             .config
             .env
@@ -81,11 +83,14 @@ impl State {
 
     /// After FROM a stage that ends in this state: ARGs are inherited, limits are not.
     pub(super) fn inherited(&self) -> State {
-        State {
+        let mut state = State {
             limits: Limits::default(),
             has_own_cmd: false,
             ..self.clone()
-        }
+        };
+        // They are done now, and not inherited.
+        state.config.config.on_build = None;
+        state
     }
 
     /// `ENV name=value`

@@ -11,9 +11,23 @@ pub(super) struct DirectiveReader {
     pub(super) directives: Directives,
     escape_seen: bool,
     done: bool,
+    is_included: bool,
 }
 
 impl DirectiveReader {
+    /// Of an included file, which is read like the Boxfile: what it says otherwise is an error or has no effect.
+    pub(super) fn of_include(escape: Escape) -> DirectiveReader {
+        let directives = Directives {
+            escape,
+            ..Directives::default()
+        };
+        DirectiveReader {
+            directives,
+            is_included: true,
+            ..DirectiveReader::default()
+        }
+    }
+
     /// Looks at a line; whether it was a directive.
     ///
     /// A byte order mark before the first `#` is no obstacle; the reader has dropped it.
@@ -58,7 +72,7 @@ impl DirectiveReader {
     fn escape(&mut self, value: &str, span: Span) -> Result<(), Diagnostic> {
         once(!self.escape_seen, "escape", span)?;
         self.escape_seen = true;
-        self.directives.escape = match value {
+        let escape = match value {
             "\\" => Escape::Backslash,
             "`" => Escape::Backtick,
             _ => {
@@ -66,6 +80,12 @@ impl DirectiveReader {
                 return Err(Diagnostic::error(span, message).expected("# escape=\\ or # escape=`"));
             }
         };
+        if self.is_included && escape != self.directives.escape {
+            let message = "an included file has the escape character of the Boxfile";
+            let expected = format!("# escape={}", self.directives.escape.as_char());
+            return Err(Diagnostic::error(span, message).expected(expected));
+        }
+        self.directives.escape = escape;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod flags;
 mod from;
 mod health;
 mod heredoc;
+mod include;
 mod instruction;
 mod lines;
 mod mount;
@@ -23,13 +24,15 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use crate::ast::{Boxfile, Check, Instruction};
+use crate::ast::{Boxfile, Check, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Source, Sources, Spanned};
 use directives::DirectiveReader;
+use include::Includes;
 use lines::{Line, Reader, read_statement};
 
 pub use chmod::{Chmod, parse_chmod};
+pub use include::Load;
 pub use mount::resolve_mount;
 pub use units::{parse_cpus, parse_duration, parse_size};
 
@@ -38,35 +41,88 @@ pub const MAX_SOURCE: usize = 256 << 20;
 /// Errors after which parsing stops.
 pub const MAX_ERRORS: usize = 100;
 
-/// Parses a Boxfile. Pure: reads nothing but `source`.
+/// Parses a Boxfile. Pure: reads nothing but `source`; an INCLUDE stays what it is.
 ///
 /// # Errors
 /// All syntax errors in the order of the file, at most [`MAX_ERRORS`].
 pub fn parse(source: &Source) -> Result<Boxfile, Vec<Diagnostic>> {
+    read(source, None).map_err(|errors| errors.diagnostics)
+}
+
+/// Parses a Boxfile, with the instructions of the files that it INCLUDEs in their place.
+///
+/// # Errors
+/// All syntax errors in the order of the text, at most [`MAX_ERRORS`]; files that can't be had, loops.
+pub fn parse_with(source: &Source, load: &mut Load<'_>) -> Result<Boxfile, SyntaxErrors> {
+    read(source, Some(load))
+}
+
+/// What is wrong with a Boxfile, and what that points into.
+#[derive(Clone, Debug)]
+pub struct SyntaxErrors {
+    /// At least one.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts.
+    pub sources: Sources,
+}
+
+fn read(source: &Source, load: Option<&mut Load<'_>>) -> Result<Boxfile, SyntaxErrors> {
     let bytes = source.bytes();
+    let mut output = Output {
+        sources: Sources::single(source.clone()),
+        instructions: Vec::new(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+        includes: load.map(Includes::new),
+    };
+    let mut parser = Parser::new(FileId(0), bytes, DirectiveReader::default(), &mut output);
     if bytes.len() > MAX_SOURCE {
         let message = format!("the file is larger than {} MiB", MAX_SOURCE >> 20);
-        return Err(vec![Diagnostic::error(
-            Reader::new(FileId(0), b"").end(),
-            message,
-        )]);
+        parser
+            .output
+            .errors
+            .push(Diagnostic::error(Reader::new(FileId(0), b"").end(), message));
+    } else {
+        parser.run();
     }
-    let mut parser = Parser::new(FileId(0), bytes);
-    parser.run();
-    let end = parser.reader.end();
-    if parser.errors.is_empty() && parser.instructions.is_empty() {
+    let (end, directives) = (parser.reader.end(), parser.directives.directives);
+    if output.errors.is_empty() && output.instructions.is_empty() {
         let error = Diagnostic::error(end, "file with no instructions");
-        parser.errors.push(error.expected("a FROM instruction"));
+        output.errors.push(error.expected("a FROM instruction"));
     }
-    if !parser.errors.is_empty() {
-        return Err(parser.errors);
+    if !output.errors.is_empty() {
+        return Err(SyntaxErrors {
+            diagnostics: output.errors,
+            sources: output.sources,
+        });
     }
     Ok(Boxfile {
-        sources: Sources::single(source.clone()),
-        directives: parser.directives.directives,
-        instructions: parser.instructions,
-        warnings: parser.warnings,
+        sources: output.sources,
+        directives,
+        instructions: output.instructions,
+        warnings: output.warnings,
     })
+}
+
+/// Parses an ONBUILD trigger of an image's config. Its spans point into the text itself.
+///
+/// # Errors
+/// A text that is not one instruction, or one that no trigger may be.
+pub fn parse_trigger(text: &str) -> Result<Instruction, Diagnostic> {
+    let file = parse(&Source::new("ONBUILD", text.as_bytes())).map_err(|mut errors| errors.swap_remove(0))?;
+    let mut instructions = file.instructions;
+    let is_one = instructions.len() == 1;
+    let instruction = instructions.swap_remove(0);
+    match instruction.kind.name() {
+        "ONBUILD" | "FROM" | "MAINTAINER" | "INCLUDE" if is_one => {
+            let message = format!("{} isn't allowed as an ONBUILD trigger", instruction.kind.name());
+            Err(Diagnostic::error(instruction.span, message))
+        }
+        _ if is_one => Ok(instruction),
+        _ => Err(
+            Diagnostic::error(instruction.span, "it is not a single instruction").expected("one instruction"),
+        ),
+    }
 }
 
 /// Reads `skip=NAME,…` of a `# check=` comment that stands before one instruction.
@@ -77,35 +133,40 @@ pub fn parse_check_comment(comment: &str) -> Option<Check> {
         .flatten()
 }
 
-/// The state of one run.
-struct Parser<'a> {
-    reader: Reader<'a>,
-    directives: DirectiveReader,
-    comments: Vec<Spanned<String>>,
+/// What comes of the Boxfile and of the files it includes.
+struct Output<'l> {
+    sources: Sources,
     instructions: Vec<Instruction>,
     warnings: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
+    includes: Option<Includes<'l>>,
 }
 
-impl<'a> Parser<'a> {
-    fn new(file: FileId, bytes: &'a [u8]) -> Self {
+/// The state of one file's run.
+struct Parser<'a, 'o, 'l> {
+    reader: Reader<'a>,
+    directives: DirectiveReader,
+    comments: Vec<Spanned<String>>,
+    output: &'o mut Output<'l>,
+}
+
+impl<'a, 'o, 'l> Parser<'a, 'o, 'l> {
+    fn new(file: FileId, bytes: &'a [u8], directives: DirectiveReader, output: &'o mut Output<'l>) -> Self {
         Parser {
             reader: Reader::new(file, bytes),
-            directives: DirectiveReader::default(),
+            directives,
             comments: Vec::new(),
-            instructions: Vec::new(),
-            warnings: Vec::new(),
-            errors: Vec::new(),
+            output,
         }
     }
 
     fn run(&mut self) {
-        while self.errors.len() < MAX_ERRORS {
+        while self.output.errors.len() < MAX_ERRORS {
             let Some(line) = self.reader.next_line() else {
                 return;
             };
             if let Err(error) = self.line(&line) {
-                self.errors.push(error);
+                self.output.errors.push(error);
             }
         }
     }
@@ -150,11 +211,17 @@ impl<'a> Parser<'a> {
             let warning = warning
                 .code("NoEmptyContinuation")
                 .expected("the rest of the instruction");
-            self.warnings
+            self.output
+                .warnings
                 .push(warning.suggest("remove the empty line; it will be an error one day"));
         }
-        self.instructions
-            .push(instruction::read(&mut self.reader, &statement, escape)?);
-        Ok(())
+        let instruction = instruction::read(&mut self.reader, &statement, escape)?;
+        match (&instruction.kind, &self.output.includes) {
+            (InstructionKind::Include(path), Some(_)) => self.include(path),
+            _ => {
+                self.output.instructions.push(instruction);
+                Ok(())
+            }
+        }
     }
 }

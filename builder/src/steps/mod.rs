@@ -10,12 +10,15 @@ pub(crate) mod run;
 mod users;
 pub(crate) mod workdir;
 
+use std::collections::BTreeMap;
+
 use box_store::Store;
 use box_store::layer::Layer;
 use box_store::snapshot::{Mtimes, PrepareOptions};
 
 use crate::context::Context;
 use crate::exec::{Executor, Usage};
+use crate::files::FilesError;
 use crate::progress::{EventSink, StepId};
 use crate::request::{BuildRequest, TimesMode};
 
@@ -26,11 +29,23 @@ pub(crate) struct Tools<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) events: &'a dyn EventSink,
     pub(crate) context: &'a Context<'a>,
+    /// The directories among the named contexts.
+    pub(crate) contexts: &'a BTreeMap<String, Context<'a>>,
     /// SOURCE_DATE_EPOCH as the caller gave it.
     pub(crate) source_date_epoch: Option<i64>,
 }
 
 impl Tools<'_> {
+    /// The same for a step that reads a named context instead of the main one.
+    pub(crate) fn reading(&self, name: &str) -> Result<Tools<'_>, FilesError> {
+        let context = self.contexts.get(name).ok_or_else(|| FilesError::NotFound {
+            path: name.to_owned(),
+            tree: "the build contexts".to_owned(),
+            ignored: false,
+        })?;
+        Ok(Tools { context, ..*self })
+    }
+
     /// How a layer of this build is made.
     pub(crate) fn options(&self) -> PrepareOptions {
         PrepareOptions {

@@ -52,6 +52,20 @@ pub fn load_oci_layout(
     load::load(store, &layout::Directory::open(directory)?, options)
 }
 
+/// Loads one image of an OCI layout directory: that with the tag, name or manifest digest `reference`, else the only one.
+/// It gets no name.
+///
+/// # Errors
+/// As [`load_oci`]; [`ArchiveError::Which`].
+pub fn load_from_layout(
+    store: &Store,
+    directory: &Path,
+    reference: Option<&str>,
+    options: &LoadOptions,
+) -> Result<LoadedImage, ArchiveError> {
+    load::load_one(store, &layout::Directory::open(directory)?, reference, options)
+}
+
 /// Writes images, each with its names, as one OCI archive.
 ///
 /// # Errors

@@ -46,6 +46,14 @@ pub enum ArchiveError {
     /// It is no OCI layout.
     #[error("this is no OCI archive: {0}")]
     NotOci(&'static str),
+    /// No image, or several, of the name that was asked for.
+    #[error("{}", which(reference.as_deref(), known))]
+    Which {
+        /// The name; none: the only image there is.
+        reference: Option<String>,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// An entry that no archive of images has.
     #[error("`{entry}` in the archive is not a regular file")]
     EntryKind {
@@ -108,5 +116,16 @@ fn others(found: &[String]) -> String {
     match found.is_empty() {
         true => String::new(),
         false => format!("; it has some for {}", found.join(", ")),
+    }
+}
+
+fn which(reference: Option<&str>, known: &[String]) -> String {
+    let known = match known.is_empty() {
+        true => "none that has a name".to_owned(),
+        false => known.join(", "),
+    };
+    match reference {
+        Some(reference) => format!("the layout has no image {reference:?}; it has {known}"),
+        None => format!("the layout has several images; say which with :NAME; it has {known}"),
     }
 }

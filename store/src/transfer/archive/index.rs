@@ -21,6 +21,8 @@ const MAX_DESCRIPTORS: usize = 10_000;
 pub(super) struct Found {
     pub(super) manifest: Descriptor,
     pub(super) names: Vec<Reference>,
+    /// What the index calls it, as written: names or lone tags.
+    pub(super) tags: Vec<String>,
 }
 
 /// All images for the platform, each once, in the index' order.
@@ -34,7 +36,7 @@ pub(super) fn find(layout: &dyn Layout, platform: &Platform) -> Result<Vec<Found
         looked_at: 0,
     };
     for descriptor in index.manifests() {
-        search.look(descriptor, &names(descriptor), 0)?;
+        search.look(descriptor, &Called::by(descriptor), 0)?;
     }
     match search.found.is_empty() {
         true => Err(ArchiveError::NoImage {
@@ -55,12 +57,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Takes an image, or goes into an index. Returns whether it had one.
-    fn look(
-        &mut self,
-        descriptor: &Descriptor,
-        names: &[Reference],
-        depth: usize,
-    ) -> Result<bool, ArchiveError> {
+    fn look(&mut self, descriptor: &Descriptor, called: &Called, depth: usize) -> Result<bool, ArchiveError> {
         self.looked_at += 1;
         if depth > MAX_DEPTH || self.looked_at > MAX_DESCRIPTORS {
             let problem = "it has too many images, or indexes too deep in each other";
@@ -68,25 +65,20 @@ impl Search<'_> {
         }
         match document::kind(descriptor.media_type()) {
             Document::Manifest if self.fits(descriptor) => {
-                self.take(descriptor, names);
+                self.take(descriptor, called);
                 Ok(true)
             }
-            Document::Index => self.look_inside(descriptor, names, depth),
+            Document::Index => self.look_inside(descriptor, called, depth),
             Document::Manifest | Document::Other => Ok(false),
         }
     }
 
     /// One image of an index is enough: the first that fits.
-    fn look_inside(
-        &mut self,
-        of: &Descriptor,
-        names: &[Reference],
-        depth: usize,
-    ) -> Result<bool, ArchiveError> {
+    fn look_inside(&mut self, of: &Descriptor, called: &Called, depth: usize) -> Result<bool, ArchiveError> {
         let (digest, bytes) = layout::read(self.layout, of, "index")?;
         let index = document::index(&bytes, of.media_type(), &format!("index {digest}"))?;
         for descriptor in index.manifests() {
-            if self.look(descriptor, names, depth + 1)? {
+            if self.look(descriptor, called, depth + 1)? {
                 return Ok(true);
             }
         }
@@ -107,30 +99,44 @@ impl Search<'_> {
         fits
     }
 
-    fn take(&mut self, manifest: &Descriptor, names: &[Reference]) {
+    fn take(&mut self, manifest: &Descriptor, called: &Called) {
         let known = self
             .found
             .iter_mut()
             .find(|found| found.manifest.digest() == manifest.digest());
         match known {
-            Some(found) => found.names.extend(names.iter().cloned()),
+            Some(found) => {
+                found.names.extend(called.names.iter().cloned());
+                found.tags.extend(called.tags.iter().cloned());
+            }
             None => self.found.push(Found {
                 manifest: manifest.clone(),
-                names: names.to_vec(),
+                names: called.names.clone(),
+                tags: called.tags.clone(),
             }),
         }
     }
 }
 
-/// What the annotations call it. A lone tag, which is what the spec has, names no repository and so no image.
-fn names(descriptor: &Descriptor) -> Vec<Reference> {
-    let annotations = descriptor.annotations().as_ref();
-    let get = |key| annotations.and_then(|all| all.get(key)).map(String::as_str);
-    let full = get(REF_NAME).filter(|name| name.contains(['/', ':']));
-    let name = get(CONTAINERD_NAME).or(full);
-    name.and_then(|name| Reference::parse(name).ok())
-        .into_iter()
-        .collect()
+/// What the annotations of a descriptor call it. A lone tag, which is what the spec has, names no repository and so no image.
+struct Called {
+    names: Vec<Reference>,
+    tags: Vec<String>,
+}
+
+impl Called {
+    fn by(descriptor: &Descriptor) -> Called {
+        let annotations = descriptor.annotations().as_ref();
+        let get = |key| annotations.and_then(|all| all.get(key)).map(String::as_str);
+        let full = get(REF_NAME).filter(|name| name.contains(['/', ':']));
+        let name = get(CONTAINERD_NAME).or(full);
+        let names = name.and_then(|name| Reference::parse(name).ok());
+        let tags = [get(REF_NAME), get(CONTAINERD_NAME)].into_iter().flatten();
+        Called {
+            names: names.into_iter().collect(),
+            tags: tags.map(str::to_owned).collect(),
+        }
+    }
 }
 
 /// How box names an image in an index.

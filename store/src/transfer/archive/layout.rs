@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use serde_json::Value;
 
 use super::error::ArchiveError;
@@ -131,7 +131,9 @@ impl Directory {
             source: e.into(),
         };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+        // A layout may come from a stranger: its links must not lead out of it.
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let fd = match rustix::fs::openat2(&self.dir, name, flags, Mode::empty(), beneath) {
             Err(Errno::NOENT) => return Ok(None),
             other => other.map_err(fail)?,
         };

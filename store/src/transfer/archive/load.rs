@@ -50,6 +50,35 @@ pub(super) fn load(
     Ok(loaded)
 }
 
+/// Loads one image, by what the index calls it or by its digest; it gets no name.
+pub(super) fn load_one(
+    store: &Store,
+    layout: &dyn Layout,
+    reference: Option<&str>,
+    options: &LoadOptions,
+) -> Result<LoadedImage, ArchiveError> {
+    let mut all = index::find(layout, &options.platform)?;
+    let known: Vec<String> = all.iter().flat_map(|found| found.tags.clone()).collect();
+    if let Some(reference) = reference {
+        let is_meant = |found: &Found| {
+            let digest = found.manifest.digest().to_string();
+            digest == reference || found.tags.iter().any(|tag| tag == reference)
+        };
+        all.retain(is_meant);
+    }
+    let (Some(found), true) = (all.pop(), all.is_empty()) else {
+        return Err(ArchiveError::Which {
+            reference: reference.map(str::to_owned),
+            known,
+        });
+    };
+    let mut checked = check(layout, found)?;
+    checked.found.names.clear();
+    let loaded = load_image(store, layout, &checked, options)?;
+    store.sync()?;
+    Ok(loaded)
+}
+
 fn check(layout: &dyn Layout, found: Found) -> Result<Checked, ArchiveError> {
     let (digest, manifest_bytes) = layout::read(layout, &found.manifest, "manifest")?;
     let what = format!("manifest {digest}");
