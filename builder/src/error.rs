@@ -141,6 +141,12 @@ pub enum StepError {
         /// Why not.
         source: ApplyError,
     },
+    /// A layer can't be written once more with newer times.
+    #[error("cannot give a layer the times that its place needs: {source}")]
+    Order {
+        /// Why not.
+        source: ApplyError,
+    },
     /// A stage that is needed was not built before.
     #[error("stage {stage} was not built before")]
     StageNotBuilt {

@@ -217,7 +217,7 @@ impl Stage<'_> {
         });
     }
 
-    fn run(&self, id: StepId, step: &RunStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+    fn run(&mut self, id: StepId, step: &RunStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
         let parts = KeyParts {
             env: step.env.clone(),
             user: step.user.clone(),
@@ -225,10 +225,19 @@ impl Stage<'_> {
             network: Some(step.network.as_str().to_owned()),
             ..self.parts(StepKind::Run, step.args.clone())
         };
-        let usage = Cell::new(None);
+        let (usage, ordered) = (Cell::new(None), Cell::new(None));
         let made = self.cached(parts, step.is_uncached, || {
-            run::run(&self.shared.tools, self.at(id), step, &usage)
+            // Tools that compare times see each layer newer than those below it.
+            let tools = &self.shared.tools;
+            let layers = tools.store.in_order(&self.result.layers);
+            let layers = layers.map_err(|source| StepError::Order { source })?;
+            let made = run::run(tools, At { id, layers: &layers }, step, &usage)?;
+            ordered.set(Some(layers));
+            Ok(made)
         });
+        if let Some(layers) = ordered.take() {
+            self.result.layers = layers;
+        }
         made.map_err(|error| Failed {
             error: Box::new(error),
             usage: usage.get(),
