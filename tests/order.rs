@@ -34,7 +34,8 @@ fn an_equal_layer_over_one_made_anew_is_newer_than_it() {
     std::fs::write(context.join("Boxfile"), changed).unwrap();
     assert_eq!(build(&[]), "new\n");
     // And once more with a step after it: the layer above the one written anew is still newer.
-    let further = BOXFILE.replace("RUN if", "RUN :; if") + "RUN [ \"$(stat -c %y object)\" \\> \"$(stat -c %y source)\" ]\n";
+    let further = BOXFILE.replace("RUN if", "RUN :; if")
+        + "RUN [ \"$(stat -c %y object)\" \\> \"$(stat -c %y source)\" ]\n";
     std::fs::write(context.join("Boxfile"), further).unwrap();
     assert_eq!(build(&[]), "new\n");
 }

@@ -41,7 +41,10 @@ impl Stamp {
     pub(crate) fn after(self, nanoseconds: u32) -> Stamp {
         match self.nsec.saturating_add(nanoseconds) {
             nsec @ 0..1_000_000_000 => Stamp::new(self.sec, nsec),
-            more => Stamp::new(self.sec.saturating_add(1), (more - 1_000_000_000).min(999_999_999)),
+            more => Stamp::new(
+                self.sec.saturating_add(1),
+                (more - 1_000_000_000).min(999_999_999),
+            ),
         }
     }
 

@@ -36,7 +36,10 @@ pub(crate) struct Clock {
 impl Clock {
     /// Starts the clock of a layer on these layers (bottom first), when a file written now is newer than what they wrote.
     pub(crate) fn start(lowers: &[Layer], options: &PrepareOptions, clock_offset: i64) -> Clock {
-        wait_until_after(lowers.iter().filter_map(Layer::newest_written).max(), clock_offset);
+        wait_until_after(
+            lowers.iter().filter_map(Layer::newest_written).max(),
+            clock_offset,
+        );
         let start = Stamp::now().plus(clock_offset);
         let is_real = options.mtimes == Mtimes::Real;
         let below = lowers.iter().map(Layer::newest_time).max();

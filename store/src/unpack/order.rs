@@ -83,11 +83,7 @@ fn is_older(layer: &Layer, newest: Stamp) -> bool {
 }
 
 /// Extracts the layer's canonical tar while it is written; gives its digest, too.
-fn copy(
-    layer: &Layer,
-    place: &Place,
-    how: &Extract<'_>,
-) -> Result<(Extracted, Digest), ApplyError> {
+fn copy(layer: &Layer, place: &Place, how: &Extract<'_>) -> Result<(Extracted, Digest), ApplyError> {
     let unreadable = |source: io::Error| ApplyError::Read { offset: 0, source };
     let (reader, mut writer) = io::pipe().map_err(unreadable)?;
     std::thread::scope(|scope| {
@@ -106,7 +102,9 @@ fn copy(
         let digest = tar.hasher.finish();
         drop(tar.inner);
         // Reading ends early only with an error, which is the one to tell.
-        let written = written.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let written = written
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let extracted = extracted?;
         drained?;
         written?;
