@@ -359,7 +359,6 @@ fn what_is_not_supported_is_refused_by_name() {
     let world = World::new();
     let cases = [
         ("ADD a /", "ADD is not supported yet"),
-        ("ONBUILD RUN true", "ONBUILD is not supported yet"),
         (
             "RUN --mount=type=cache,target=/c true",
             "RUN --mount is not supported yet",
@@ -375,7 +374,6 @@ fn what_is_not_supported_is_refused_by_name() {
         ("COPY --link a /", "COPY --link is not supported yet"),
         ("COPY --parents a /", "COPY --parents is not supported yet"),
         ("COPY --exclude=x a /", "COPY --exclude is not supported yet"),
-        ("INCLUDE other", "INCLUDE is not supported yet"),
         ("COPY a b /c", "the destination must be a directory"),
         ("COPY --chmod=9 a /c", "octal"),
         ("EXPOSE 99999", "invalid port"),
