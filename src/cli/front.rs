@@ -18,8 +18,8 @@ pub(crate) struct FrontArgs {
     /// What the image is for; RUN then needs an emulator if the machine is another.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
-    /// A context by name, for FROM, COPY --from and RUN --mount=from=: a directory, an image of the store
-    /// (docker-image://NAME), an OCI layout (oci:DIR[:TAG]) or the URL of an archive.
+    /// A context by name, for FROM and COPY --from: a directory, an image of the store (docker-image://NAME) or an
+    /// OCI layout (oci:DIR[:TAG]).
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
     pub(crate) build_contexts: Vec<BuildContext>,
 }
