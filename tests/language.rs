@@ -208,6 +208,47 @@ fn named_contexts_go_before_images_and_stages() {
 }
 
 #[test]
+fn a_named_context_takes_the_place_of_a_stage() {
+    let bench = Bench::with_busybox();
+    let other = bench.context("other", &[("file", "named")]);
+    let boxfile = "FROM busybox AS more\nRUN false\nFROM busybox\nCOPY --from=0 file /copied\n";
+    let context = bench.context("c", &[("Boxfile", boxfile)]);
+    let named = format!("more={}", other.display());
+    let args = ["--build-context", &named, "-t", "x"];
+    let (code, _, err) = build(&bench, &context, &args);
+    assert_eq!(code, 0, "by number: {err}");
+    assert_eq!(bench.sh("x", "cat /copied"), "named");
+    let target = [
+        "--build-context",
+        "more=docker-image://busybox",
+        "--target",
+        "more",
+        "-t",
+        "y",
+    ];
+    let (code, _, err) = build(&bench, &context, &target);
+    assert_eq!(code, 0, "as the target: {err}");
+    assert_eq!(bench.sh("y", "echo here"), "here\n");
+    let (code, _, err) = build(&bench, &context, &["--target", "more"]);
+    assert!(
+        code == 1 && err.contains("exit code 1"),
+        "without one the stage is built: {err}"
+    );
+}
+
+#[test]
+fn hard_links_stay_within_one_source() {
+    let bench = Bench::with_busybox();
+    let boxfile = "FROM busybox AS a\nRUN mkdir -p /d && echo x > /d/one && ln /d/one /d/two\n\
+                   FROM busybox\nCOPY --from=a /d /whole\nCOPY --from=a /d/one /d/two /apart/\n";
+    let context = bench.context("c", &[("Boxfile", boxfile)]);
+    let (code, _, err) = build(&bench, &context, &["-t", "x"]);
+    assert_eq!(code, 0, "{err}");
+    let links = bench.sh("x", "stat -c %h /whole/one /whole/two /apart/one /apart/two");
+    assert_eq!(links, "2\n2\n1\n1\n");
+}
+
+#[test]
 fn an_oci_layout_of_the_context_is_a_base() {
     let bench = Bench::with_busybox();
     let context = bench.context("c", &[("Boxfile", "FROM oci:layout\n")]);

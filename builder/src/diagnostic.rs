@@ -38,9 +38,13 @@ pub struct Diagnostic {
     pub expected: Option<String>,
     /// What was probably meant, or what to do.
     pub suggestion: Option<String>,
-    /// Other places that have to do with it, and how.
-    pub related: Vec<(Span, String)>,
+    /// Other places that have to do with it; most findings have none, and are the smaller for it.
+    pub related: Option<Box<Related>>,
 }
+
+/// Places, and how each has to do with a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Related(pub Vec<(Span, String)>);
 
 impl Diagnostic {
     /// An error at `span`.
@@ -61,7 +65,7 @@ impl Diagnostic {
             span,
             expected: None,
             suggestion: None,
-            related: Vec::new(),
+            related: None,
         }
     }
 
@@ -93,6 +97,11 @@ impl Diagnostic {
         self
     }
 
+    /// Adds a place that has to do with it, and how.
+    pub fn relate(&mut self, span: Span, text: String) {
+        self.related.get_or_insert_default().0.push((span, text));
+    }
+
     /// The finding as text: `file:line:column: error: message`, the line with a caret under the place,
     /// what was expected and a suggestion. Ends in a newline.
     pub fn render(&self, sources: &Sources) -> String {
@@ -105,7 +114,7 @@ impl Diagnostic {
                 let _ = writeln!(out, "   = {label}: {}", shorten(text));
             }
         }
-        for (span, text) in &self.related {
+        for (span, text) in self.related.iter().flat_map(|related| &related.0) {
             write_place(&mut out, sources, *span, "note", text);
         }
         out

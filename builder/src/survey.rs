@@ -97,12 +97,7 @@ pub struct Target {
 pub fn targets(store: &Store, request: &BuildRequest) -> Result<(Vec<Target>, Sources), BuildError> {
     let context = Context::open(store, &request.context, request.ignore.clone())?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
-    let graph = front
-        .graph(&Loaded::default())
-        .map_err(|diagnostics| BuildError::Boxfile {
-            diagnostics,
-            sources: front.boxfile.sources.clone(),
-        })?;
+    let graph = front.built_graph(&Loaded::default())?;
     let escape = graph.directives.escape;
     let mut targets: Vec<Target> = Vec::new();
     for instruction in &front.boxfile.instructions {

@@ -108,9 +108,7 @@ impl<'a> Front<'a> {
         let mut loaded = Loaded::default();
         layouts::load_contexts(self.store, self.request, &mut loaded)?;
         loop {
-            let graph = self
-                .graph(&loaded)
-                .map_err(|diagnostics| self.error(diagnostics))?;
+            let graph = self.built_graph(&loaded)?;
             let before = loaded.stages.len();
             layouts::load_stages(self.store, self.request, self.context, &graph, &mut loaded)?;
             if loaded.stages.len() == before {
@@ -136,6 +134,12 @@ impl<'a> Front<'a> {
             triggers.unwrap_or_default()
         };
         StageGraph::with_triggers(&self.boxfile, &self.options, &triggers)
+    }
+
+    /// As [`Front::graph`]; what is wrong is an error of the build.
+    pub(crate) fn built_graph(&self, loaded: &Loaded) -> Result<StageGraph, BuildError> {
+        let graph = self.graph(loaded);
+        graph.map_err(|diagnostics| self.error(diagnostics))
     }
 
     /// What the lints say.
@@ -166,7 +170,7 @@ impl<'a> Front<'a> {
             .unwrap_or_default()
     }
 
-    /// The value of a global ARG, or of one that the caller gave.
+    /// The values of ARGs that the caller gave.
     pub(crate) fn build_args(&self) -> &BTreeMap<String, String> {
         &self.request.build_args
     }

@@ -13,7 +13,7 @@ use box_store::digest::{ChainId, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 /// The version of the key. A change of it makes every step a miss.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A step's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,15 +169,15 @@ mod tests {
         let id = parts().id();
         assert_eq!(
             id.0.hex(),
-            "9604c346bbcdd4c04735db4ff37fec8926cc150e14a807445e09779521223ce9"
+            "17fc501eec257bd99319d4ce14779742087f95215fdb06ded86e49559eacfbcb"
         );
         assert_eq!(
             KeyId::new(chain, id).0.hex(),
-            "285092e2f6a25628761d7e5f10d479e8b58ae4c7b169d134c81cfd5e3fea21d7"
+            "c57c9b4071d2bc08e8f892f922907ec7209ff046172dc82bf9b9f69c9351b276"
         );
         assert_eq!(
             KeyId::new(None, id).0.hex(),
-            "1333f72317479166e6a106ac79e71648e50dd0df398286b7ea5309d9a1a7486a"
+            "fc5ed4c21dd66da3f67d7b81155d7ca990f735f863a1a57e936f20309efca245"
         );
     }
 

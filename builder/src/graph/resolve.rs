@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ImageTriggers;
 use super::base::{expand_global, resolve_base};
-use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId, Trigger, point_at};
+use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId, Trigger, context_name, point_at};
 use crate::ast::{ArgDeclaration, Boxfile, Escape, From, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
@@ -70,6 +70,7 @@ impl Resolver<'_> {
                 Ok(stage) => self.stages.push(stage),
                 Err(error) => self.fail(error, instruction),
             },
+            (_, Some(stage)) if stage.is_replaced() => {}
             (_, Some(stage)) => stage.instructions.push(instruction.clone()),
             (InstructionKind::Arg(declarations), None) => {
                 for declaration in declarations {
@@ -130,7 +131,10 @@ impl Resolver<'_> {
 
     fn stage(&mut self, from: &From, instruction: &Instruction) -> Result<Stage, Diagnostic> {
         let id = StageId(self.stages.len());
-        let base = resolve_base(from, self.escape, &self.args, &self.names)?;
+        let base = match self.replacement(from) {
+            Some(context) => context,
+            None => resolve_base(from, self.escape, &self.args, &self.names)?,
+        };
         let expand = |w| expand_global(w, "platform", self.escape, &self.args);
         let platform = from.platform.as_ref().map(expand).transpose()?;
         let name = from.alias.as_ref().map(|a| a.name.clone());
@@ -151,11 +155,20 @@ impl Resolver<'_> {
         })
     }
 
+    /// The named context that takes the place of the stage, as with Docker: by name, by number and as the target.
+    fn replacement(&self, from: &From) -> Option<Base> {
+        let alias = from.alias.as_ref()?;
+        let name = context_name(&alias.name);
+        let is_given = self.names.contexts.contains(name);
+        is_given.then(|| Base::Context(Spanned::new(name.to_owned(), alias.written.span)))
+    }
+
     /// Finds out what each stage's base has left to be done in it.
     fn triggers(&mut self, of_image: &ImageTriggers<'_>) {
         for index in 0..self.stages.len() {
             let stage = &self.stages[index];
             let triggers = match &stage.base {
+                _ if stage.is_replaced() => Vec::new(),
                 Base::Stage(base) => {
                     let base = self.stages[base.0].instructions.iter();
                     base.filter_map(trigger).collect()

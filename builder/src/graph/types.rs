@@ -44,6 +44,14 @@ pub struct Stage {
     pub needs: BTreeSet<StageId>,
 }
 
+impl Stage {
+    /// Whether a named build context has taken its place: it is that context, and nothing that it says is done.
+    pub fn is_replaced(&self) -> bool {
+        let name = self.name.as_deref().map(context_name);
+        matches!(&self.base, Base::Context(context) if name == Some(context.value.as_str()))
+    }
+}
+
 /// An ONBUILD trigger of a base.
 #[derive(Clone, Debug)]
 pub struct Trigger {

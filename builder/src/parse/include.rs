@@ -80,9 +80,7 @@ impl Parser<'_, '_, '_> {
         let directives = DirectiveReader::of_include(self.directives.directives.escape);
         Parser::new(file, source.bytes(), directives, self.output).run();
         for error in &mut self.output.errors[errors..] {
-            error
-                .related
-                .push((path.span, format!("{} is included here", source.name())));
+            error.relate(path.span, format!("{} is included here", source.name()));
         }
         if let Some(includes) = &mut self.output.includes {
             includes.open.pop();

@@ -72,8 +72,9 @@ impl<'a> Placer<'a> {
         Ok(is_written_so || self.existing(&self.root)? == Some(EntryKind::Directory))
     }
 
-    /// Puts a file or the contents of a directory.
+    /// Puts a file or the contents of a directory. Names of one file stay so within what is put at once, as with Docker.
     pub(crate) fn put(&mut self, source: &dyn FileTree, selection: &Selection) -> Result<(), StepError> {
+        self.linked.clear();
         let root = self.root.clone();
         if selection.is_directory() {
             self.make_dirs(&root)?;

@@ -66,12 +66,7 @@ pub struct OutlineMount {
 pub fn outline(store: &Store, request: &BuildRequest) -> Result<Outline, BuildError> {
     let context = Context::open(store, &request.context, request.ignore.clone())?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
-    let graph = front
-        .graph(&Loaded::default())
-        .map_err(|diagnostics| BuildError::Boxfile {
-            diagnostics,
-            sources: front.boxfile.sources.clone(),
-        })?;
+    let graph = front.built_graph(&Loaded::default())?;
     let mut outline = Outline {
         sources: graph.sources.clone(),
         ..Outline::default()
