@@ -73,7 +73,7 @@ def apply(tree, tar):
     """One layer. Whiteouts count for what is below it, wherever they stand in the archive."""
     members = list(tar)
     for member in members:
-        folder, name = posixpath.split(posixpath.normpath(member.name).lstrip("./"))
+        folder, name = posixpath.split(posixpath.normpath(member.name).lstrip("/"))
         if name == ".wh..wh..opq":
             remove(tree, folder, keep_itself=True)
         elif name.startswith(".wh."):
