@@ -5,8 +5,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+
+mod mount;
+
+pub use mount::{FileContent, Mount, MountKind};
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
@@ -96,36 +100,6 @@ pub struct Process {
     pub cwd: PathBuf,
     /// `""`, `"user"`, `"user:group"`, `"uid"` or `"uid:gid"`; names are looked up in the root file system.
     pub user: String,
-}
-
-/// A mount the caller adds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// What is mounted.
-    pub kind: MountKind,
-    /// Where, absolute inside the container; made when missing, symlinks followed inside the root only.
-    pub target: PathBuf,
-    /// Whether the container may not write to it.
-    pub read_only: bool,
-}
-
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MountKind {
-    /// A file or directory of the caller, with all that is mounted below it.
-    Bind {
-        /// Its path outside; a symlink as the last part is followed once, when it is opened.
-        source: PathBuf,
-    },
-    /// A fresh tmpfs: nosuid and nodev, and noexec unless `exec`.
-    Tmpfs {
-        /// Most bytes it may hold; `None` is half the machine's memory, as the kernel has it.
-        size: Option<u64>,
-        /// Permissions of its root directory, 0o1777 as usual.
-        mode: u32,
-        /// Whether programs may be started from it.
-        exec: bool,
-    },
 }
 
 /// Files bound over the image's own, kept on a tmpfs and so never in a layer.
@@ -272,7 +246,7 @@ impl ContainerSpec {
         check_process(&self.process)?;
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
-        self.mounts.iter().try_for_each(check_mount)?;
+        self.mounts.iter().try_for_each(mount::check)?;
         self.network.check()
     }
 }
@@ -349,23 +323,6 @@ fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
         return invalid("limit", "0");
     }
     Ok(())
-}
-
-fn check_mount(mount: &Mount) -> Result<(), RunnerError> {
-    let target = &mount.target;
-    let climbs = target.components().any(|c| matches!(c, Component::ParentDir));
-    if !target.is_absolute() || climbs || target == Path::new("/") {
-        return invalid("mount target", target.display().to_string());
-    }
-    if target.starts_with("/proc") {
-        return invalid("mount target (inside /proc)", target.display().to_string());
-    }
-    match &mount.kind {
-        MountKind::Bind { source } if !source.is_absolute() => {
-            invalid("bind source (must be absolute)", source.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn fork(
     inside: Vec<SetupOp>,
     time_limit: Option<Duration>,
 ) -> Result<(), Failure> {
-    let layers = ctx.layers.take();
+    let layers = std::mem::take(&mut ctx.layers);
     let unified = ctx.unified.as_ref().map(AsFd::as_fd);
     let forked = sys::fork_into(NAMESPACES as u64, unified).map_err(failed("make the namespaces"))?;
     match forked {
@@ -103,7 +103,8 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
     Some(Context {
         slots: Default::default(),
         locked: Vec::new(),
-        layers: None,
+        inside: Default::default(),
+        layers: Vec::new(),
         userns: received.into_iter().next()?,
         net: None,
         tasks: Vec::new(),

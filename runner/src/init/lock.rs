@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::{Context, Done, failed, mounts, overlay, targets};
@@ -53,10 +53,22 @@ fn place(stage: &OwnedFd, mount: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 pub(super) fn take(ctx: &mut Context) -> Done {
     let mut take = || -> io::Result<()> {
         for (number, slot) in ctx.locked.drain(..).enumerate() {
-            let copy = mounts::clone_of(CWD.as_fd(), Path::new(&number.to_string()), true)?;
+            let name = number.to_string();
+            let copy = match ctx.inside.get(&slot) {
+                None => mounts::clone_of(CWD.as_fd(), Path::new(&name), true)?,
+                Some(path) => mounts::clone_of(inside(&name, path.as_path())?, Path::new(""), true)?,
+            };
             ctx.slots.insert(slot, copy);
         }
         Ok(rustix::process::chdir("/")?)
     };
     take().map_err(failed("take the locked mounts"))
+}
+
+/// What is meant of an overlay: its links lead nowhere but into it.
+fn inside(name: &str, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let whole = openat(CWD, name, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    Ok(openat2(whole, path, flags, Mode::empty(), resolve)?)
 }

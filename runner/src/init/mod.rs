@@ -11,6 +11,7 @@ mod confine;
 mod exec;
 mod keeper;
 mod lock;
+mod masks;
 mod mounts;
 mod overlay;
 mod reaper;
@@ -80,8 +81,10 @@ struct Context {
     slots: HashMap<Slot, OwnedFd>,
     /// What was attached to be locked: the n-th lies in the working directory under that number.
     locked: Vec<Slot>,
-    /// What the root was made of; the keeper's alone.
-    layers: Option<overlay::Layers>,
+    /// The mounts of which only this file or directory is meant.
+    inside: HashMap<Slot, Raw>,
+    /// What the overlays were made of; the keeper's alone.
+    layers: Vec<overlay::Layers>,
     userns: OwnedFd,
     net: Option<OwnedFd>,
     tasks: Vec<OwnedFd>,
@@ -200,6 +203,13 @@ fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::CheckProc => mounts::check_proc(ctx),
         SetupOp::MakeDir { slot, path, mode } => mounts::make_dir(ctx, slot, &path, mode),
         SetupOp::MakeFile { slot, path, content } => mounts::make_file(ctx, slot, &path, &content.0),
+        SetupOp::SetOwner {
+            slot,
+            path,
+            mode,
+            uid,
+            gid,
+        } => mounts::set_owner(ctx, slot, &path, mode, (uid, gid)),
         SetupOp::MakeLink { slot, path, target } => mounts::make_link(ctx, slot, &path, &target),
         SetupOp::Attach {
             slot,
@@ -218,14 +228,14 @@ fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::SetAttrs { slot, attrs } => mounts::set_attrs(ctx, slot, attrs),
         SetupOp::MakeCwd(path) => mounts::make_cwd(ctx, &path),
         SetupOp::PivotRoot => mounts::pivot(ctx),
-        SetupOp::ReadOnlyPath { slot, path } => mounts::read_only_path(ctx, slot, &path),
-        SetupOp::MaskPath { slot, path } => mounts::mask_path(ctx, slot, &path),
+        SetupOp::ReadOnlyPath { slot, path } => masks::read_only_path(ctx, slot, &path),
+        SetupOp::MaskPath { slot, path } => masks::mask_path(ctx, slot, &path),
         SetupOp::MaskEach {
             slot,
             dir,
             prefix,
             child,
-        } => mounts::mask_each(ctx, slot, &dir, &prefix, &child),
+        } => masks::mask_each(ctx, slot, &dir, &prefix, &child),
         other => Err(failed(format!("misplaced operation {other:?}"))(
             io::ErrorKind::InvalidInput.into(),
         )),

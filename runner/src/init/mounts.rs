@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -20,7 +22,7 @@ use crate::sys::{self, attr};
 const PROC_MAGIC: u32 = 0x9fa0;
 const EMPTY_PATHS: MoveMountFlags =
     MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH.union(MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH);
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
@@ -68,7 +70,7 @@ pub(super) fn host_node(ctx: &mut Context, slot: Slot, path: &str, device: (u32,
     Ok(())
 }
 
-fn check_device(fd: &OwnedFd, (major, minor): (u32, u32)) -> io::Result<()> {
+pub(super) fn check_device(fd: &OwnedFd, (major, minor): (u32, u32)) -> io::Result<()> {
     let stat = fstat(fd)?;
     let is_char = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
     if is_char && stat.st_rdev == rustix::fs::makedev(major, minor) {
@@ -173,6 +175,21 @@ pub(super) fn make_file(ctx: &Context, slot: Slot, path: &str, content: &[u8]) -
     make().map_err(failed(format!("make {path}")))
 }
 
+pub(super) fn set_owner(ctx: &Context, slot: Slot, path: &str, mode: u32, (uid, gid): (u32, u32)) -> Done {
+    let set = || -> io::Result<()> {
+        let dir = ctx.slot(slot)?;
+        let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        chownat(dir, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(chmodat(
+            dir,
+            path,
+            Mode::from_bits_truncate(mode),
+            AtFlags::empty(),
+        )?)
+    };
+    set().map_err(failed(format!("give {path} to {uid}:{gid}")))
+}
+
 pub(super) fn make_link(ctx: &Context, slot: Slot, path: &str, target: &str) -> Done {
     let make = || -> io::Result<()> { Ok(rustix::fs::symlinkat(target, ctx.slot(slot)?, path)?) };
     make().map_err(failed(format!("make {path}")))
@@ -226,6 +243,9 @@ pub(super) fn bind_entry(ctx: &mut Context, from: Slot, path: &str, target: &Raw
     };
     let entry = entry.map_err(|e| fail()(e.into()))?;
     match targets::find(root, target.as_path(), false, missing, Links::Inside)? {
+        Some(place) if is_proc(&place).map_err(fail())? => {
+            Err(refused(format!("mount target {target} leads into /proc")))
+        }
         Some(place) => move_to(entry, place).map_err(fail()),
         None => Ok(()),
     }
@@ -286,80 +306,6 @@ pub(super) fn pivot(ctx: &Context) -> Done {
         Ok(rustix::process::chdir("/")?)
     };
     pivot().map_err(failed("enter the root"))
-}
-
-fn open_existing(ctx: &Context, slot: Slot, path: &str) -> io::Result<Option<OwnedFd>> {
-    match openat2(
-        ctx.slot(slot)?,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        BENEATH,
-    ) {
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        other => Ok(Some(other?)),
-    }
-}
-
-pub(super) fn read_only_path(ctx: &Context, slot: Slot, path: &str) -> Done {
-    let protect = || -> io::Result<()> {
-        let Some(place) = open_existing(ctx, slot, path)? else {
-            return Ok(());
-        };
-        let clone = clone_of(&place, Path::new(""), true)?;
-        let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        sys::mount_setattr(clone.as_fd(), true, attrs, None)?;
-        move_to(clone, place)
-    };
-    protect().map_err(failed(format!("make {path} read-only")))
-}
-
-pub(super) fn mask_path(ctx: &mut Context, slot: Slot, path: &str) -> Done {
-    let mut mask = || -> io::Result<()> {
-        let Some(place) = open_existing(ctx, slot, path)? else {
-            return Ok(());
-        };
-        if targets::is_directory(&place)? {
-            return hide_directory(ctx, &place);
-        }
-        let null = clone_of(ctx.slot(Slot::Null)?, Path::new(""), false)?;
-        check_device(&null, (1, 3))?;
-        move_to(null, place)
-    };
-    mask().map_err(failed(format!("mask {path}")))
-}
-
-/// The first directory gets the empty tmpfs itself, the others clones of it: a mount can be cloned
-/// only once it is attached.
-fn hide_directory(ctx: &mut Context, place: &OwnedFd) -> io::Result<()> {
-    let empty = ctx.slot(Slot::Empty)?;
-    match clone_of(empty, Path::new(""), false) {
-        Ok(clone) => move_to(clone, place),
-        Err(Errno::INVAL) => move_to(empty, place),
-        Err(e) => Err(e.into()),
-    }
-}
-
-pub(super) fn mask_each(ctx: &mut Context, slot: Slot, dir: &str, prefix: &str, child: &str) -> Done {
-    for name in names_below(ctx, slot, dir).map_err(failed(format!("list {dir}")))? {
-        if name.starts_with(prefix) {
-            mask_path(ctx, slot, &format!("{dir}/{name}/{child}"))?;
-        }
-    }
-    Ok(())
-}
-
-fn names_below(ctx: &Context, slot: Slot, dir: &str) -> io::Result<Vec<String>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = match openat2(ctx.slot(slot)?, dir, flags, Mode::empty(), BENEATH) {
-        Err(Errno::NOENT) => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&fd)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
 }
 
 /// The terminal's slave as /dev/console.

@@ -16,8 +16,8 @@ use rustix::mount::{
 
 use super::{Context, Done, failed};
 use crate::channel::Failure;
-use crate::setup::{Overlay, Slot};
-use crate::sys;
+use crate::setup::Overlay;
+use crate::sys::{self, attr};
 
 const OPTIONS: [(&str, &str); 5] = [
     ("source", "overlay"),
@@ -51,10 +51,11 @@ pub(super) fn make(ctx: &mut Context, overlay: &Overlay) -> Done {
         // The first way's error is the telling one.
         result = make_by(ctx, way, overlay)?.or(result);
     }
-    ctx.slots.insert(
-        Slot::Root,
-        result.map_err(failed(format!("overlay on {}", overlay.dir)))?,
-    );
+    let mount = result.map_err(failed(format!("overlay on {}", overlay.dir)))?;
+    ctx.slots.insert(overlay.slot, mount);
+    if !overlay.inside.as_path().as_os_str().is_empty() {
+        ctx.inside.insert(overlay.slot, overlay.inside.clone());
+    }
     Ok(())
 }
 
@@ -68,7 +69,7 @@ fn make_by(ctx: &mut Context, way: Way, overlay: &Overlay) -> Result<io::Result<
         Some(root) => sys::with_fs_ids(root, root, make),
         None => make(),
     };
-    ctx.layers = Some(layers);
+    ctx.layers.push(layers);
     Ok(made)
 }
 
@@ -198,7 +199,7 @@ fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd>
     Ok(fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_NODEV,
+        MountAttrFlags::from_bits_retain((attr::NODEV | overlay.attrs) as u32),
     )?)
 }
 
@@ -228,7 +229,9 @@ fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> 
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mounted = open_tree(CWD, place, clone);
     unmount(place, UnmountFlags::DETACH)?;
-    Ok(mounted?)
+    let mounted = mounted?;
+    sys::mount_setattr(mounted.as_fd(), false, overlay.attrs, None)?;
+    Ok(mounted)
 }
 
 fn fd_path(fd: BorrowedFd<'_>) -> String {
@@ -253,6 +256,9 @@ mod tests {
         fs::write(at("a/file"), "top").unwrap();
         fs::write(at("b/file"), "bottom").unwrap();
         let overlay = Overlay {
+            slot: crate::setup::Slot::Root,
+            attrs: 0,
+            inside: Raw::default(),
             lower: vec![Raw::from(&at("a")), Raw::from(&at("b"))],
             dir: Raw::from(&at("active")),
             upper: Raw::from("upper"),

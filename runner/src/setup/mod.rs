@@ -4,6 +4,7 @@
 //! things first, locked by the kernel, then the user namespace, then everything inside it, root and masks by descriptor,
 //! privileges dropped last.
 
+mod callers;
 mod mounts;
 mod ops;
 
@@ -41,7 +42,7 @@ pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
         ops.push(SetupOp::GivePipes { uid });
     }
     ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
-    ops.push(SetupOp::LockMounts(mounts::directory(&spec.rootfs)));
+    ops.push(SetupOp::LockMounts(callers::directory(&spec.rootfs)));
     ops
 }
 

@@ -1,11 +1,11 @@
 //! The mounts of a container.
 
-use super::ops::{Links, Missing, Overlay, SetupOp, Slot};
-use super::{CgroupView, Surroundings};
+use super::ops::{Links, Missing, SetupOp, Slot, new_mount};
+use super::{CgroupView, Surroundings, callers};
 use crate::channel::Raw;
 use crate::confine::paths;
 use crate::net::Network;
-use crate::spec::{ContainerSpec, IdMap, Mount, MountKind, RootFs};
+use crate::spec::{ContainerSpec, IdMap};
 use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
 
 /// Name, node of the host, and the numbers it must have.
@@ -37,17 +37,8 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Everything of the host that the container gets, as detached clones.
 pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::Overlay(overlay(&spec.rootfs, ids))];
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        if let MountKind::Bind { source } = &mount.kind {
-            ops.push(SetupOp::BindSource {
-                slot: Slot::Mount(index as u32),
-                source: Raw::from(source),
-                idmapped: !ids.is_identity(),
-                attrs: NODEV | if mount.read_only { RDONLY } else { 0 },
-            });
-        }
-    }
+    let mut ops = vec![SetupOp::Overlay(callers::overlay(&spec.rootfs, ids))];
+    ops.extend(callers::sources(&spec.mounts, ids));
     ops.extend(
         nodes(spec).map(|(slot, _, path, major, minor)| SetupOp::HostNode {
             slot,
@@ -62,30 +53,6 @@ pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
     ops
 }
 
-/// The directory of the container's own that upper and work lie in.
-pub(super) fn directory(rootfs: &RootFs) -> Raw {
-    rootfs.upper.parent().map(Raw::from).unwrap_or_default()
-}
-
-fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
-    let name = |p: &std::path::Path| p.file_name().map(Raw::from).unwrap_or_default();
-    let mut flags = Vec::new();
-    if rootfs.volatile {
-        flags.push("volatile".to_owned());
-    }
-    if rootfs.userxattr {
-        flags.push("userxattr".to_owned());
-    }
-    Overlay {
-        lower: rootfs.lower.iter().map(Raw::from).collect(),
-        dir: directory(rootfs),
-        upper: name(&rootfs.upper),
-        work: name(&rootfs.work),
-        idmapped_root: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),
-        flags,
-    }
-}
-
 /// The root, /proc, /dev, /sys, the files of /etc and the caller's mounts.
 pub(super) fn root_and_kernel_mounts(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::AttachRoot];
@@ -94,7 +61,7 @@ pub(super) fn root_and_kernel_mounts(spec: &ContainerSpec, around: &Surroundings
     ops.extend(sys(spec.network));
     ops.extend(cgroups(&around.cgroups));
     ops.extend(dev(spec, around));
-    ops.extend(callers(&spec.mounts));
+    ops.extend(callers::attached(&spec.mounts));
     ops.push(SetupOp::MakeCwd(Raw::from(&spec.process.cwd)));
     if spec.rootfs.read_only {
         ops.push(SetupOp::SetAttrs {
@@ -103,17 +70,6 @@ pub(super) fn root_and_kernel_mounts(spec: &ContainerSpec, around: &Surroundings
         });
     }
     ops
-}
-
-fn new_mount(slot: Slot, fs: &str, options: &[(&str, &str)], attrs: u64) -> SetupOp {
-    let option =
-        |(key, value): &(&str, &str)| (key.to_string(), (!value.is_empty()).then(|| value.to_string()));
-    SetupOp::NewMount {
-        slot,
-        fs: fs.into(),
-        options: options.iter().map(option).collect(),
-        attrs,
-    }
 }
 
 fn attach(slot: Slot, target: &str) -> SetupOp {
@@ -299,37 +255,6 @@ fn dev_mounts(around: &Surroundings) -> Vec<SetupOp> {
         ]
     };
     mounts.into_iter().flat_map(place).collect()
-}
-
-/// Those with shorter targets first, so that none hides another by accident.
-fn callers(mounts: &[Mount]) -> Vec<SetupOp> {
-    let mut sorted: Vec<(u32, &Mount)> = (0..).zip(mounts).collect();
-    sorted.sort_by_key(|(_, m)| m.target.components().count());
-    let mut ops = Vec::new();
-    for (index, mount) in sorted {
-        let slot = Slot::Mount(index);
-        if let MountKind::Tmpfs { size, mode, exec } = mount.kind {
-            ops.push(tmpfs(slot, size, mode, exec, mount.read_only));
-        }
-        let target = Raw::from(&mount.target);
-        ops.push(SetupOp::Attach {
-            slot,
-            target,
-            missing: Missing::Make,
-            links: Links::Inside,
-        });
-    }
-    ops
-}
-
-fn tmpfs(slot: Slot, size: Option<u64>, mode: u32, exec: bool, read_only: bool) -> SetupOp {
-    let (mode, size) = (format!("{mode:o}"), size.map(|s| s.to_string()));
-    let mut options = vec![("mode", mode.as_str())];
-    if let Some(size) = &size {
-        options.push(("size", size));
-    }
-    let attrs = NOSUID | NODEV | if exec { 0 } else { NOEXEC } | if read_only { RDONLY } else { 0 };
-    new_mount(slot, "tmpfs", &options, attrs)
 }
 
 /// What is hidden and what is read-only of /proc and /sys.

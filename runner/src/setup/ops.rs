@@ -54,6 +54,11 @@ pub(crate) enum Links {
 /// An overlay, made in the namespaces of the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Overlay {
+    pub(crate) slot: Slot,
+    /// Attributes of the mount besides nodev.
+    pub(crate) attrs: u64,
+    /// The file or directory in it that is meant; empty for the whole.
+    pub(crate) inside: Raw,
     pub(crate) lower: Vec<Raw>,
     /// The directory that `upper` and `work` lie in.
     pub(crate) dir: Raw,
@@ -79,7 +84,7 @@ pub(crate) struct RlimitOp {
 /// those after it by the container's first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SetupOp {
-    /// The root file system, detached.
+    /// The root file system, or another overlay, detached.
     Overlay(Overlay),
     /// A detached clone of a file or directory outside with all below it.
     BindSource {
@@ -146,6 +151,14 @@ pub(crate) enum SetupOp {
         slot: Slot,
         path: String,
         target: String,
+    },
+    /// Gives an entry of a mount that we made its permissions and its owner.
+    SetOwner {
+        slot: Slot,
+        path: String,
+        mode: u32,
+        uid: u32,
+        gid: u32,
     },
     /// Attaches a detached mount below the root.
     Attach {
@@ -221,4 +234,16 @@ pub(crate) enum SetupOp {
         env: Vec<Raw>,
         init: bool,
     },
+}
+
+/// A new file system, its options without a value given as empty.
+pub(super) fn new_mount(slot: Slot, fs: &str, options: &[(&str, &str)], attrs: u64) -> SetupOp {
+    let option =
+        |(key, value): &(&str, &str)| (key.to_string(), (!value.is_empty()).then(|| value.to_string()));
+    SetupOp::NewMount {
+        slot,
+        fs: fs.into(),
+        options: options.iter().map(option).collect(),
+        attrs,
+    }
 }
