@@ -1,4 +1,5 @@
 //! Mounts of overlays and files.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -103,6 +103,16 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// The directories of cache mounts; made when the first one is.
+    pub fn cache_mounts(&self) -> PathBuf {
+        self.root.join("cache-mounts")
+    }
+
+    /// One cache mount, by the digest of what it is called and what it lies on.
+    pub fn cache_mount(&self, key: &Digest) -> PathBuf {
+        self.cache_mounts().join(key.hex())
+    }
+
     /// The directory of locks of one class.
     pub fn locks(&self, class: &str) -> PathBuf {
         self.root.join("locks").join(class)

@@ -7,6 +7,7 @@
 
 pub mod beneath;
 pub mod blob;
+mod cache_mount;
 pub mod digest;
 pub mod disk;
 pub mod error;
@@ -26,6 +27,7 @@ pub mod tree;
 mod unpack;
 
 pub use blob::{BlobReader, BlobWriter};
+pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
 pub use error::{Result, StoreError};
 pub use image::{ContainerConfig, History, Image, ImageConfig, NamedImage};

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::blob::{self, BlobReader, BlobWriter};
+use crate::cache_mount::{self, CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
 use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::{IoContext, Result, StoreError};
 use crate::image::{self, Image, ImageConfig, NamedImage};
@@ -190,6 +191,24 @@ impl Store {
     /// Removes a record; says whether it was there.
     pub fn remove_record(&self, kind: &RecordKind, key: &Digest) -> Result<bool> {
         record::remove(&self.root, kind, key)
+    }
+
+    // Cache mounts
+
+    /// Takes the directory of a cache mount, making it when it is missing; none if its users leave no room for another one
+    /// now: ask again later.
+    pub fn cache_mount(&self, spec: &CacheMountSpec, sharing: CacheSharing) -> Result<Option<CacheMount>> {
+        cache_mount::take(&self.root, spec, sharing)
+    }
+
+    /// All cache mounts, sorted by what they are called.
+    pub fn cache_mounts(&self) -> Result<Vec<CacheMountInfo>> {
+        cache_mount::list(&self.root)
+    }
+
+    /// Removes a cache mount, but for what is in use of it; says whether nothing of it is left.
+    pub fn remove_cache_mount(&self, info: &CacheMountInfo) -> Result<bool> {
+        cache_mount::remove(&self.root, info)
     }
 
     // Process and disk
