@@ -1,5 +1,6 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
+mod cache;
 mod front;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, Cpus, Memory, TmpfsMount, Volume};
 
+pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Show the steps that made an image.
     History(HistoryArgs),
+    /// List or remove the caches of RUN --mount=type=cache.
+    #[command(subcommand)]
+    Cache(CacheAction),
 }
 
 /// How a listing is printed.

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
-use box_runner::{ContainerSpec, EtcFiles, Network, Process, RootFs, RunnerError, Runtime, UserNamespace};
-use box_store::{OverlayDirs, OverlayXattrs};
+use box_runner::{ContainerSpec, EtcFiles, Network, Process, RunnerError, Runtime, UserNamespace};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::app::App;
 use crate::error::Failure;
 use crate::ranges::IdRange;
+use crate::step_mounts::{self, root_fs};
 
 /// Host ids are the machine's; see `ranges`.
 const RANGES: &str = "/run/box/ranges";
@@ -139,7 +139,9 @@ impl<'a> ContainerExecutor<'a> {
 impl Executor for ContainerExecutor<'_> {
     fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError> {
         let (runtime, ids) = self.shared(&request.id_pages)?;
-        let spec = self.spec(request);
+        let mut spec = self.spec(request);
+        let (mounts, _agents) = step_mounts::mounts(request).map_err(failed)?;
+        spec.mounts = mounts;
         let mut running = runtime
             .spawn(&spec, &ids.namespace, box_runner::Stdio::captured())
             .map_err(exec_error)?;
@@ -202,18 +204,6 @@ fn ready(pipes: &[(File, Stream)]) -> Vec<bool> {
         .iter()
         .map(|fd| failed || fd.any().unwrap_or(true))
         .collect()
-}
-
-/// The store's directories as the runner takes them.
-pub(crate) fn root_fs(dirs: &OverlayDirs, volatile: bool, read_only: bool) -> RootFs {
-    RootFs {
-        lower: dirs.lower.clone(),
-        upper: dirs.upper.clone(),
-        work: dirs.work.clone(),
-        userxattr: dirs.overlay_xattrs == OverlayXattrs::User,
-        volatile,
-        read_only,
-    }
 }
 
 /// The files of `/etc` that belong to the container: the host's resolver, names of its own.

@@ -1,5 +1,6 @@
 //! box: builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 
+mod agent;
 mod app;
 mod binfmt;
 mod cli;
@@ -8,7 +9,9 @@ mod error;
 mod executor;
 mod not_yet;
 mod ranges;
+mod secrets;
 mod signals;
+mod step_mounts;
 mod terminal;
 mod ui;
 mod values;

@@ -6,13 +6,13 @@ use crate::error::Failure;
 
 const COMMANDS: &str = "attach commit container cp create diff events exec export image info kill login logout logs manifest \
                         network pause plugin port ps pull push rename restart rm search secret start stats stop system top \
-                        unpause update volume wait gc fsck df prune cache lock plan";
+                        unpause update volume wait gc fsck df prune lock plan";
 const OPTIONS: &str = "-a --add-host --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --cidfile --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --group-add --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
                        --output --override -p -P --pid --privileged --publish --publish-all --pull --restart --secret \
-                       --shm-size --squash --ssh --stop-signal --stop-timeout --sysctl --ulimit --userns --uts --volume-driver \
+                       --shm-size --squash --stop-signal --stop-timeout --sysctl --ulimit --userns --uts --volume-driver \
                        --volumes-from --build-arg-file --report --locked";
 
 /// A wrong command line whose wrong word is one of Docker's (or one that is to come).

@@ -147,6 +147,28 @@ pub enum StepError {
         /// Why not.
         source: ApplyError,
     },
+    /// A secret that the step requires was not given.
+    #[error(
+        "the secret {id} is required and was not given; add --secret id={id},src=FILE or --secret id={id},env=VARIABLE"
+    )]
+    NoSecret {
+        /// Its name.
+        id: String,
+    },
+    /// A secret that no variable can hold.
+    #[error("the secret {id} holds a NUL byte, so it can't be in the variable {name}; mount it as a file")]
+    SecretWithNul {
+        /// Its name.
+        id: String,
+        /// The variable.
+        name: String,
+    },
+    /// An SSH agent that the step requires was not given.
+    #[error("the SSH agent {id} is required and was not given; add --ssh {id}")]
+    NoAgent {
+        /// Its name.
+        id: String,
+    },
     /// A stage that is needed was not built before.
     #[error("stage {stage} was not built before")]
     StageNotBuilt {

@@ -7,11 +7,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+mod cancel;
+mod mount;
+
 pub use box_store::snapshot::OverlayDirs;
+pub use cancel::{CancelHook, CancelToken};
+pub use mount::{ExecMount, ExecMountKind, Secret};
 
 /// Runs the command of a step in a container of its own.
 ///
@@ -39,6 +42,8 @@ pub struct ExecRequest<'a> {
     pub cwd: PathBuf,
     /// `""`, `user` or `user:group`, names or numbers; looked up in the rootfs by the runner.
     pub user: String,
+    /// What is mounted besides the rootfs.
+    pub mounts: Vec<ExecMount>,
     /// Its host name.
     pub hostname: String,
     /// Its network.
@@ -214,101 +219,9 @@ pub enum ExecError {
     },
 }
 
-/// Cancels a build from another thread. Clones are one token.
-#[derive(Clone, Default)]
-pub struct CancelToken(Arc<Cancel>);
-
-type Hook = Box<dyn Fn() + Send>;
-
-#[derive(Default)]
-struct Cancel {
-    flag: AtomicBool,
-    hooks: Mutex<Hooks>,
-}
-
-#[derive(Default)]
-struct Hooks {
-    next: u64,
-    live: Vec<(u64, Hook)>,
-}
-
-impl CancelToken {
-    /// A token that nobody has cancelled.
-    pub fn new() -> CancelToken {
-        CancelToken::default()
-    }
-
-    /// Whether the build is to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.flag.load(Ordering::SeqCst)
-    }
-
-    /// Stops the build: hooks are called, no further step begins. Idempotent. (Not for signal handlers.)
-    pub fn cancel(&self) {
-        let hooks = self.hooks();
-        if !self.0.flag.swap(true, Ordering::SeqCst) {
-            hooks.live.iter().for_each(|(_, hook)| hook());
-        }
-    }
-
-    /// Has `hook` called by [`cancel`](Self::cancel) as long as the guard lives; at once if that has happened. The hook
-    /// must not use this token.
-    pub fn on_cancel(&self, hook: impl Fn() + Send + 'static) -> CancelHook<'_> {
-        let mut hooks = self.hooks();
-        if self.is_cancelled() {
-            hook();
-        }
-        let id = hooks.next;
-        hooks.next += 1;
-        hooks.live.push((id, Box::new(hook)));
-        CancelHook { token: self, id }
-    }
-
-    fn hooks(&self) -> std::sync::MutexGuard<'_, Hooks> {
-        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for CancelToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CancelToken").field(&self.is_cancelled()).finish()
-    }
-}
-
-/// A registered hook; dropping it takes the hook away.
-#[derive(Debug)]
-pub struct CancelHook<'a> {
-    token: &'a CancelToken,
-    id: u64,
-}
-
-impl Drop for CancelHook<'_> {
-    fn drop(&mut self) {
-        let mut hooks = self.token.hooks();
-        hooks.live.retain(|(id, _)| *id != self.id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hooks_are_called_once_and_while_they_live() {
-        let token = CancelToken::new();
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let hook = |n: u32| {
-            let calls = calls.clone();
-            move || calls.lock().unwrap().push(n)
-        };
-        let kept = token.on_cancel(hook(1));
-        drop(token.on_cancel(hook(2)));
-        token.cancel();
-        token.clone().cancel();
-        let _late = token.on_cancel(hook(3));
-        assert_eq!(*calls.lock().unwrap(), [1, 3]);
-        drop(kept);
-    }
 
     #[test]
     fn limits_of_a_step_go_before_those_of_its_stage() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use box_store::digest::Digest;
 use box_store::image::{Image, ImageConfig};
 
+use crate::ast::Sharing;
 use crate::exec::{Limits, NetworkMode};
 use crate::graph::StageId;
 use crate::parse::Chmod;
@@ -101,12 +102,89 @@ pub struct RunStep {
     pub user: String,
     /// Where it runs, absolute.
     pub workdir: String,
+    /// What it has mounted, in order.
+    pub mounts: Vec<MountPlan>,
     /// Its network.
     pub network: NetworkMode,
     /// Its limits.
     pub limits: Limits,
     /// Whether it must run again.
     pub is_uncached: bool,
+}
+
+/// A mount of a RUN.
+#[derive(Clone, Debug)]
+pub struct MountPlan {
+    /// What is mounted.
+    pub kind: MountSource,
+    /// Where: absolute, clean, never `/`.
+    pub target: String,
+    /// Whether writing is refused.
+    pub read_only: bool,
+}
+
+/// What a RUN has mounted.
+#[derive(Clone, Debug)]
+pub enum MountSource {
+    /// A file or directory; writes are thrown away.
+    Bind(Box<BindPlan>),
+    /// A directory that outlives builds.
+    Cache {
+        /// What it is called.
+        id: String,
+        /// Between builds at the same time.
+        sharing: Sharing,
+        /// What it lies on.
+        from: Option<Box<BindPlan>>,
+        /// Permissions, user and group of a new one.
+        owner: Owned,
+    },
+    /// An empty file system in memory, of at most so many bytes.
+    Tmpfs(Option<u64>),
+    /// A secret.
+    Secret {
+        /// Its name.
+        id: String,
+        /// The variable that holds it.
+        env: Option<String>,
+        /// Whether there is a file, too.
+        is_file: bool,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Permissions, user and group of the file.
+        owner: Owned,
+    },
+    /// An SSH agent's socket.
+    Ssh {
+        /// Its name.
+        id: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Permissions, user and group of the socket.
+        owner: Owned,
+    },
+    /// The program of `RUN <<EOF` that begins with `#!`.
+    Program(Vec<u8>),
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Debug)]
+pub struct BindPlan {
+    /// The tree.
+    pub from: CopyFrom,
+    /// The path in it, relative and clean; empty for its root.
+    pub source: String,
+}
+
+/// Permissions, user and group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Permission bits.
+    pub mode: u32,
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 /// A COPY.

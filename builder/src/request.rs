@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode};
+use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
 use crate::source::Source;
 
 /// One build.
@@ -39,6 +39,10 @@ pub struct BuildRequest {
     pub emulated: BTreeSet<String>,
     /// Named build contexts, which go before stages and images of their names.
     pub contexts: BTreeMap<String, NamedContext>,
+    /// What `RUN --mount=type=secret` may ask for, by id; in no cache key, no image and no output.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of SSH agents that `RUN --mount=type=ssh` may ask for, by id.
+    pub ssh: BTreeMap<String, PathBuf>,
     /// Values of `HTTP_PROXY` and its like, handed to RUN; in no cache key and no image.
     pub proxies: BTreeMap<String, String>,
     /// Stops the build.
@@ -64,6 +68,8 @@ impl BuildRequest {
             platform: Platform::native(),
             emulated: BTreeSet::new(),
             contexts: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
             cancel: CancelToken::new(),
         }

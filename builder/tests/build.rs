@@ -360,8 +360,17 @@ fn what_is_not_supported_is_refused_by_name() {
     let cases = [
         ("ADD a /", "ADD is not supported yet"),
         (
-            "RUN --mount=type=cache,target=/c true",
-            "RUN --mount is not supported yet",
+            "RUN --mount=type=cache,target=/c,source=x true",
+            "source= without from= in RUN --mount=type=cache is not supported yet",
+        ),
+        (
+            "RUN --mount=type=tmpfs,target=/c,tmpcopyup true",
+            "tmpcopyup in RUN --mount=type=tmpfs is not supported yet",
+        ),
+        ("RUN --mount=type=bind true", "a mount can't take the place of /"),
+        (
+            "RUN --mount=type=bind,target=../.. true",
+            "a mount can't take the place of /",
         ),
         (
             "RUN --security=insecure true",

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use box_builder::request::Platform;
 use clap::Args;
 
+use crate::secrets::{SecretArg, SshArg};
+
 /// Options of `box build` for its front.
 #[derive(Debug, Args)]
 pub(crate) struct FrontArgs {
@@ -22,6 +24,12 @@ pub(crate) struct FrontArgs {
     /// OCI layout (oci:DIR[:TAG]).
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
     pub(crate) build_contexts: Vec<BuildContext>,
+    /// A secret for RUN --mount=type=secret; without src= and env= the variable, or else the file, of the id's name.
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    pub(crate) secrets: Vec<SecretArg>,
+    /// An SSH agent for RUN --mount=type=ssh [default socket: that of SSH_AUTH_SOCK].
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET]")]
+    pub(crate) agents: Vec<SshArg>,
 }
 
 /// `--build-context`

@@ -93,6 +93,12 @@ fn request(app: &App, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     request.proxies = proxies();
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
+    for secret in &args.front.secrets {
+        request.secrets.insert(secret.id.clone(), secret.read()?);
+    }
+    for agent in &args.front.agents {
+        request.ssh.insert(agent.id.clone(), agent.agent()?);
+    }
     for named in &args.front.build_contexts {
         request
             .contexts

@@ -1,6 +1,7 @@
 //! The commands, one file each: options in, calls of the libraries, results to standard output.
 
 mod build;
+mod cache;
 mod call;
 mod contexts;
 mod history;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Rmi(args) => rmi::run(&app, &args),
         Command::Tag(args) => tag::run(&app, &args),
         Command::Inspect(args) => inspect::run(&app, &args),
+        Command::Cache(action) => cache::run(&app, &action),
         Command::History(args) => history::run(&app, &args),
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::{self, LimitsMode, RunArgs};
 use crate::error::{EXIT_BOX, Failure};
 use crate::executor::{self, Ids};
 use crate::terminal::Session;
-use crate::{signals, ui};
+use crate::{signals, step_mounts, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
@@ -47,7 +47,7 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         .as_deref()
         .map(|name| options::claim_name(app, name))
         .transpose()?;
-    let root_fs = executor::root_fs(snapshot.dirs(), true, args.read_only);
+    let root_fs = step_mounts::root_fs(snapshot.dirs(), true, args.read_only);
     let spec = spec(args, &image.config.config, &id, root_fs)?;
     say_defaults(args);
     let mut running = runtime

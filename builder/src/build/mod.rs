@@ -4,11 +4,12 @@
 //! Boxfile ──parse──► graph ──lower──► plan ──stage by stage──► layers ──► config ──► image
 //! ```
 //!
-//! Stages are done one after another in the order of the plan; each needs only what [`stage::Results`] holds and what
-//! [`stage::Shared`] lends, so that they can come to run side by side. A build that fails or is cancelled leaves what was
+//! Stages are done one after another in the order of the plan; each needs only what [`begin::Results`] holds and what
+//! [`begin::Shared`] lends, so that they can come to run side by side. A build that fails or is cancelled leaves what was
 //! done before in the cache, and nothing else.
 
 mod announce;
+mod begin;
 mod front;
 mod layouts;
 mod record;
@@ -31,10 +32,11 @@ use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, NamedContext};
 use crate::steps::Tools;
 
+use begin::{Results, Shared, StageResult};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
-use stage::{Results, Shared, StageResult, build_stage};
+use stage::build_stage;
 
 /// What a build gives.
 #[derive(Debug)]

@@ -10,57 +10,22 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use box_store::error::StoreError;
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::base::{self, Unpacked, without_credentials};
-use crate::cache::{Cache, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
-use crate::graph::StageId;
-use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, RunStep, StagePlan, Step, WorkdirStep};
+use crate::plan::{Action, CopyFrom, CopyStep, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
-use crate::steps::{At, Made, Tools, copy, run, workdir};
+use crate::steps::bind::Source;
+use crate::steps::mounts;
+use crate::steps::{At, Made, copy, run, workdir};
 
 use super::announce::{Announced, Ended, Failed, Outcome};
-use super::record::{Done, Recorder, chain};
-
-/// What the stages of a build share.
-pub(super) struct Shared<'a> {
-    pub(super) tools: Tools<'a>,
-    pub(super) cache: Cache<'a>,
-    pub(super) recorder: Recorder,
-}
-
-/// A stage that was built.
-#[derive(Clone)]
-pub(super) struct StageResult {
-    pub(super) layers: Vec<Layer>,
-    pub(super) history: Vec<History>,
-    pub(super) recipe: Recipe,
-    /// What its base says of when it was made.
-    pub(super) base_created: Option<i64>,
-    /// Whether some layer was made here, so that the image is not as old as its base.
-    pub(super) has_own_layers: bool,
-}
-
-/// The stages that were built.
-#[derive(Default)]
-pub(super) struct Results(BTreeMap<StageId, StageResult>);
-
-impl Results {
-    /// Takes a stage.
-    pub(super) fn insert(&mut self, id: StageId, result: StageResult) {
-        self.0.insert(id, result);
-    }
-
-    /// A stage that others need. The plan has it before them.
-    fn get(&self, id: StageId) -> Result<&StageResult, StepError> {
-        self.0.get(&id).ok_or(StepError::StageNotBuilt { stage: id.0 })
-    }
-}
+use super::begin::{Results, Shared, StageResult, begin};
+use super::record::{Done, chain};
 
 /// Builds a stage whose needs are in `results`. Its steps are numbered from `first`.
 ///
@@ -93,84 +58,6 @@ pub(super) fn build_stage(
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
-}
-
-/// A stage right after its FROM.
-fn begin(
-    shared: &Shared<'_>,
-    plan: &StagePlan,
-    results: &Results,
-    id: StepId,
-) -> Result<Ended<StageResult>, Failed> {
-    let tools = &shared.tools;
-    let (base, shown) = match &plan.base {
-        BasePlan::Scratch => {
-            return Ok(Ended {
-                value: on(Vec::new(), Vec::new(), None)?,
-                outcome: Outcome::Config,
-            });
-        }
-        BasePlan::Stage(stage) => {
-            return Ok(Ended {
-                value: results.get(*stage)?.clone(),
-                outcome: Outcome::Config,
-            });
-        }
-        BasePlan::Image(image) => {
-            let layers = tools.store.image_layers(image)?;
-            let value = on(
-                layers,
-                image.config.history.clone(),
-                image.config.created_seconds(),
-            )?;
-            return Ok(Ended {
-                value,
-                outcome: Outcome::Config,
-            });
-        }
-        BasePlan::File { path, checksum } => (
-            base::from_context(tools, id, path, checksum.as_ref())?,
-            path.clone(),
-        ),
-        BasePlan::Url { url, checksum } => (
-            base::from_url(tools, id, url, checksum.as_ref())?,
-            without_credentials(url),
-        ),
-    };
-    let Unpacked { layer, is_cached } = base;
-    let history = History {
-        created: Some(format_rfc3339(layer.newest_time())),
-        created_by: Some(format!("FROM {shown}")),
-        ..History::default()
-    };
-    let outcome = match is_cached {
-        true => Outcome::Cached,
-        false => Outcome::Done {
-            size: layer.size(),
-            entries: layer.entries(),
-            usage: None,
-        },
-    };
-    let value = StageResult {
-        has_own_layers: true,
-        ..on(vec![layer], vec![history], None)?
-    };
-    Ok(Ended { value, outcome })
-}
-
-/// A stage on these layers. What its base says of when it was made counts only if it leaves something out.
-fn on(layers: Vec<Layer>, history: Vec<History>, created: Option<i64>) -> Result<StageResult, StoreError> {
-    let counts = layers
-        .iter()
-        .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
-    let recipe = Recipe::of_base(chain(&layers)?);
-    Ok(StageResult {
-        layers,
-        history,
-        recipe,
-        base_created: created.filter(|_| counts),
-        has_own_layers: false,
-    })
 }
 
 struct Stage<'a> {
@@ -218,7 +105,9 @@ impl Stage<'_> {
     }
 
     fn run(&mut self, id: StepId, step: &RunStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        let sources = self.mount_sources(step)?;
         let parts = KeyParts {
+            inputs: mounts::inputs(step, &sources),
             env: step.env.clone(),
             user: step.user.clone(),
             workdir: step.workdir.clone(),
@@ -231,7 +120,7 @@ impl Stage<'_> {
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
             let layers = layers.map_err(|source| StepError::Order { source })?;
-            let made = run::run(tools, At { id, layers: &layers }, step, &usage)?;
+            let made = run::run(tools, At { id, layers: &layers }, step, &sources, &usage)?;
             ordered.set(Some(layers));
             Ok(made)
         });
@@ -242,6 +131,18 @@ impl Stage<'_> {
             error: Box::new(error),
             usage: usage.get(),
         })
+    }
+
+    /// What the mounts of a step read, one for each.
+    fn mount_sources<'b>(&self, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
+        let source = |mount| match mounts::bind_of(mount) {
+            Some(bind) => {
+                let layers = self.results.layers_of(self.shared.tools.store, &bind.from)?;
+                Source::new(&self.shared.tools, bind, layers).map(Some)
+            }
+            None => Ok(None),
+        };
+        step.mounts.iter().map(source).collect()
     }
 
     fn workdir(&self, id: StepId, step: &WorkdirStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
@@ -256,20 +157,18 @@ impl Stage<'_> {
 
     fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
         let tools = &self.shared.tools;
+        let layers = self.results.layers_of(tools.store, &step.from)?;
+        let layers = layers
+            .as_ref()
+            .map(|(layers, name)| (layers.as_slice(), name.clone()));
         let named;
         let reading = match &step.from {
-            CopyFrom::Context => copy::Reading::new(tools, step, None)?,
             CopyFrom::Named(name) => {
                 named = tools.reading(name)?;
-                copy::Reading::new(&named, step, None)?
+                copy::Reading::new(&named, step, layers)?
             }
-            CopyFrom::Stage(stage) => {
-                let result = self.results.get(*stage)?;
-                copy::Reading::new(tools, step, Some((&result.layers, format!("stage {}", stage.0))))?
-            }
-            CopyFrom::Image(name, image) => {
-                let layers = tools.store.image_layers(image)?;
-                copy::Reading::new(tools, step, Some((&layers, format!("image {name}"))))?
+            CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
+                copy::Reading::new(tools, step, layers)?
             }
         };
         let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));

@@ -66,7 +66,10 @@ impl Lowering<'_> {
         Some((text, mode))
     }
 
-    fn copy_from(&mut self, from: Option<&Spanned<String>>) -> Result<Option<CopyFrom>, StoreError> {
+    pub(super) fn copy_from(
+        &mut self,
+        from: Option<&Spanned<String>>,
+    ) -> Result<Option<CopyFrom>, StoreError> {
         let Some(name) = from else {
             return Ok(Some(CopyFrom::Context));
         };

@@ -7,6 +7,7 @@ mod base;
 mod config;
 mod contexts;
 mod copy;
+mod mount;
 mod ports;
 mod run;
 mod state;
@@ -151,7 +152,7 @@ impl Lowering<'_> {
     fn step(&mut self, state: &mut State, instruction: &Instruction) -> Result<Step, StoreError> {
         let mut created_by = canonical_text(instruction);
         let action = match &instruction.kind {
-            InstructionKind::Run(run) => match self.run(state, run, instruction.span) {
+            InstructionKind::Run(run) => match self.run(state, run, instruction.span)? {
                 Some((step, text)) => {
                     self.check_runnable(&state.platform, instruction.keyword.span);
                     created_by = text;

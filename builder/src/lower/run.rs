@@ -1,19 +1,39 @@
 //! RUN and WORKDIR.
 
+use box_store::error::StoreError;
+
 use crate::ast::{self, Network, Run, RunCache, RunCommand, Security, Word};
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Limits, NetworkMode};
-use crate::plan::{RunStep, WorkdirStep};
+use crate::plan::{MountPlan, RunStep, WorkdirStep};
 use crate::source::Span;
 
+use super::mount::program_path;
 use super::state::{State, join};
 use super::{Lowering, is_predefined};
 
 impl Lowering<'_> {
     /// The step and what history says of it.
-    pub(super) fn run(&mut self, state: &State, run: &Run, span: Span) -> Option<(RunStep, String)> {
-        let args = self.run_args(state, run, span)?;
-        self.check_run(run, span)?;
+    pub(super) fn run(
+        &mut self,
+        state: &State,
+        run: &Run,
+        span: Span,
+    ) -> Result<Option<(RunStep, String)>, StoreError> {
+        let args = self.run_args(state, run, span);
+        let checked = self.check_run(run, span);
+        let mounts = self.mounts(state, run)?;
+        let known = args.zip(checked).zip(mounts);
+        Ok(known.map(|((args, ()), mounts)| self.run_step(state, run, args, mounts)))
+    }
+
+    fn run_step(
+        &self,
+        state: &State,
+        run: &Run,
+        args: Vec<String>,
+        mounts: Vec<MountPlan>,
+    ) -> (RunStep, String) {
         let network = match run.network.as_ref().map(|network| network.value) {
             None | Some(Network::Default) => self.request.network,
             Some(Network::None) => NetworkMode::None,
@@ -25,11 +45,12 @@ impl Lowering<'_> {
             env: state.scope.build_env().clone(),
             user: state.config.config.user.clone(),
             workdir: state.workdir().to_owned(),
+            mounts,
             network,
             limits: limits(&run.limits).over(state.limits).over(self.request.limits),
             is_uncached: run.cache == Some(RunCache::Never),
         };
-        Some((step, created_by))
+        (step, created_by)
     }
 
     fn run_args(&mut self, state: &State, run: &Run, span: Span) -> Option<Vec<String>> {
@@ -42,14 +63,11 @@ impl Lowering<'_> {
             }
             RunCommand::Exec(args) => Some(args.clone()),
             RunCommand::Shell(text) => Some(shell_form(state, text)),
-            RunCommand::Program { .. } => self.refuse(span, "RUN with a heredoc that begins with #!"),
+            RunCommand::Program { name, .. } => Some(vec![program_path(name)]),
         }
     }
 
     fn check_run(&mut self, run: &Run, span: Span) -> Option<()> {
-        if !run.mounts.is_empty() {
-            return self.refuse(span, "RUN --mount");
-        }
         if let Some(security) = run
             .security
             .as_ref()

@@ -87,6 +87,15 @@ impl<'a> Reading<'a> {
         Ok(inputs)
     }
 
+    /// Whether the one thing that is copied is a directory.
+    ///
+    /// # Errors
+    /// It is not there, or can't be read.
+    pub(crate) fn is_directory(&self) -> Result<bool, StepError> {
+        let selected = self.selected()?;
+        Ok(selected.iter().flatten().any(Selection::is_directory))
+    }
+
     fn memo_key(&self, origin: &Origin) -> Digest {
         let chain = origin
             .chain

@@ -3,7 +3,10 @@
 //! A step gets the layers below and gives a new one, or none if it changed nothing. It knows nothing of keys, records and
 //! other steps.
 
+pub(crate) mod bind;
 pub(crate) mod copy;
+mod mask;
+pub(crate) mod mounts;
 mod place;
 mod rootfs;
 pub(crate) mod run;

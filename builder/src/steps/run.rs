@@ -4,16 +4,20 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use box_store::snapshot::{ActiveSnapshot, PrepareOptions};
 use box_store::tree::Tree;
 
 use crate::error::StepError;
-use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Limits, Usage};
+use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Limits, Secret, Stream, Usage};
 use crate::lower::{DEFAULT_PATH, is_proxy};
 use crate::plan::RunStep;
 use crate::progress::Event;
 
+use super::bind::Source;
+use super::mask::{Masked, Patterns};
+use super::mounts::{self, Ready};
 use super::{At, Made, Tools, users};
 
 /// The host name of every step.
@@ -27,47 +31,92 @@ pub(crate) fn run(
     tools: &Tools<'_>,
     at: At<'_>,
     step: &RunStep,
+    sources: &[Option<Source<'_>>],
     usage: &Cell<Option<Usage>>,
 ) -> Result<Made, StepError> {
+    let ready = mounts::prepare(tools, at, step, sources)?;
+    let mut stubs = PrepareOptions::standard_stubs();
+    stubs.extend(ready.stubs.iter().cloned());
     let options = PrepareOptions {
-        mount_stubs: PrepareOptions::standard_stubs(),
+        mount_stubs: stubs,
         removed_later: true,
         ..tools.options()
     };
     let active = tools.store.prepare(at.layers, &options)?;
-    let request = request(tools, at, step, &active);
-    let output = |stream, bytes: &[u8]| {
-        tools.events.event(Event::StepOutput {
-            id: at.id,
-            stream,
-            bytes,
-        })
-    };
-    let io = ExecIo {
-        output: &output,
-        cancel: &tools.request.cancel,
-    };
-    let outcome = tools.executor.run(&request, io).map_err(|error| match error {
-        ExecError::Cancelled => StepError::Cancelled,
-        other => StepError::Exec(other),
-    })?;
+    let request = request(tools, at, step, &active, &ready);
+    let outcome = execute(tools, at, &request, &ready)?;
     usage.set(Some(outcome.usage));
     check(tools, &outcome, step.limits)?;
     Ok(Made::of(active.commit()?, Some(outcome.usage)))
 }
 
-fn request<'a>(tools: &Tools<'_>, at: At<'_>, step: &RunStep, active: &'a ActiveSnapshot) -> ExecRequest<'a> {
+/// Runs it; its output shows no secret.
+fn execute(
+    tools: &Tools<'_>,
+    at: At<'_>,
+    request: &ExecRequest<'_>,
+    ready: &Ready,
+) -> Result<ExecOutcome, StepError> {
+    let show = |stream, bytes: &[u8]| {
+        if !bytes.is_empty() {
+            tools.events.event(Event::StepOutput {
+                id: at.id,
+                stream,
+                bytes,
+            });
+        }
+    };
+    let patterns = Patterns::new(ready.secrets.iter().map(Secret::expose));
+    let streams = [Stream::Stdout, Stream::Stderr].map(|stream| (stream, Mutex::new(Masked::default())));
+    let masked = |stream: Stream| {
+        let found = streams.iter().find(|(name, _)| *name == stream);
+        found.map(|(_, masked)| masked.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    let output = |stream, bytes: &[u8]| match masked(stream) {
+        Some(mut masked) => show(stream, &masked.push(&patterns, bytes)),
+        None => show(stream, bytes),
+    };
+    let io = ExecIo {
+        output: &output,
+        cancel: &tools.request.cancel,
+    };
+    let outcome = tools.executor.run(request, io);
+    for (stream, masked) in &streams {
+        let mut masked = masked.lock().unwrap_or_else(PoisonError::into_inner);
+        show(*stream, &masked.finish());
+    }
+    outcome.map_err(|error| match error {
+        ExecError::Cancelled => StepError::Cancelled,
+        other => StepError::Exec(other),
+    })
+}
+
+fn request<'a>(
+    tools: &Tools<'_>,
+    at: At<'_>,
+    step: &RunStep,
+    active: &'a ActiveSnapshot,
+    ready: &Ready,
+) -> ExecRequest<'a> {
+    let mut env = env(tools, step, active.logical_time());
+    for (name, value) in &ready.env {
+        env.retain(|(known, _)| known.as_os_str() != name.as_str());
+        env.push((name.into(), value.clone()));
+    }
+    let mut id_pages = id_pages(at, &step.user);
+    id_pages.extend(&ready.id_pages);
     ExecRequest {
         dirs: active.dirs(),
         args: step.args.iter().map(OsString::from).collect(),
-        env: env(tools, step, active.logical_time()),
+        env,
         cwd: PathBuf::from(&step.workdir),
         user: step.user.clone(),
         hostname: HOSTNAME.to_owned(),
         network: step.network,
         limits: step.limits,
         limits_policy: tools.request.limits_policy,
-        id_pages: id_pages(at, &step.user),
+        id_pages,
+        mounts: ready.mounts.clone(),
     }
 }
 

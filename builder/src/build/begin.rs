@@ -1,0 +1,151 @@
+//! A stage right after its FROM, and what stages give each other.
+
+use std::collections::BTreeMap;
+
+use box_store::Store;
+use box_store::error::StoreError;
+use box_store::image::{History, format_rfc3339};
+use box_store::layer::Layer;
+
+use crate::base::{self, Unpacked, without_credentials};
+use crate::cache::{Cache, Recipe};
+use crate::error::StepError;
+use crate::graph::StageId;
+use crate::plan::{BasePlan, CopyFrom, StagePlan};
+use crate::progress::StepId;
+use crate::steps::Tools;
+
+use super::announce::{Ended, Failed, Outcome};
+use super::record::{Recorder, chain};
+
+/// What the stages of a build share.
+pub(super) struct Shared<'a> {
+    pub(super) tools: Tools<'a>,
+    pub(super) cache: Cache<'a>,
+    pub(super) recorder: Recorder,
+}
+
+/// A stage that was built.
+#[derive(Clone)]
+pub(super) struct StageResult {
+    pub(super) layers: Vec<Layer>,
+    pub(super) history: Vec<History>,
+    pub(super) recipe: Recipe,
+    /// What its base says of when it was made.
+    pub(super) base_created: Option<i64>,
+    /// Whether some layer was made here, so that the image is not as old as its base.
+    pub(super) has_own_layers: bool,
+}
+
+/// The stages that were built.
+#[derive(Default)]
+pub(super) struct Results(BTreeMap<StageId, StageResult>);
+
+impl Results {
+    /// Takes a stage.
+    pub(super) fn insert(&mut self, id: StageId, result: StageResult) {
+        self.0.insert(id, result);
+    }
+
+    /// A stage that others need. The plan has it before them.
+    fn get(&self, id: StageId) -> Result<&StageResult, StepError> {
+        self.0.get(&id).ok_or(StepError::StageNotBuilt { stage: id.0 })
+    }
+
+    /// The layers that are read, with their name; none for a context.
+    pub(super) fn layers_of(
+        &self,
+        store: &Store,
+        from: &CopyFrom,
+    ) -> Result<Option<(Vec<Layer>, String)>, StepError> {
+        Ok(match from {
+            CopyFrom::Context | CopyFrom::Named(_) => None,
+            CopyFrom::Stage(stage) => {
+                let result = self.get(*stage)?;
+                Some((result.layers.clone(), format!("stage {}", stage.0)))
+            }
+            CopyFrom::Image(name, image) => {
+                let layers = store.image_layers(image)?;
+                Some((layers, format!("image {name}")))
+            }
+        })
+    }
+}
+
+/// A stage right after its FROM.
+pub(super) fn begin(
+    shared: &Shared<'_>,
+    plan: &StagePlan,
+    results: &Results,
+    id: StepId,
+) -> Result<Ended<StageResult>, Failed> {
+    let tools = &shared.tools;
+    let (base, shown) = match &plan.base {
+        BasePlan::Scratch => {
+            return Ok(Ended {
+                value: on(Vec::new(), Vec::new(), None)?,
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::Stage(stage) => {
+            return Ok(Ended {
+                value: results.get(*stage)?.clone(),
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::Image(image) => {
+            let layers = tools.store.image_layers(image)?;
+            let value = on(
+                layers,
+                image.config.history.clone(),
+                image.config.created_seconds(),
+            )?;
+            return Ok(Ended {
+                value,
+                outcome: Outcome::Config,
+            });
+        }
+        BasePlan::File { path, checksum } => (
+            base::from_context(tools, id, path, checksum.as_ref())?,
+            path.clone(),
+        ),
+        BasePlan::Url { url, checksum } => (
+            base::from_url(tools, id, url, checksum.as_ref())?,
+            without_credentials(url),
+        ),
+    };
+    let Unpacked { layer, is_cached } = base;
+    let history = History {
+        created: Some(format_rfc3339(layer.newest_time())),
+        created_by: Some(format!("FROM {shown}")),
+        ..History::default()
+    };
+    let outcome = match is_cached {
+        true => Outcome::Cached,
+        false => Outcome::Done {
+            size: layer.size(),
+            entries: layer.entries(),
+            usage: None,
+        },
+    };
+    let value = StageResult {
+        has_own_layers: true,
+        ..on(vec![layer], vec![history], None)?
+    };
+    Ok(Ended { value, outcome })
+}
+
+/// A stage on these layers. What its base says of when it was made counts only if it leaves something out.
+fn on(layers: Vec<Layer>, history: Vec<History>, created: Option<i64>) -> Result<StageResult, StoreError> {
+    let counts = layers
+        .iter()
+        .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
+    let recipe = Recipe::of_base(chain(&layers)?);
+    Ok(StageResult {
+        layers,
+        history,
+        recipe,
+        base_created: created.filter(|_| counts),
+        has_own_layers: false,
+    })
+}
