@@ -397,9 +397,9 @@ fn what_is_not_supported_is_refused_by_name() {
         );
     }
     // All at once.
-    let error = world.fail("FROM scratch\nADD a /\nRUN --mount=type=tmpfs,target=/c true\n");
+    let error = world.fail("FROM scratch\nADD a /\nRUN --mount=type=tmpfs,target=/c,tmpcopyup true\n");
     assert!(
-        error.contains("ADD is") && error.contains("RUN --mount is"),
+        error.contains("ADD is") && error.contains("tmpcopyup in RUN"),
         "{error}"
     );
 }
