@@ -200,6 +200,12 @@ pub struct CopyStep {
     pub chown: Option<String>,
     /// The modes: as written, and as meant.
     pub chmod: Option<(String, Chmod)>,
+    /// Patterns of what is left out, relative to each source.
+    pub excludes: Vec<String>,
+    /// Whether the directories that lead to a source are copied, too.
+    pub parents: bool,
+    /// Whether the layer depends on nothing below it.
+    pub link: bool,
 }
 
 /// Where a COPY reads.

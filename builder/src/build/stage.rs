@@ -115,7 +115,7 @@ impl Stage<'_> {
             ..self.parts(StepKind::Run, step.args.clone())
         };
         let (usage, ordered) = (Cell::new(None), Cell::new(None));
-        let made = self.cached(parts, step.is_uncached, || {
+        let made = self.cached(parts, step.is_uncached, &self.result.layers, || {
             // Tools that compare times see each layer newer than those below it.
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
@@ -150,13 +150,22 @@ impl Stage<'_> {
             user: step.user.clone(),
             ..self.parts(StepKind::Workdir, vec![step.path.clone()])
         };
-        Ok(self.cached(parts, false, || {
+        Ok(self.cached(parts, false, &self.result.layers, || {
             workdir::run(&self.shared.tools, self.at(id), step)
         })?)
     }
 
     fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
         let tools = &self.shared.tools;
+        let linked;
+        let (step, below) = match step.link {
+            // Nothing of what is below is seen: neither its times nor its links, and names of owners are numbers by then.
+            true => {
+                linked = copy::linked(step, &self.result.layers)?;
+                (&linked, &[][..])
+            }
+            false => (step, self.result.layers.as_slice()),
+        };
         let layers = self.results.layers_of(tools.store, &step.from)?;
         let layers = layers
             .as_ref()
@@ -172,12 +181,14 @@ impl Stage<'_> {
             }
         };
         let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));
-        let inputs = reading.inputs()?;
-        let parts = KeyParts {
-            inputs,
+        let mut parts = KeyParts {
+            inputs: reading.inputs()?,
             ..self.parts(StepKind::Copy, copy::canonical(step, keeps_owners))
         };
-        Ok(self.cached(parts, false, || reading.copy(self.at(id)))?)
+        if step.link {
+            parts.layer.base_created = None;
+        }
+        Ok(self.cached(parts, false, below, || reading.copy(At { id, layers: below }))?)
     }
 
     fn at(&self, id: StepId) -> At<'_> {
@@ -217,6 +228,7 @@ impl Stage<'_> {
         &self,
         parts: KeyParts,
         is_uncached: bool,
+        below: &[Layer],
         make: impl FnOnce() -> Result<Made, StepError>,
     ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
         let shared = self.shared;
@@ -224,12 +236,12 @@ impl Stage<'_> {
         let recipe = self.result.recipe.then(id);
         let mut lock = None;
         if !is_uncached && !shared.tools.request.no_cache {
-            if let Some(hit) = self.lookup(id)? {
+            if let Some(hit) = self.lookup(below, id)? {
                 return Ok((hit, recipe, Outcome::Cached));
             }
             lock = Some(self.lock(recipe)?);
             // An equal build may have done it meanwhile.
-            if let Some(hit) = self.lookup(id)? {
+            if let Some(hit) = self.lookup(below, id)? {
                 return Ok((hit, recipe, Outcome::Cached));
             }
         }
@@ -241,7 +253,7 @@ impl Stage<'_> {
         };
         let done = Done {
             parts,
-            below: self.result.layers.clone(),
+            below: below.to_vec(),
             layer: layer.clone(),
             lock,
         };
@@ -250,8 +262,7 @@ impl Stage<'_> {
     }
 
     /// Looks a step up. The digests below are waited for only if some step had these parts.
-    fn lookup(&self, parts: PartsId) -> Result<Option<Hit>, StepError> {
-        let layers = &self.result.layers;
+    fn lookup(&self, layers: &[Layer], parts: PartsId) -> Result<Option<Hit>, StepError> {
         let is_ready = layers.iter().all(Layer::is_ready);
         if !is_ready && !self.shared.cache.knows(parts)? {
             return Ok(None);

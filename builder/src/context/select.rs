@@ -15,11 +15,65 @@ use crate::ignore::{IgnoreRules, Level};
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
+/// What of the sources is copied.
+#[derive(Debug, Default)]
+pub struct Picking {
+    /// What is left out, relative to each source (`--exclude`).
+    pub excludes: IgnoreRules,
+    /// Whether the directories that lead to what is copied are kept (`--parents`).
+    pub parents: bool,
+}
+
 /// Finds everything that one source names. A wildcard may match nothing.
 ///
 /// # Errors
 /// [`FilesError::NotFound`] for a path without wildcards that is not there; what the tree says.
-pub fn select(tree: &dyn FileTree, pattern: &str) -> Result<Vec<Selection>, FilesError> {
+pub fn select(tree: &dyn FileTree, pattern: &str, picking: &Picking) -> Result<Vec<Selection>, FilesError> {
+    if picking.parents {
+        return with_parents(tree, pattern, picking);
+    }
+    let (paths, is_wild) = find(tree, pattern)?;
+    let mut found = Vec::with_capacity(paths.len());
+    for path in paths {
+        let mut sets = RuleSet::of(tree, picking);
+        // What a wildcard finds is looked at by its name, too.
+        let name = path.file_name().filter(|_| is_wild).map(Path::new);
+        sets.iter_mut().for_each(|set| set.name = name);
+        found.extend(select_path(tree, &path, &sets)?);
+    }
+    match found.is_empty() && !is_wild {
+        true => Err(not_found(tree, pattern)),
+        false => Ok(found),
+    }
+}
+
+/// As BuildKit does it: what stands before `/./` is a directory, in which all is looked at that the rest matches; that may
+/// hold `**`.
+fn with_parents(tree: &dyn FileTree, pattern: &str, picking: &Picking) -> Result<Vec<Selection>, FilesError> {
+    let (base, wanted) = pattern.split_once("/./").unwrap_or(("", pattern));
+    let wanted = clean(wanted).join("/");
+    let exception = format!("!{wanted}");
+    let include = match wanted.is_empty() {
+        true => IgnoreRules::default(),
+        false => IgnoreRules::from_patterns(["**", &exception]).map_err(|_| malformed(pattern))?,
+    };
+    let (paths, _) = find(tree, base)?;
+    let mut sets = RuleSet::of(tree, picking);
+    sets.extend(RuleSet::relative(&include));
+    let mut found = Vec::with_capacity(paths.len());
+    for path in paths {
+        let selection = select_path(tree, &path, &sets)?;
+        found.extend(selection.filter(Selection::is_directory));
+    }
+    let is_nothing = found.iter().all(|selection| selection.entries.len() < 2);
+    match is_nothing && !wanted.is_empty() && !glob::has_wildcard(pattern) {
+        true => Err(not_found(tree, pattern)),
+        false => Ok(found),
+    }
+}
+
+/// The paths that a pattern names, and whether it has wildcards. A path without them may not be there.
+fn find(tree: &dyn FileTree, pattern: &str) -> Result<(Vec<PathBuf>, bool), FilesError> {
     let components = clean(pattern);
     let plain = components
         .iter()
@@ -28,18 +82,14 @@ pub fn select(tree: &dyn FileTree, pattern: &str) -> Result<Vec<Selection>, File
     let (fixed, wild) = components.split_at(plain);
     let fixed: PathBuf = fixed.iter().map(|component| glob::unescape(component)).collect();
     if wild.is_empty() {
-        let selection = select_path(tree, &fixed)?;
-        return selection
-            .map(|found| vec![found])
-            .ok_or_else(|| not_found(tree, pattern, &fixed));
+        return Ok((vec![fixed], false));
     }
     let mut found = Vec::new();
     let start = resolve(tree, &fixed)?.filter(|(_, meta)| meta.kind == EntryKind::Directory);
     if let Some((start, _)) = start {
         expand(tree, &start, wild, pattern, &mut found)?;
     }
-    let selections = found.iter().map(|path| select_path(tree, path));
-    selections.filter_map(Result::transpose).collect()
+    Ok((found, true))
 }
 
 /// The components of a source: from the root, `.` left out, `..` taking one away but never leaving the root.
@@ -55,12 +105,22 @@ fn clean(pattern: &str) -> Vec<&str> {
     components
 }
 
-fn not_found(tree: &dyn FileTree, pattern: &str, path: &Path) -> FilesError {
-    let is_there = resolve(tree, path).is_ok_and(|found| found.is_some());
+fn not_found(tree: &dyn FileTree, pattern: &str) -> FilesError {
+    let path: PathBuf = clean(pattern)
+        .iter()
+        .map(|component| glob::unescape(component))
+        .collect();
+    let is_there = resolve(tree, &path).is_ok_and(|found| found.is_some());
     FilesError::NotFound {
         path: pattern.to_owned(),
         tree: tree.describe(),
         ignored: is_there,
+    }
+}
+
+fn malformed(pattern: &str) -> FilesError {
+    FilesError::Pattern {
+        pattern: pattern.to_owned(),
     }
 }
 
@@ -77,9 +137,7 @@ fn expand(
     };
     for (name, meta) in tree.list(directory)? {
         let is_match = glob::matches(first, name.as_bytes());
-        if !is_match.ok_or_else(|| FilesError::Pattern {
-            pattern: pattern.to_owned(),
-        })? {
+        if !is_match.ok_or_else(|| malformed(pattern))? {
             continue;
         }
         let path = directory.join(&name);
@@ -92,21 +150,86 @@ fn expand(
     Ok(())
 }
 
+/// Rules that a walk heeds.
+#[derive(Clone, Copy)]
+struct RuleSet<'a> {
+    rules: &'a IgnoreRules,
+    /// Whether they are about paths in the selection, not in the tree.
+    is_relative: bool,
+    /// What they are told the selection's root is called, if it is a file.
+    name: Option<&'a Path>,
+}
+
+impl<'a> RuleSet<'a> {
+    /// The tree's own, and what is left out.
+    fn of(tree: &'a dyn FileTree, picking: &'a Picking) -> Vec<RuleSet<'a>> {
+        let own = tree.rules().filter(|rules| !rules.is_empty());
+        let own = own.map(|rules| RuleSet {
+            rules,
+            is_relative: false,
+            name: None,
+        });
+        own.into_iter()
+            .chain(RuleSet::relative(&picking.excludes))
+            .collect()
+    }
+
+    fn relative(rules: &'a IgnoreRules) -> Option<RuleSet<'a>> {
+        (!rules.is_empty()).then_some(RuleSet {
+            rules,
+            is_relative: true,
+            name: None,
+        })
+    }
+
+    /// What they say of what is above the selection.
+    fn above(&self, root: &Path) -> Level {
+        let mut above = self.rules.root();
+        if self.is_relative {
+            return above;
+        }
+        let mut path = PathBuf::new();
+        for name in root.parent().into_iter().flatten() {
+            path.push(name);
+            above = self.rules.enter(&above, &path);
+        }
+        above
+    }
+
+    /// The path by which they know a file; none if they don't.
+    fn path<'p>(&self, path: &'p Path, relative: &'p Path) -> Option<&'p Path>
+    where
+        'a: 'p,
+    {
+        match self.is_relative {
+            false => Some(path),
+            true if relative.as_os_str().is_empty() => self.name,
+            true => Some(relative),
+        }
+    }
+}
+
 /// The entry at `path` with all in it; none if it is not there, is ignored, or a link that leads nowhere.
-fn select_path(tree: &dyn FileTree, path: &Path) -> Result<Option<Selection>, FilesError> {
+fn select_path(
+    tree: &dyn FileTree,
+    path: &Path,
+    sets: &[RuleSet<'_>],
+) -> Result<Option<Selection>, FilesError> {
     let Some((root, meta)) = resolve(tree, path)? else {
         return Ok(None);
     };
     if meta.kind == EntryKind::Socket {
         return Ok(None);
     }
+    let above: Vec<Level> = sets.iter().map(|set| set.above(&root)).collect();
     let mut walk = Walk {
         tree,
         root: &root,
+        sets,
         entries: Vec::new(),
         pending: Vec::new(),
     };
-    walk.start(meta)?;
+    walk.visit(PathBuf::new(), meta, &above)?;
     let entries = walk.entries;
     let name = path.file_name().map(OsStr::to_owned).unwrap_or_default();
     Ok((!entries.is_empty()).then_some(Selection { name, root, entries }))
@@ -115,38 +238,23 @@ fn select_path(tree: &dyn FileTree, path: &Path) -> Result<Option<Selection>, Fi
 struct Walk<'a> {
     tree: &'a dyn FileTree,
     root: &'a Path,
+    sets: &'a [RuleSet<'a>],
     entries: Vec<Entry>,
     /// Directories that are ignored themselves, from the outermost: there only if something in them is.
     pending: Vec<Entry>,
 }
 
 impl Walk<'_> {
-    /// Visits the root, knowing what the rules say of what is above it.
-    fn start(&mut self, meta: Meta) -> Result<(), FilesError> {
-        let rules = self.tree.rules().filter(|rules| !rules.is_empty());
-        let Some(rules) = rules else {
-            return self.visit(PathBuf::new(), meta, None);
-        };
-        let mut above = rules.root();
-        let mut path = PathBuf::new();
-        for name in self.root.parent().into_iter().flatten() {
-            path.push(name);
-            above = rules.enter(&above, &path);
-        }
-        self.visit(PathBuf::new(), meta, Some((rules, &above)))
-    }
-
-    fn visit(
-        &mut self,
-        relative: PathBuf,
-        meta: Meta,
-        above: Option<(&IgnoreRules, &Level)>,
-    ) -> Result<(), FilesError> {
+    /// `above`: what each set says of the directory that it is in.
+    fn visit(&mut self, relative: PathBuf, meta: Meta, above: &[Level]) -> Result<(), FilesError> {
         let path = join(self.root, &relative);
         if meta.kind == EntryKind::Directory {
             return self.directory(&path, relative, meta, above);
         }
-        let is_ignored = above.is_some_and(|(rules, level)| rules.ignores_in(level, &path));
+        let is_ignored = self.sets.iter().zip(above).any(|(set, level)| {
+            let known = set.path(&path, &relative);
+            known.is_some_and(|known| set.rules.ignores_in(level, known))
+        });
         if !is_ignored && meta.kind != EntryKind::Socket {
             let entry = self.read(&path, relative, meta)?;
             self.push(entry);
@@ -159,25 +267,28 @@ impl Walk<'_> {
         path: &Path,
         relative: PathBuf,
         meta: Meta,
-        above: Option<(&IgnoreRules, &Level)>,
+        above: &[Level],
     ) -> Result<(), FilesError> {
-        // No pattern says anything of the root of a context.
-        let level = above.map(|(rules, level)| match path.as_os_str().is_empty() {
-            true => rules.root(),
-            false => rules.enter(level, path),
-        });
-        if level.as_ref().is_some_and(Level::may_skip) {
+        let level = |(set, above): (&RuleSet<'_>, &Level)| {
+            let known = if set.is_relative { &relative } else { path };
+            // No pattern says anything of a root.
+            match known.as_os_str().is_empty() {
+                true => set.rules.root(),
+                false => set.rules.enter(above, known),
+            }
+        };
+        let levels: Vec<Level> = self.sets.iter().zip(above).map(level).collect();
+        if levels.iter().any(Level::may_skip) {
             return Ok(());
         }
-        let below = above.map(|(rules, _)| rules).zip(level.as_ref());
         let entry = self.read(path, relative.clone(), meta)?;
         let depth = self.pending.len();
-        match level.as_ref().is_some_and(Level::ignored) {
+        match levels.iter().any(Level::ignored) {
             true => self.pending.push(entry),
             false => self.push(entry),
         }
         for (name, meta) in self.tree.list(path)? {
-            self.visit(join(&relative, Path::new(&name)), meta, below)?;
+            self.visit(join(&relative, Path::new(&name)), meta, &levels)?;
         }
         self.pending.truncate(depth);
         Ok(())

@@ -81,6 +81,9 @@ impl Lowering<'_> {
                 destination: "/".to_owned(),
                 chown: None,
                 chmod: None,
+                excludes: Vec::new(),
+                parents: false,
+                link: false,
             })),
         })
     }

@@ -6,6 +6,7 @@ use crate::ast::{Copy, CopyFlags, CopySource, Heredoc, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{expand_heredoc, expand_pattern};
 use crate::graph::FromRef;
+use crate::ignore::IgnoreRules;
 use crate::parse::{Chmod, parse_chmod};
 use crate::plan::{CopyFrom, CopySourcePlan, CopyStep};
 use crate::source::Spanned;
@@ -22,7 +23,6 @@ impl Lowering<'_> {
 
     /// Everything but where from.
     fn copy_words(&mut self, state: &State, copy: &Copy) -> Option<CopyStep> {
-        self.check_copy_flags(&copy.flags, &copy.destination)?;
         let chown = match &copy.flags.chown {
             Some(word) => Some(self.word(state, word)?),
             None => None,
@@ -39,20 +39,24 @@ impl Lowering<'_> {
             destination,
             chown,
             chmod,
+            excludes: self.excludes(state, &copy.flags)?,
+            parents: copy.flags.parents,
+            link: copy.flags.link,
         })
     }
 
-    fn check_copy_flags(&mut self, flags: &CopyFlags, destination: &Word) -> Option<()> {
-        if flags.link {
-            return self.refuse(destination.span, "COPY --link");
+    fn excludes(&mut self, state: &State, flags: &CopyFlags) -> Option<Vec<String>> {
+        let mut patterns = Vec::with_capacity(flags.excludes.len());
+        for word in &flags.excludes {
+            let pattern = self.pattern(state, word)?;
+            if let Err(error) = IgnoreRules::from_patterns([pattern.as_str()]) {
+                self.problems
+                    .push(Diagnostic::error(word.span, error.to_string()));
+                return None;
+            }
+            patterns.push(pattern);
         }
-        if flags.parents {
-            return self.refuse(destination.span, "COPY --parents");
-        }
-        match flags.excludes.first() {
-            Some(exclude) => self.refuse(exclude.span, "COPY --exclude"),
-            None => Some(()),
-        }
+        Some(patterns)
     }
 
     fn chmod(&mut self, state: &State, word: &Word) -> Option<(String, Chmod)> {

@@ -45,6 +45,9 @@ impl<'a> Source<'a> {
             destination: format!("/{FILE}"),
             chown: None,
             chmod: None,
+            excludes: Vec::new(),
+            parents: false,
+            link: false,
         };
         let mut source = Source {
             plan,

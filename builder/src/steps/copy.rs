@@ -9,9 +9,10 @@ use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
 use crate::cache::Input;
-use crate::context::select;
+use crate::context::{Picking, select};
 use crate::error::StepError;
 use crate::files::{FileTree, FilesError, Selection};
+use crate::ignore::IgnoreRules;
 use crate::plan::{CopySourcePlan, CopyStep};
 use crate::progress::Event;
 
@@ -24,6 +25,7 @@ pub(crate) struct Reading<'a> {
     tools: &'a Tools<'a>,
     step: &'a CopyStep,
     tree: Option<Origin>,
+    picking: Picking,
     selected: OnceCell<Vec<Vec<Selection>>>,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Reading<'a> {
             tools,
             step,
             tree,
+            picking: picking(step)?,
             selected: OnceCell::new(),
         })
     }
@@ -100,8 +103,14 @@ impl<'a> Reading<'a> {
         let chain = origin
             .chain
             .map_or_else(|| "nothing".to_owned(), |chain| chain.to_string());
-        let text = serde_json::to_vec(&(chain, source_names(self.step))).unwrap_or_default();
-        Digest::of(&[b"box tree 1\n", text.as_slice()].concat())
+        let text = serde_json::to_vec(&(
+            chain,
+            source_names(self.step),
+            &self.step.excludes,
+            self.step.parents,
+        ))
+        .unwrap_or_default();
+        Digest::of(&[b"box tree 2\n", text.as_slice()].concat())
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
@@ -141,7 +150,7 @@ impl<'a> Reading<'a> {
             return Ok(selected);
         }
         let select = |source: &CopySourcePlan| match source {
-            CopySourcePlan::Path(pattern) => select(self.tree(), pattern),
+            CopySourcePlan::Path(pattern) => select(self.tree(), pattern, &self.picking),
             CopySourcePlan::Inline { .. } => Ok(Vec::new()),
         };
         let selected = self
@@ -170,6 +179,7 @@ impl<'a> Reading<'a> {
             destination: &self.step.destination,
             owner,
             chmod,
+            keeps_directories: self.step.parents,
         };
         let mut placer = Placer::new(&tree, writer, target)?;
         for (source, selections) in self.step.sources.iter().zip(selected) {
@@ -200,6 +210,34 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// The same for `--link`: an owner's name is looked up in the layers below, so that the copy needs them no more.
+///
+/// # Errors
+/// A user or group that they do not know.
+pub(crate) fn linked(step: &CopyStep, layers: &[Layer]) -> Result<CopyStep, StepError> {
+    let owner = step
+        .chown
+        .as_ref()
+        .map(|text| users::owner(&Tree::new(layers), text));
+    let owner = owner.transpose()?;
+    Ok(CopyStep {
+        chown: owner.map(|(uid, gid)| format!("{uid}:{gid}")),
+        ..step.clone()
+    })
+}
+
+fn picking(step: &CopyStep) -> Result<Picking, FilesError> {
+    let patterns = step.excludes.iter().map(String::as_str);
+    let excludes = IgnoreRules::from_patterns(patterns).map_err(|source| FilesError::Ignore {
+        name: "--exclude".to_owned(),
+        source,
+    })?;
+    Ok(Picking {
+        excludes,
+        parents: step.parents,
+    })
+}
+
 /// The sources as the key names them.
 fn source_names(step: &CopyStep) -> Vec<String> {
     let names = step.sources.iter().map(|source| match source {
@@ -214,6 +252,9 @@ pub(crate) fn canonical(step: &CopyStep, keeps_owners: bool) -> Vec<String> {
     let mut words = vec![step.destination.clone()];
     words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
     words.extend(step.chmod.iter().map(|(text, _)| format!("--chmod={text}")));
+    words.extend(step.excludes.iter().map(|pattern| format!("--exclude={pattern}")));
+    words.extend(step.parents.then(|| "--parents".to_owned()));
+    words.extend(step.link.then(|| "--link".to_owned()));
     words.push(if keeps_owners { "owners" } else { "no owners" }.to_owned());
     words
 }

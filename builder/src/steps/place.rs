@@ -26,6 +26,8 @@ pub(crate) struct Target<'a> {
     pub(crate) owner: Option<(u32, u32)>,
     /// The mode of everything; else the source's own.
     pub(crate) chmod: Option<&'a Chmod>,
+    /// Whether a directory that is there keeps its mode and owner when one is copied onto it.
+    pub(crate) keeps_directories: bool,
 }
 
 /// A copy in the making.
@@ -183,6 +185,7 @@ impl<'a> Placer<'a> {
         let is_directory = entry.meta.kind == EntryKind::Directory;
         match self.existing(path)? {
             None => {}
+            Some(EntryKind::Directory) if is_directory && self.target.keeps_directories => return Ok(()),
             Some(EntryKind::Directory) if is_directory => {}
             Some(EntryKind::Directory) => {
                 return Err(PlaceError::IsADirectory { path: absolute(path) }.into());

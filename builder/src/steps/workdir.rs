@@ -42,6 +42,7 @@ pub(crate) fn run(tools: &Tools<'_>, at: At<'_>, step: &WorkdirStep) -> Result<M
         destination: &step.path,
         owner,
         chmod: None,
+        keeps_directories: false,
     };
     let mut placer = Placer::new(&tree, writer, target)?;
     placer.make_dirs(&found.path)?;
