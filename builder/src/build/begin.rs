@@ -7,13 +7,13 @@ use box_store::error::StoreError;
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::base::{self, Unpacked, without_credentials};
+use crate::base::{self, without_credentials};
 use crate::cache::{Cache, Recipe};
 use crate::error::StepError;
 use crate::graph::StageId;
 use crate::plan::{BasePlan, CopyFrom, StagePlan};
 use crate::progress::StepId;
-use crate::steps::Tools;
+use crate::steps::{Tools, Unpacked};
 
 use super::announce::{Ended, Failed, Outcome};
 use super::record::{Recorder, chain};

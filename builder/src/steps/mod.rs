@@ -3,8 +3,10 @@
 //! A step gets the layers below and gives a new one, or none if it changed nothing. It knows nothing of keys, records and
 //! other steps.
 
+pub(crate) mod archive;
 pub(crate) mod bind;
 pub(crate) mod copy;
+pub(crate) mod fetch;
 mod mask;
 pub(crate) mod mounts;
 mod place;
@@ -61,6 +63,12 @@ impl Tools<'_> {
             source_date_epoch: self.source_date_epoch,
         }
     }
+}
+
+/// A layer that was made of something else, and whether it was here.
+pub(crate) struct Unpacked {
+    pub(crate) layer: Layer,
+    pub(crate) is_cached: bool,
 }
 
 /// What a step made.
