@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use box_store::digest::Digest;
+use box_store::transfer::http::Validators;
 
 use crate::context::resolve;
 use crate::error::StepError;
@@ -10,8 +11,7 @@ use crate::files::{EntryKind, FileTree, FilesError};
 use crate::progress::StepId;
 use crate::steps::archive::{self, Archive};
 use crate::steps::{Tools, Unpacked, fetch};
-
-pub(crate) use crate::steps::fetch::without_credentials;
+use crate::url::without_credentials;
 
 /// The layer of an archive in the context.
 ///
@@ -45,7 +45,7 @@ pub(crate) fn from_context(
             name: path.to_owned(),
         })
     };
-    archive::unpack(tools, id, digest, open)
+    Ok(archive::unpack(tools, id, digest, open)?.into_layer())
 }
 
 /// The layer of an archive behind a URL.
@@ -58,16 +58,19 @@ pub(crate) fn from_url(
     url: &str,
     checksum: Option<&Digest>,
 ) -> Result<Unpacked, StepError> {
-    let known = |digest: &Digest| archive::known(tools.store, digest);
+    let known = |digest: &Digest, _: Option<&Validators>| {
+        Ok(archive::known(tools.store, digest)?.map(|archive| archive.layer))
+    };
     fetch::layer(tools, id, (url, checksum), &known, |file| {
         let (digest, size, name) = (file.digest, file.size, without_credentials(url));
-        archive::unpack(tools, id, digest, move || {
+        let open = move || {
             Ok(Archive {
                 file: file.file,
                 size,
                 name,
             })
-        })
+        };
+        Ok(archive::unpack(tools, id, digest, open)?.into_layer())
     })
 }
 

@@ -33,3 +33,4 @@ pub mod source;
 mod steps;
 pub mod suggest;
 pub mod survey;
+mod url;

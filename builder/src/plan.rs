@@ -206,6 +206,8 @@ pub struct CopyStep {
     pub parents: bool,
     /// Whether the layer depends on nothing below it.
     pub link: bool,
+    /// Whether archives among the files are unpacked.
+    pub unpack: bool,
 }
 
 /// Where a COPY reads.
@@ -232,6 +234,17 @@ pub enum CopySourcePlan {
         name: String,
         /// What it holds.
         data: Vec<u8>,
+    },
+    /// What is behind an http(s) URL.
+    Url {
+        /// The URL.
+        url: String,
+        /// What the file is called.
+        name: String,
+        /// What it must hash to.
+        checksum: Option<Digest>,
+        /// Whether it is unpacked if it is an archive.
+        unpack: bool,
     },
 }
 

@@ -5,13 +5,11 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use box_store::digest::Digest;
 use common::World;
+use common::server::{Served, Server};
 
 /// A small rootfs as a tar, made by the system's tar.
 fn archive(world: &World, text: &str, name: &str, pack: &str) -> Vec<u8> {
@@ -83,47 +81,12 @@ fn a_wrong_archive_is_refused() {
     assert!(world.fail("FROM ./out.tar\n").contains("not found"));
 }
 
-/// Serves one file with an ETag; says what was asked.
-fn serve(bytes: Vec<u8>) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/rootfs.tar.gz", listener.local_addr().unwrap());
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let head: Vec<String> = lines
-                .map(|line| line.unwrap())
-                .take_while(|line| !line.is_empty())
-                .collect();
-            let is_known = head
-                .iter()
-                .any(|line| line.to_lowercase().starts_with("if-none-match: \"one\""));
-            log.lock()
-                .unwrap()
-                .push(if is_known { "again" } else { "first" }.to_owned());
-            let answer = match is_known {
-                true => b"HTTP/1.1 304 Not Modified\r\nETag: \"one\"\r\nConnection: close\r\n\r\n".to_vec(),
-                false => {
-                    let head = format!(
-                        "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                        bytes.len()
-                    );
-                    [head.as_bytes(), &bytes].concat()
-                }
-            };
-            let _ = stream.write_all(&answer);
-        }
-    });
-    (url, asked)
-}
-
 #[test]
 fn archives_behind_urls_are_asked_for_again_unless_pinned() {
     let world = World::new();
     let bytes = archive(&world, "far", "rootfs.tar.gz", "-cz");
-    let (url, asked) = serve(bytes.clone());
+    let server = Server::start(Served::new(&bytes).etag("one"));
+    let url = server.url("rootfs.tar.gz");
     let text = format!("FROM {url}\nRUN put /x\n");
     let (image, ran) = world.build(&text);
     assert_eq!(ran.len(), 1);
@@ -132,11 +95,11 @@ fn archives_behind_urls_are_asked_for_again_unless_pinned() {
     let (again, ran) = world.build(&text);
     assert!(ran.is_empty());
     assert_eq!(again.id, image.id);
-    assert_eq!(*asked.lock().unwrap(), ["first", "again"]);
+    assert_eq!(server.asked(), ["/rootfs.tar.gz", "/rootfs.tar.gz unchanged"]);
     let pinned = format!("FROM --checksum={} {url}\nRUN put /x\n", Digest::of(&bytes));
     world.build(&pinned);
     assert_eq!(
-        asked.lock().unwrap().len(),
+        server.asked().len(),
         2,
         "what is pinned and here is not asked for"
     );

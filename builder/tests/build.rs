@@ -358,7 +358,16 @@ fn labels_of_the_caller_go_before_those_of_the_boxfile() {
 fn what_is_not_supported_is_refused_by_name() {
     let world = World::new();
     let cases = [
-        ("ADD a /", "ADD is not supported yet"),
+        (
+            "ADD --keep-git-dir=true https://example.com/a.git /",
+            "ADD --keep-git-dir is not supported yet",
+        ),
+        (
+            "ADD git@example.com:a.git /",
+            "ADD of a git repository is not supported yet",
+        ),
+        ("ADD --from=x a /", "--from"),
+        ("ADD --checksum=sha256:00 https://example.com/a /", "sha256"),
         (
             "RUN --mount=type=cache,target=/c,source=x true",
             "source= without from= in RUN --mount=type=cache is not supported yet",
@@ -394,9 +403,10 @@ fn what_is_not_supported_is_refused_by_name() {
         );
     }
     // All at once.
-    let error = world.fail("FROM scratch\nADD a /\nRUN --mount=type=tmpfs,target=/c,tmpcopyup true\n");
+    let error = world
+        .fail("FROM scratch\nADD git@example.com:a.git /\nRUN --mount=type=tmpfs,target=/c,tmpcopyup true\n");
     assert!(
-        error.contains("ADD is") && error.contains("tmpcopyup in RUN"),
+        error.contains("ADD of") && error.contains("tmpcopyup in RUN"),
         "{error}"
     );
 }

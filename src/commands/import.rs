@@ -121,7 +121,7 @@ impl<R: Read> Read for Counted<'_, R> {
 
 fn put_image(app: &App, layer: &Layer) -> Result<Image, Failure> {
     let fail = |e: box_store::StoreError| Failure::of(EXIT_BOX, &e);
-    let created = box_store::image::format_rfc3339(layer.newest_time());
+    let created = box_store::image::format_rfc3339(layer.newest_time().unwrap_or_default());
     let history = History {
         created: Some(created.clone()),
         // Nothing of where the archive lay: the same archive is the same image everywhere.

@@ -41,4 +41,4 @@ pub use snapshot::{ActiveSnapshot, Attrs, LayerWriter, MountStub, Mtimes, Overla
 pub use stamp::Stamp;
 pub use store::Store;
 pub use tree::{Resolved, Tree, TreeEntry};
-pub use unpack::{ApplyOptions, LayerBlob};
+pub use unpack::{AppliedArchive, ApplyOptions, LayerBlob};

@@ -61,6 +61,12 @@ impl Store {
         snapshot::prepare(&self.root, &self.layers, &self.fixups, lowers, options)
     }
 
+    /// The logical time of a layer that is made on these (bottom first), in seconds since 1970. Of a layer that was there before,
+    /// [`Layer::logical_time`] may be another.
+    pub fn logical_time(&self, lowers: &[Layer], options: &PrepareOptions) -> i64 {
+        snapshot::logical_time(lowers, options)
+    }
+
     /// A layer to be written entry by entry on top of these layers, bottom first. (`mount_stubs` are not needed here.)
     pub fn layer_writer(&self, lowers: &[Layer], options: &PrepareOptions) -> Result<LayerWriter> {
         LayerWriter::new(&self.root, &self.layers, lowers, options)

@@ -30,6 +30,15 @@ pub struct ApplyOptions {
     pub limits: Limits,
 }
 
+/// An archive that became a layer.
+#[derive(Debug)]
+pub struct AppliedArchive {
+    /// Its layer.
+    pub layer: Layer,
+    /// Directories that it has entries below but does not list, sorted; relative to the root. The layer has them, 0755 and root's.
+    pub implied: Vec<PathBuf>,
+}
+
 /// What an image says of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerBlob {
@@ -48,6 +57,18 @@ impl Store {
     /// # Errors
     /// See [`ApplyError`]; nothing is left of the archive then.
     pub fn apply_archive(&self, archive: impl Read, options: &ApplyOptions) -> Result<Layer, ApplyError> {
+        Ok(self.apply_archive_listing(archive, options)?.layer)
+    }
+
+    /// The same, and tells which directories the archive does not list.
+    ///
+    /// # Errors
+    /// As [`Store::apply_archive`].
+    pub fn apply_archive_listing(
+        &self,
+        archive: impl Read,
+        options: &ApplyOptions,
+    ) -> Result<AppliedArchive, ApplyError> {
         let how = Extract {
             source: Source::Rootfs,
             limits: &options.limits,
@@ -57,9 +78,11 @@ impl Store {
         let mut plain = Decompressor::new(archive).map_err(unreadable)?;
         let mut extracted = extract_beside(&mut plain, &how, &place)?;
         // There is nothing below: what is implied, or is as it would be anyway, is as good as listed.
-        extracted.implied.clear();
+        let implied = std::mem::take(&mut extracted.implied).into_iter().map(path);
+        let implied = implied.collect();
         extracted.root = extracted.root.filter(|root| !is_default(root));
-        place.adopt(self, LayerTimes::kept(), extracted, None)
+        let layer = place.adopt(self, LayerTimes::kept(), extracted, None)?;
+        Ok(AppliedArchive { layer, implied })
     }
 
     /// Makes a layer of an image's layer archive. Nothing is read if the layer is here already.

@@ -7,13 +7,14 @@ use box_store::error::StoreError;
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::base::{self, without_credentials};
+use crate::base;
 use crate::cache::{Cache, Recipe};
 use crate::error::StepError;
 use crate::graph::StageId;
 use crate::plan::{BasePlan, CopyFrom, StagePlan};
 use crate::progress::StepId;
 use crate::steps::{Tools, Unpacked};
+use crate::url::without_credentials;
 
 use super::announce::{Ended, Failed, Outcome};
 use super::record::{Recorder, chain};
@@ -116,7 +117,7 @@ pub(super) fn begin(
     };
     let Unpacked { layer, is_cached } = base;
     let history = History {
-        created: Some(format_rfc3339(layer.newest_time())),
+        created: Some(format_rfc3339(layer.newest_time().unwrap_or_default())),
         created_by: Some(format!("FROM {shown}")),
         ..History::default()
     };

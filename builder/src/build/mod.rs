@@ -174,8 +174,9 @@ fn config(request: &BuildRequest, plan: &StagePlan, result: &StageResult) -> Res
     config.rootfs.diff_ids = diff_ids(&result.layers)?;
     if result.has_own_layers {
         // The newest time below, so that whoever builds on this image is later than all of it.
-        let newest = result.layers.iter().map(Layer::newest_time).max();
-        config.created = newest.map(format_rfc3339).or(config.created);
+        let newest = result.layers.iter().filter_map(Layer::newest_time).max();
+        let last = || result.history.last()?.created.clone();
+        config.created = newest.map(format_rfc3339).or_else(last).or(config.created);
     }
     config.history.clone_from(&result.history);
     Ok(config)

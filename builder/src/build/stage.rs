@@ -82,30 +82,39 @@ impl Stage<'_> {
             Action::Workdir(action) => self.workdir(id, action)?,
         };
         let (layer, recipe, outcome) = ended;
-        self.note(step, layer.as_ref());
+        let is_linked = matches!(&step.action, Action::Copy(copy) if copy.link);
+        let time = layer.as_ref().map(|_| self.logical_time(is_linked));
+        self.note(step, time);
         self.result.has_own_layers |= layer.is_some();
         self.result.layers.extend(layer);
         self.result.recipe = recipe;
         Ok(Ended { value: (), outcome })
     }
 
+    /// The logical time of the next layer: it follows from those below, also where the layer is of another origin.
+    fn logical_time(&self, is_linked: bool) -> i64 {
+        let below = if is_linked { &[][..] } else { &self.result.layers };
+        let tools = &self.shared.tools;
+        tools.store.logical_time(below, &tools.options())
+    }
+
     /// Adds to the history. `created` is the layer's logical time; what makes no layer has that of the last one.
-    fn note(&mut self, step: &Step, layer: Option<&Layer>) {
-        let created = match layer {
-            Some(layer) => Some(format_rfc3339(layer.logical_time())),
+    fn note(&mut self, step: &Step, time: Option<i64>) {
+        let created = match time {
+            Some(time) => Some(format_rfc3339(time)),
             None => self.result.history.last().and_then(|last| last.created.clone()),
         };
         self.result.history.push(History {
             created,
             created_by: Some(step.created_by.clone()),
             comment: Some("box".to_owned()),
-            empty_layer: layer.is_none().then_some(true),
+            empty_layer: time.is_none().then_some(true),
             ..History::default()
         });
     }
 
     fn run(&mut self, id: StepId, step: &RunStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
-        let sources = self.mount_sources(step)?;
+        let sources = self.mount_sources(id, step)?;
         let parts = KeyParts {
             inputs: mounts::inputs(step, &sources),
             env: step.env.clone(),
@@ -134,11 +143,11 @@ impl Stage<'_> {
     }
 
     /// What the mounts of a step read, one for each.
-    fn mount_sources<'b>(&self, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
+    fn mount_sources<'b>(&self, id: StepId, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
         let source = |mount| match mounts::bind_of(mount) {
             Some(bind) => {
                 let layers = self.results.layers_of(self.shared.tools.store, &bind.from)?;
-                Source::new(&self.shared.tools, bind, layers).map(Some)
+                Source::new(&self.shared.tools, id, bind, layers).map(Some)
             }
             None => Ok(None),
         };
@@ -174,10 +183,10 @@ impl Stage<'_> {
         let reading = match &step.from {
             CopyFrom::Named(name) => {
                 named = tools.reading(name)?;
-                copy::Reading::new(&named, step, layers)?
+                copy::Reading::new(&named, id, step, layers)?
             }
             CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                copy::Reading::new(tools, step, layers)?
+                copy::Reading::new(tools, id, step, layers)?
             }
         };
         let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));

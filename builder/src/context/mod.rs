@@ -31,7 +31,7 @@ use crate::source::Source;
 
 use stat::StatCache;
 
-pub use select::{Picking, resolve, select};
+pub use select::{Picking, literal, resolve, select};
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)

@@ -105,6 +105,19 @@ fn clean(pattern: &str) -> Vec<&str> {
     components
 }
 
+/// A path as a pattern that matches it alone.
+pub fn literal(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len() + 1);
+    pattern.push('/');
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 fn not_found(tree: &dyn FileTree, pattern: &str) -> FilesError {
     let path: PathBuf = clean(pattern)
         .iter()

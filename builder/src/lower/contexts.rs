@@ -84,6 +84,7 @@ impl Lowering<'_> {
                 excludes: Vec::new(),
                 parents: false,
                 link: false,
+                unpack: false,
             })),
         })
     }

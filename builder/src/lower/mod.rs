@@ -25,6 +25,7 @@ use crate::graph::{Stage, StageGraph, StageId};
 use crate::plan::{Action, Place, StagePlan, Step};
 use crate::request::BuildRequest;
 use crate::source::Span;
+use crate::url::without_credentials;
 
 use state::State;
 
@@ -164,6 +165,10 @@ impl Lowering<'_> {
                 let step = self.copy(state, copy)?;
                 step.map_or(Action::Config, |step| Action::Copy(Box::new(step)))
             }
+            InstructionKind::Add(add) => {
+                let step = self.add(state, add);
+                step.map_or(Action::Config, |step| Action::Copy(Box::new(step)))
+            }
             InstructionKind::Workdir(word) => {
                 let step = self.workdir(state, word);
                 step.map_or(Action::Config, Action::Workdir)
@@ -246,8 +251,9 @@ impl Lowering<'_> {
 /// The instruction on one line, its name in capitals.
 fn canonical_text(instruction: &Instruction) -> String {
     let written = &instruction.keyword.value;
-    match instruction.text.strip_prefix(written.as_str()) {
+    let text = match instruction.text.strip_prefix(written.as_str()) {
         Some(rest) => format!("{}{rest}", instruction.kind.name()),
         None => instruction.text.clone(),
-    }
+    };
+    without_credentials(&text)
 }

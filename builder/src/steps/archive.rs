@@ -1,14 +1,17 @@
 //! Archives as layers: each is unpacked once, and found again by its digest (records of kind `base`).
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
-use box_store::ApplyOptions;
-use box_store::Store;
 use box_store::digest::{DiffId, Digest, Hasher};
 use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
+use box_store::{AppliedArchive, ApplyOptions, Store};
+use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
 use crate::exec::CancelToken;
@@ -26,17 +29,54 @@ pub(crate) struct Archive {
 }
 
 fn base_key(digest: &Digest) -> Digest {
-    Digest::of(format!("box base archive 1\n{digest}\n").as_bytes())
+    Digest::of(format!("box base archive 2\n{digest}\n").as_bytes())
 }
 
-/// The layer that an archive with this digest was unpacked to.
+/// An archive that was unpacked.
+pub(crate) struct UnpackedArchive {
+    pub(crate) layer: Layer,
+    /// Directories that it does not list, sorted; relative to the root.
+    pub(crate) implied: Vec<PathBuf>,
+    is_cached: bool,
+}
+
+impl UnpackedArchive {
+    /// As the layer alone.
+    pub(crate) fn into_layer(self) -> Unpacked {
+        Unpacked {
+            layer: self.layer,
+            is_cached: self.is_cached,
+        }
+    }
+}
+
+/// What the record keeps. Directories are in it as bytes, since a name need not be UTF-8.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    diff_id: DiffId,
+    implied: Vec<Vec<u8>>,
+}
+
+/// What an archive with this digest was unpacked to.
 ///
 /// # Errors
 /// When the store can't be read.
-pub(crate) fn known(store: &Store, digest: &Digest) -> Result<Option<Layer>, StoreError> {
+pub(crate) fn known(store: &Store, digest: &Digest) -> Result<Option<UnpackedArchive>, StoreError> {
     let record = store.get_record(&RecordKind::new("base")?, &base_key(digest))?;
-    let diff_id = record.and_then(|record| serde_json::from_slice::<DiffId>(&record.bytes).ok());
-    diff_id.map_or(Ok(None), |diff_id| store.layer(&diff_id))
+    let record = record.and_then(|record| serde_json::from_slice::<Record>(&record.bytes).ok());
+    let Some(Record { diff_id, implied }) = record else {
+        return Ok(None);
+    };
+    let implied = implied
+        .into_iter()
+        .map(|path| OsString::from_vec(path).into())
+        .collect();
+    let layer = store.layer(&diff_id)?;
+    Ok(layer.map(|layer| UnpackedArchive {
+        layer,
+        implied,
+        is_cached: true,
+    }))
 }
 
 /// Unpacks an archive, once for all that want it at the same time.
@@ -48,38 +88,42 @@ pub(crate) fn unpack(
     id: StepId,
     digest: Digest,
     open: impl FnOnce() -> Result<Archive, StepError>,
-) -> Result<Unpacked, StepError> {
+) -> Result<UnpackedArchive, StepError> {
     let store = tools.store;
-    if let Some(layer) = known(store, &digest)? {
-        return Ok(Unpacked {
-            layer,
-            is_cached: true,
-        });
+    if let Some(known) = known(store, &digest)? {
+        return Ok(known);
     }
     let _lock = store.lock("base", &base_key(&digest))?;
-    if let Some(layer) = known(store, &digest)? {
-        return Ok(Unpacked {
-            layer,
-            is_cached: true,
-        });
+    if let Some(known) = known(store, &digest)? {
+        return Ok(known);
     }
-    let archive = open()?;
-    let layer = extract(tools, id, archive, digest)?;
+    let AppliedArchive { layer, implied } = extract(tools, id, open()?, digest)?;
     let diff_id = layer.diff_id()?;
-    let bytes = serde_json::to_vec(&diff_id).unwrap_or_default();
+    let paths = implied.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+    let record = Record {
+        diff_id,
+        implied: paths.collect(),
+    };
+    let bytes = serde_json::to_vec(&record).unwrap_or_default();
     store.put_record(
         &RecordKind::new("base")?,
         &base_key(&digest),
         &bytes,
         &[diff_id.0],
     )?;
-    Ok(Unpacked {
+    Ok(UnpackedArchive {
         layer,
+        implied,
         is_cached: false,
     })
 }
 
-fn extract(tools: &Tools<'_>, id: StepId, archive: Archive, digest: Digest) -> Result<Layer, StepError> {
+fn extract(
+    tools: &Tools<'_>,
+    id: StepId,
+    archive: Archive,
+    digest: Digest,
+) -> Result<AppliedArchive, StepError> {
     let Archive { mut file, size, name } = archive;
     file.rewind().map_err(|source| unreadable(&name, source))?;
     tools.events.event(Event::FetchStarted {
@@ -93,12 +137,14 @@ fn extract(tools: &Tools<'_>, id: StepId, archive: Archive, digest: Digest) -> R
         progress: |bytes| tools.events.event(Event::FetchProgress { id, bytes }),
         cancel: &tools.request.cancel,
     };
-    let applied = tools.store.apply_archive(&mut reader, &ApplyOptions::default());
+    let applied = tools
+        .store
+        .apply_archive_listing(&mut reader, &ApplyOptions::default());
     tools.events.event(Event::FetchDone { id });
     if tools.request.cancel.is_cancelled() {
         return Err(StepError::Cancelled);
     }
-    let layer = applied.map_err(|source| StepError::Archive {
+    let applied = applied.map_err(|source| StepError::Archive {
         what: name.clone(),
         source,
     })?;
@@ -111,7 +157,7 @@ fn extract(tools: &Tools<'_>, id: StepId, archive: Archive, digest: Digest) -> R
         }
         .into());
     }
-    Ok(layer)
+    Ok(applied)
 }
 
 fn unreadable(name: &str, source: io::Error) -> FilesError {

@@ -8,9 +8,11 @@ use box_store::layer::Layer;
 use box_store::record::RecordKind;
 
 use crate::cache::Input;
+use crate::context::literal;
 use crate::error::StepError;
 use crate::files::FilesError;
 use crate::plan::{BindPlan, CopyFrom, CopySourcePlan, CopyStep};
+use crate::progress::StepId;
 
 use super::copy::Reading;
 use super::{At, Tools};
@@ -36,6 +38,7 @@ impl<'a> Source<'a> {
     /// It is not there, or can't be read.
     pub(crate) fn new(
         tools: &Tools<'_>,
+        id: StepId,
         plan: &'a BindPlan,
         layers: Option<(Vec<Layer>, String)>,
     ) -> Result<Source<'a>, StepError> {
@@ -48,6 +51,7 @@ impl<'a> Source<'a> {
             excludes: Vec::new(),
             parents: false,
             link: false,
+            unpack: false,
         };
         let mut source = Source {
             plan,
@@ -59,21 +63,22 @@ impl<'a> Source<'a> {
             },
             is_directory: true,
         };
-        source.read(tools)?;
+        source.read(tools, id)?;
         if source.is_directory {
             source.copy.destination = "/".to_owned();
         }
         Ok(source)
     }
 
-    fn read(&mut self, tools: &Tools<'_>) -> Result<(), StepError> {
+    fn read(&mut self, tools: &Tools<'_>, id: StepId) -> Result<(), StepError> {
         if let Some((layers, _)) = self.layers.as_ref().filter(|_| self.plan.source.is_empty()) {
             // All of it: its layers say what that is.
             self.input.digest = chain_digest(layers)?;
             return Ok(());
         }
-        let (input, is_directory) =
-            self.with_reading(tools, |reading| Ok((reading.inputs()?, reading.is_directory()?)))?;
+        let (input, is_directory) = self.with_reading(tools, id, |reading| {
+            Ok((reading.inputs()?, reading.is_directory()?))
+        })?;
         if let Some(input) = input.into_iter().next() {
             self.input = input;
         }
@@ -84,6 +89,7 @@ impl<'a> Source<'a> {
     fn with_reading<R>(
         &self,
         tools: &Tools<'_>,
+        id: StepId,
         act: impl FnOnce(&Reading<'_>) -> Result<R, StepError>,
     ) -> Result<R, StepError> {
         let layers = self.layers.as_ref();
@@ -91,10 +97,10 @@ impl<'a> Source<'a> {
         match &self.copy.from {
             CopyFrom::Named(name) => {
                 let named = tools.reading(name)?;
-                act(&Reading::new(&named, &self.copy, layers)?)
+                act(&Reading::new(&named, id, &self.copy, layers)?)
             }
             CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                act(&Reading::new(tools, &self.copy, layers)?)
+                act(&Reading::new(tools, id, &self.copy, layers)?)
             }
         }
     }
@@ -138,7 +144,7 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        let layer = self.with_reading(tools, |reading| {
+        let layer = self.with_reading(tools, at.id, |reading| {
             if reading.inputs()?.first() != Some(&self.input) {
                 return Err(FilesError::Changed {
                     path: PathBuf::from(&self.plan.source),
@@ -156,29 +162,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A path as a pattern that matches it alone.
-fn literal(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len() + 1);
-    pattern.push('/');
-    for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
-}
-
 fn chain_digest(layers: &[Layer]) -> Result<Digest, StoreError> {
     let diff_ids: Result<Vec<_>, StoreError> = layers.iter().map(Layer::diff_id).collect();
     let chain = ChainId::of(&diff_ids?).map(|chain| chain.to_string());
     Ok(Digest::of(chain.unwrap_or_default().as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_literal_pattern_matches_itself_alone() {
-        assert_eq!(super::literal("a/b*[c]?\\"), "/a/b\\*\\[c\\]\\?\\\\");
-    }
 }

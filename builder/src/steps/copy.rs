@@ -5,20 +5,23 @@ use std::cell::OnceCell;
 use box_store::digest::{ChainId, Digest, Hasher};
 use box_store::error::StoreError;
 use box_store::layer::Layer;
+use box_store::layer::apply::is_archive;
 use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
 use crate::cache::Input;
-use crate::context::{Picking, select};
+use crate::context::{Picking, literal, select};
 use crate::error::StepError;
-use crate::files::{FileTree, FilesError, Selection};
+use crate::files::{Content, Entry, FileTree, FilesError, Selection};
 use crate::ignore::IgnoreRules;
 use crate::plan::{CopySourcePlan, CopyStep};
-use crate::progress::Event;
+use crate::progress::{Event, StepId};
+use crate::url::without_credentials;
 
+use super::archive::{self, Archive};
 use super::place::{Placer, Target};
 use super::rootfs::Rootfs;
-use super::{At, Made, Tools, users};
+use super::{At, Made, Tools, remote, users};
 
 /// Where a COPY reads, and what was found there.
 pub(crate) struct Reading<'a> {
@@ -26,7 +29,17 @@ pub(crate) struct Reading<'a> {
     step: &'a CopyStep,
     tree: Option<Origin>,
     picking: Picking,
-    selected: OnceCell<Vec<Vec<Selection>>>,
+    id: StepId,
+    selected: OnceCell<Vec<Vec<Picked>>>,
+}
+
+/// Something that is copied.
+struct Picked {
+    selection: Selection,
+    /// The tree of what was fetched; else it is the reading's own.
+    own: Option<Rootfs>,
+    /// The digest of an archive that is to be unpacked.
+    archive: Option<Digest>,
 }
 
 /// Layers that are read from.
@@ -42,6 +55,7 @@ impl<'a> Reading<'a> {
     /// When a digest of the layers could not be computed; when the ignore file can't be read.
     pub(crate) fn new(
         tools: &'a Tools<'a>,
+        id: StepId,
         step: &'a CopyStep,
         layers: Option<(&[Layer], String)>,
     ) -> Result<Reading<'a>, StepError> {
@@ -65,6 +79,7 @@ impl<'a> Reading<'a> {
             step,
             tree,
             picking: picking(step)?,
+            id,
             selected: OnceCell::new(),
         })
     }
@@ -96,7 +111,10 @@ impl<'a> Reading<'a> {
     /// It is not there, or can't be read.
     pub(crate) fn is_directory(&self) -> Result<bool, StepError> {
         let selected = self.selected()?;
-        Ok(selected.iter().flatten().any(Selection::is_directory))
+        Ok(selected
+            .iter()
+            .flatten()
+            .any(|picked| picked.selection.is_directory()))
     }
 
     fn memo_key(&self, origin: &Origin) -> Digest {
@@ -114,19 +132,16 @@ impl<'a> Reading<'a> {
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
-        let tree = self.tree();
         let names = source_names(self.step);
         let selected = self.selected()?;
         let inputs = names.into_iter().zip(selected).zip(&self.step.sources);
         Ok(inputs
-            .map(|((name, selections), source)| {
+            .map(|((name, picked), source)| {
                 let mut hasher = Hasher::new();
                 match source {
                     CopySourcePlan::Inline { data, .. } => hasher.update(data),
-                    CopySourcePlan::Path(_) => {
-                        selections
-                            .iter()
-                            .for_each(|found| found.hash_into(&mut hasher, tree.keeps_owners()));
+                    CopySourcePlan::Path(_) | CopySourcePlan::Url { .. } => {
+                        picked.iter().for_each(|picked| self.hash(picked, &mut hasher));
                     }
                 }
                 Input {
@@ -137,6 +152,25 @@ impl<'a> Reading<'a> {
             .collect())
     }
 
+    /// An archive is its bytes, whatever it is called; what it becomes is a function of them.
+    fn hash(&self, picked: &Picked, hasher: &mut Hasher) {
+        match &picked.archive {
+            Some(digest) => {
+                hasher.update(b"archive");
+                hasher.update(digest.as_bytes());
+            }
+            None => {
+                let keeps_owners = self.tree_of(picked).keeps_owners();
+                picked.selection.hash_into(hasher, keeps_owners);
+                // What is fetched keeps the time that the server gives it.
+                let fetched = picked.own.as_ref().and(picked.selection.entries.first());
+                if let Some(file) = fetched {
+                    hasher.update(&file.meta.stamp.modified.to_le_bytes());
+                }
+            }
+        }
+    }
+
     fn tree(&self) -> &dyn FileTree {
         match &self.tree {
             Some(origin) => &origin.rootfs,
@@ -144,22 +178,60 @@ impl<'a> Reading<'a> {
         }
     }
 
+    fn tree_of<'b>(&'b self, picked: &'b Picked) -> &'b dyn FileTree {
+        match &picked.own {
+            Some(rootfs) => rootfs,
+            None => self.tree(),
+        }
+    }
+
     /// What each source names; nothing for what stands in the Boxfile.
-    fn selected(&self) -> Result<&[Vec<Selection>], FilesError> {
+    fn selected(&self) -> Result<&[Vec<Picked>], StepError> {
         if let Some(selected) = self.selected.get() {
             return Ok(selected);
         }
-        let select = |source: &CopySourcePlan| match source {
-            CopySourcePlan::Path(pattern) => select(self.tree(), pattern, &self.picking),
-            CopySourcePlan::Inline { .. } => Ok(Vec::new()),
-        };
-        let selected = self
-            .step
-            .sources
-            .iter()
-            .map(select)
+        let sources = self.step.sources.iter();
+        let selected = sources
+            .map(|source| self.pick(source))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(self.selected.get_or_init(|| selected))
+    }
+
+    fn pick(&self, source: &CopySourcePlan) -> Result<Vec<Picked>, StepError> {
+        match source {
+            CopySourcePlan::Inline { .. } => Ok(Vec::new()),
+            CopySourcePlan::Path(pattern) => {
+                let found = select(self.tree(), pattern, &self.picking)?.into_iter();
+                found
+                    .map(|selection| {
+                        Ok(Picked {
+                            archive: archive_in(self.tree(), &selection, self.step.unpack)?,
+                            selection,
+                            own: None,
+                        })
+                    })
+                    .collect()
+            }
+            CopySourcePlan::Url {
+                url,
+                name,
+                checksum,
+                unpack,
+            } => {
+                let layer = remote::file(self.tools, self.id, (url, checksum.as_ref()), name)?;
+                let rootfs = Rootfs::new(&[layer], without_credentials(url));
+                let found = select(&rootfs, &literal(name), &Picking::default())?;
+                let mut picked = Vec::with_capacity(1);
+                if let Some(selection) = found.into_iter().next() {
+                    picked.push(Picked {
+                        archive: archive_in(&rootfs, &selection, *unpack)?,
+                        selection,
+                        own: Some(rootfs),
+                    });
+                }
+                Ok(picked)
+            }
+        }
     }
 
     /// Writes the layer.
@@ -182,23 +254,51 @@ impl<'a> Reading<'a> {
             keeps_directories: self.step.parents,
         };
         let mut placer = Placer::new(&tree, writer, target)?;
-        for (source, selections) in self.step.sources.iter().zip(selected) {
-            match source {
-                CopySourcePlan::Inline { name, data } => placer.put_inline(name, data)?,
-                CopySourcePlan::Path(pattern) => {
-                    self.check_count(&placer, pattern, selections)?;
-                    selections
-                        .iter()
-                        .try_for_each(|found| placer.put(self.tree(), found))?;
-                }
+        for (source, picked) in self.step.sources.iter().zip(selected) {
+            if let CopySourcePlan::Inline { name, data } = source {
+                placer.put_inline(name, data)?;
             }
+            if let CopySourcePlan::Path(pattern) = source {
+                self.check_count(&placer, pattern, picked)?;
+            }
+            picked
+                .iter()
+                .try_for_each(|picked| self.put(&mut placer, picked))?;
         }
         Ok(Made::of(placer.finish().commit()?, None))
     }
 
+    fn put(&self, placer: &mut Placer<'_>, picked: &Picked) -> Result<(), StepError> {
+        let tree = self.tree_of(picked);
+        let Some(digest) = picked.archive else {
+            return match picked.own {
+                Some(_) => placer.put_fetched(tree, &picked.selection),
+                None => placer.put(tree, &picked.selection),
+            };
+        };
+        let name = picked.selection.root.display().to_string();
+        let meta = picked.selection.entries.first().map(|entry| &entry.meta);
+        let Some(meta) = meta else { return Ok(()) };
+        let open = || {
+            Ok(Archive {
+                file: tree.open(&picked.selection.root, meta)?,
+                size: meta.size,
+                name: name.clone(),
+            })
+        };
+        let unpacked = archive::unpack(self.tools, self.id, digest, open)?;
+        let rootfs = Rootfs::new(&[unpacked.layer], name.clone());
+        let all = select(&rootfs, "/", &Picking::default())?;
+        all.iter()
+            .try_for_each(|all| placer.put_unpacked(&rootfs, all, &unpacked.implied))
+    }
+
     /// Several files that become one, each over the last: Docker allows it, but nobody means it.
-    fn check_count(&self, placer: &Placer<'_>, pattern: &str, found: &[Selection]) -> Result<(), StepError> {
-        let count = found.iter().filter(|selection| !selection.is_directory()).count();
+    fn check_count(&self, placer: &Placer<'_>, pattern: &str, found: &[Picked]) -> Result<(), StepError> {
+        let count = found
+            .iter()
+            .filter(|picked| !picked.selection.is_directory() && picked.archive.is_none())
+            .count();
         if count > 1 && !placer.is_directory()? {
             let to = &self.step.destination;
             let note = format!(
@@ -226,6 +326,21 @@ pub(crate) fn linked(step: &CopyStep, layers: &[Layer]) -> Result<CopyStep, Step
     })
 }
 
+/// The digest of a file that is to be unpacked: it is known by what it begins with.
+fn archive_in(tree: &dyn FileTree, selection: &Selection, unpack: bool) -> Result<Option<Digest>, StepError> {
+    match selection.entries.first() {
+        Some(Entry {
+            content: Content::File(digest),
+            meta,
+            ..
+        }) if unpack && !selection.is_directory() => {
+            let file = tree.open(&selection.root, meta)?;
+            Ok(is_archive(file).then_some(*digest))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn picking(step: &CopyStep) -> Result<Picking, FilesError> {
     let patterns = step.excludes.iter().map(String::as_str);
     let excludes = IgnoreRules::from_patterns(patterns).map_err(|source| FilesError::Ignore {
@@ -243,6 +358,7 @@ fn source_names(step: &CopyStep) -> Vec<String> {
     let names = step.sources.iter().map(|source| match source {
         CopySourcePlan::Path(pattern) => pattern.clone(),
         CopySourcePlan::Inline { name, .. } => format!("<<{name}"),
+        CopySourcePlan::Url { url, .. } => without_credentials(url),
     });
     names.collect()
 }

@@ -17,10 +17,14 @@ use crate::error::StepError;
 use crate::exec::CancelToken;
 use crate::files::FilesError;
 use crate::progress::{Event, EventSink, StepId};
+use crate::url::without_credentials;
 
 use super::{Tools, Unpacked};
 
-/// The layer of what a URL gives. `known` finds it by the digest of the file, `make` makes it.
+/// Finds the layer of a file with this digest; what the server said of it is known if the URL was fetched before.
+pub(crate) type Known<'a> = dyn Fn(&Digest, Option<&Validators>) -> Result<Option<Layer>, StoreError> + 'a;
+
+/// The layer of what a URL gives. `make` makes it.
 ///
 /// # Errors
 /// When it can't be fetched, or is not what its checksum says; those of `make`.
@@ -28,25 +32,22 @@ pub(crate) fn layer(
     tools: &Tools<'_>,
     id: StepId,
     (url, checksum): (&str, Option<&Digest>),
-    known: &dyn Fn(&Digest) -> Result<Option<Layer>, StoreError>,
+    known: &Known<'_>,
     make: impl FnOnce(FetchedFile) -> Result<Unpacked, StepError>,
 ) -> Result<Unpacked, StepError> {
-    if let Some(layer) = checksum.map_or(Ok(None), known)? {
+    let shown = without_credentials(url);
+    let key = Digest::of(format!("box fetch\n{url}\n").as_bytes());
+    let last = last_fetch(tools.store, &key)?.filter(|last| checksum.is_none_or(|sum| *sum == last.digest));
+    let validators = last.as_ref().map(|last| &last.validators);
+    let digest = checksum.or(last.as_ref().map(|last| &last.digest));
+    let layer = digest.map_or(Ok(None), |digest| known(digest, validators))?;
+    if let (Some(_), Some(layer)) = (checksum, &layer) {
         return Ok(Unpacked {
-            layer,
+            layer: layer.clone(),
             is_cached: true,
         });
     }
-    let shown = without_credentials(url);
-    let key = Digest::of(format!("box fetch\n{url}\n").as_bytes());
-    let last = match checksum {
-        Some(_) => None,
-        None => last_fetch(tools.store, &key)?,
-    };
-    let last = match last {
-        Some(last) => known(&last.digest)?.map(|layer| (last, layer)),
-        None => None,
-    };
+    let last = last.zip(layer);
     let options = FetchOptions {
         checksum: checksum.copied(),
         validators: last.as_ref().map(|(last, _)| last.validators.clone()),
@@ -78,6 +79,7 @@ pub(crate) fn layer(
     }
 }
 
+/// What a URL gave.
 #[derive(Serialize, Deserialize)]
 struct LastFetch {
     digest: Digest,
@@ -114,18 +116,6 @@ fn proxies(tools: &Tools<'_>) -> Proxies {
     }
 }
 
-/// A URL as it may be shown and kept: without user and password.
-pub(crate) fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
-    }
-}
-
 /// A transfer's progress as events of a build.
 struct FetchEvents<'a> {
     events: &'a dyn EventSink,
@@ -153,23 +143,5 @@ impl Progress for FetchEvents<'_> {
 
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_not_shown() {
-        let cases = [
-            ("https://u:p@host/a@b", "https://host/a@b"),
-            ("https://u:p@x@host", "https://host"),
-            ("https://host/a@b", "https://host/a@b"),
-            ("https://host?x=a@b", "https://host?x=a@b"),
-        ];
-        for (url, expected) in cases {
-            assert_eq!(without_credentials(url), expected);
-        }
     }
 }

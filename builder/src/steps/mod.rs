@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 mod mask;
 pub(crate) mod mounts;
 mod place;
+mod remote;
 mod rootfs;
 pub(crate) mod run;
 mod users;

@@ -4,6 +4,8 @@
 //! into the destination if that is (or is written as) a directory. Missing directories are made 0755, or as `--chmod` says,
 //! with the owner of the copy. Below the destination no link is followed: a directory can't replace anything else, nor anything a directory.
 
+mod unpacked;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,9 @@ pub(crate) struct Placer<'a> {
     /// The destination with links followed, relative to the root.
     root: PathBuf,
     written: HashMap<PathBuf, EntryKind>,
+    /// Whether it is an archive's entries that are put now: they keep owner, mode and time, and replace what is of another kind.
+    is_unpacking: bool,
+    keeps_times: bool,
     /// Files with several names, by device and inode.
     linked: HashMap<(u64, u64), PathBuf>,
 }
@@ -59,6 +64,8 @@ impl<'a> Placer<'a> {
             target,
             root,
             written: HashMap::new(),
+            is_unpacking: false,
+            keeps_times: false,
             linked: HashMap::new(),
         })
     }
@@ -72,6 +79,18 @@ impl<'a> Placer<'a> {
     pub(crate) fn is_directory(&self) -> Result<bool, StepError> {
         let is_written_so = self.target.destination.ends_with('/');
         Ok(is_written_so || self.existing(&self.root)? == Some(EntryKind::Directory))
+    }
+
+    /// Puts a file that was fetched: it keeps its time.
+    pub(crate) fn put_fetched(
+        &mut self,
+        source: &dyn FileTree,
+        selection: &Selection,
+    ) -> Result<(), StepError> {
+        self.keeps_times = true;
+        let result = self.put(source, selection);
+        self.keeps_times = false;
+        result
     }
 
     /// Puts a file or the contents of a directory. Names of one file stay so within what is put at once, as with Docker.
@@ -139,8 +158,8 @@ impl<'a> Placer<'a> {
                 None => missing.push(ancestor),
             }
         }
-        let (uid, gid) = self.target.owner.unwrap_or((0, 0));
-        let mode = self.target.chmod.map_or(0o755, |chmod| chmod.apply(0o755, true));
+        let (uid, gid) = self.owner().unwrap_or((0, 0));
+        let mode = self.chmod().map_or(0o755, |chmod| chmod.apply(0o755, true));
         for directory in missing.into_iter().rev() {
             self.writer.directory(
                 directory,
@@ -167,6 +186,15 @@ impl<'a> Placer<'a> {
         Ok(self.tree.lookup(path)?.map(|entry| kind_of(&entry.metadata)))
     }
 
+    /// The owner that the copy gives; entries of an archive keep theirs.
+    fn owner(&self) -> Option<(u32, u32)> {
+        self.target.owner.filter(|_| !self.is_unpacking)
+    }
+
+    fn chmod(&self) -> Option<&'a Chmod> {
+        self.target.chmod.filter(|_| !self.is_unpacking)
+    }
+
     fn check_no_directory(&self, path: &Path) -> Result<(), StepError> {
         match self.existing(path)? {
             Some(EntryKind::Directory) => Err(PlaceError::IsADirectory { path: absolute(path) }.into()),
@@ -187,6 +215,7 @@ impl<'a> Placer<'a> {
             None => {}
             Some(EntryKind::Directory) if is_directory && self.target.keeps_directories => return Ok(()),
             Some(EntryKind::Directory) if is_directory => {}
+            Some(_) if self.is_unpacking => {}
             Some(EntryKind::Directory) => {
                 return Err(PlaceError::IsADirectory { path: absolute(path) }.into());
             }
@@ -247,9 +276,9 @@ impl<'a> Placer<'a> {
         } else {
             (0, 0)
         };
-        let (uid, gid) = self.target.owner.unwrap_or(own);
+        let (uid, gid) = self.owner().unwrap_or(own);
         let is_directory = entry.meta.kind == EntryKind::Directory;
-        let mode = match self.target.chmod {
+        let mode = match self.chmod() {
             Some(chmod) if entry.meta.kind != EntryKind::Symlink => {
                 chmod.apply(entry.meta.mode, is_directory)
             }
@@ -260,13 +289,18 @@ impl<'a> Placer<'a> {
             uid,
             gid,
             xattrs: entry.xattrs.clone(),
-            mtime: None,
+            mtime: (self.is_unpacking || self.keeps_times).then(|| seconds(entry.meta.stamp.modified)),
         }
     }
 }
 
 fn device(number: u64) -> (u32, u32) {
     (rustix::fs::major(number), rustix::fs::minor(number))
+}
+
+/// Whole seconds of nanoseconds.
+fn seconds(nanoseconds: i128) -> i64 {
+    i64::try_from(nanoseconds.div_euclid(1_000_000_000)).unwrap_or_default()
 }
 
 fn absolute(path: &Path) -> PathBuf {

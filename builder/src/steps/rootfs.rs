@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use box_store::beneath::{Kind, Metadata};
 use box_store::layer::Layer;
-use box_store::tree::Tree;
+use box_store::tree::{Tree, TreeEntry};
 
 use crate::context::hash;
 use crate::files::{EntryKind, Facts, FileTree, FilesError, Meta, Stamp, Xattr};
@@ -37,14 +37,14 @@ impl FileTree for Rootfs {
     }
 
     fn lookup(&self, path: &Path) -> Result<Option<Meta>, FilesError> {
-        Ok(self.tree.lookup(path)?.map(|entry| meta_of(&entry.metadata)))
+        Ok(self.tree.lookup(path)?.map(|entry| meta_of(&entry)))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<(OsString, Meta)>, FilesError> {
         let entries = self.tree.read_dir(path)?;
         Ok(entries
             .into_iter()
-            .map(|(name, entry)| (name, meta_of(&entry.metadata)))
+            .map(|(name, entry)| (name, meta_of(&entry)))
             .collect())
     }
 
@@ -89,7 +89,8 @@ pub(crate) fn kind_of(metadata: &Metadata) -> EntryKind {
     }
 }
 
-fn meta_of(metadata: &Metadata) -> Meta {
+fn meta_of(entry: &TreeEntry) -> Meta {
+    let metadata = &entry.metadata;
     Meta {
         kind: kind_of(metadata),
         mode: metadata.mode,
@@ -100,6 +101,7 @@ fn meta_of(metadata: &Metadata) -> Meta {
         stamp: Stamp {
             device: metadata.inode.0,
             inode: metadata.inode.1,
+            modified: i128::from(entry.canonical_mtime()) * 1_000_000_000,
             ..Stamp::default()
         },
     }

@@ -34,6 +34,8 @@ mod whiteout;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
+use super::decompress::Decompressor;
+
 pub use error::{ApplyError, EntryName, Problem};
 pub use options::Limits;
 pub(crate) use options::{Extract, Extracted, Retime, RootAttrs, Source};
@@ -41,6 +43,15 @@ pub(crate) use pax::Time;
 
 pub(crate) use member::{Kind, Members};
 use place::Placer;
+
+/// Whether a file begins as a tar archive does, plain or as gzip, xz, zstd or bzip2: with a header whose checksum fits. Reads
+/// no more than that takes; what can't be read or decompressed is none.
+pub fn is_archive(file: impl Read) -> bool {
+    let mut block = [0; header::BLOCK];
+    let read = Decompressor::new(file).and_then(|mut plain| plain.read_exact(&mut block));
+    let is_zero = block.iter().all(|byte| *byte == 0);
+    read.is_ok() && !is_zero && header::checksum_fits(tar::Header::from_byte_slice(&block))
+}
 
 /// Extracts the uncompressed archive `tar` into the empty directory `root`. On an error, what was made so far is
 /// the caller's to discard. The input is read to its end and given back.

@@ -144,13 +144,13 @@ impl Layer {
         self.shared.facts.times.logical
     }
 
-    /// The newest canonical time in it that counts for later layers: at least L.
-    pub fn newest_time(&self) -> i64 {
-        let newest = match (self.shared.facts.newest, self.kept_limit) {
+    /// The newest canonical time of its entries that counts for later layers; none if it has no entries but removals. It follows
+    /// from the layer's digest alone: L, which an equal layer of another origin need not have, is in it only where an entry has it.
+    pub fn newest_time(&self) -> Option<i64> {
+        match (self.shared.facts.newest, self.kept_limit) {
             (Some(newest), Some(limit)) if newest > limit => self.newest_until(limit),
             (newest, _) => newest,
-        };
-        newest.map_or(self.logical_time(), |newest| newest.max(self.logical_time()))
+        }
     }
 
     /// Bytes of its files.

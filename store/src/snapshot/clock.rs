@@ -23,6 +23,19 @@ const SLACK: i64 = 60;
 /// The longest wait for the file clock: three of the longest ticks there are (100 Hz), nearly.
 const LONGEST_WAIT: Duration = Duration::from_millis(12);
 
+/// The logical time of a layer on these.
+pub(crate) fn logical_time(lowers: &[Layer], options: &PrepareOptions) -> i64 {
+    let below = lowers.iter().filter_map(Layer::newest_time).max();
+    let logical = below.map_or(EPOCH, |newest| newest.saturating_add(1).max(EPOCH));
+    clamp(options).map_or(logical, |clamp| logical.min(clamp))
+}
+
+fn clamp(options: &PrepareOptions) -> Option<i64> {
+    options
+        .source_date_epoch
+        .filter(|_| options.mtimes == Mtimes::Logical)
+}
+
 /// The times of one layer in the making.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -42,15 +55,13 @@ impl Clock {
         );
         let start = Stamp::now().plus(clock_offset);
         let is_real = options.mtimes == Mtimes::Real;
-        let below = lowers.iter().map(Layer::newest_time).max();
-        let mut times = LayerTimes {
-            logical: below.map_or(EPOCH, |newest| newest.saturating_add(1).max(EPOCH)),
+        let times = LayerTimes {
+            logical: logical_time(lowers, options),
             threshold: (!is_real).then(|| start.sec - SLACK),
             start,
-            clamp: options.source_date_epoch.filter(|_| !is_real),
+            clamp: clamp(options),
             exceptions: Default::default(),
         };
-        times.logical = times.clamped(times.logical);
         Clock {
             lowers: lowers.to_vec(),
             times,

@@ -18,6 +18,8 @@ use crate::beneath;
 use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers, visible};
 use crate::root::{Root, TempDir};
+pub(crate) use crate::snapshot::clock::logical_time;
+
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
 
