@@ -152,7 +152,7 @@ pub(crate) struct LimitArgs {
 /// `box build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The Boxfile [default: Boxfile, Containerfile or Dockerfile in the context].
+    /// The Boxfile, - for standard input [default: Boxfile, Containerfile or Dockerfile in the context].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// A name for the image (may be repeated).
@@ -189,7 +189,8 @@ pub(crate) struct BuildArgs {
     pub(crate) mtimes: MtimesMode,
     #[command(flatten)]
     pub(crate) front: FrontArgs,
-    /// The build context: a directory.
+    /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or
+    /// a Boxfile on standard input.
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }

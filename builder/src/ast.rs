@@ -249,7 +249,7 @@ pub struct Add {
     /// Of a URL's file or a git commit.
     pub checksum: Option<Word>,
     /// Keep `.git`.
-    pub keep_git_dir: bool,
+    pub keep_git_dir: Option<bool>,
     /// Whether archives are unpacked; unset: local ones are, those from a URL aren't.
     pub unpack: Option<bool>,
 }

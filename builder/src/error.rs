@@ -13,6 +13,7 @@ use box_store::transfer::http::FetchError;
 use crate::diagnostic::Diagnostic;
 use crate::exec::ExecError;
 use crate::files::FilesError;
+use crate::git::GitError;
 use crate::plan::Place;
 use crate::source::Sources;
 
@@ -114,6 +115,9 @@ pub enum StepError {
     /// Where it writes can't be written so.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// A git repository can't be had.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// A base could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -171,11 +171,14 @@ impl Selection {
     }
 
     /// Adds to a digest everything of it that a copy can show: names, types, modes, content, links, attributes, and
-    /// owners where `owners` says so; no times.
+    /// owners where `owners` says so; no times. Of a directory what is in it is copied, not the directory itself.
     pub fn hash_into(&self, hasher: &mut Hasher, owners: bool) {
+        let is_directory = self.is_directory();
+        hasher.update(&[u8::from(is_directory)]);
         hash_bytes(hasher, self.name.as_bytes());
-        hasher.update(&(self.entries.len() as u64).to_le_bytes());
-        for entry in &self.entries {
+        let entries = &self.entries[usize::from(is_directory)..];
+        hasher.update(&(entries.len() as u64).to_le_bytes());
+        for entry in entries {
             entry.hash_into(hasher, owners);
         }
     }

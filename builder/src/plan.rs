@@ -7,6 +7,7 @@ use box_store::image::{Image, ImageConfig};
 
 use crate::ast::Sharing;
 use crate::exec::{Limits, NetworkMode};
+use crate::git_ref::GitRef;
 use crate::graph::StageId;
 use crate::parse::Chmod;
 use crate::request::Platform;
@@ -245,6 +246,13 @@ pub enum CopySourcePlan {
         checksum: Option<Digest>,
         /// Whether it is unpacked if it is an archive.
         unpack: bool,
+    },
+    /// The files of a commit.
+    Git {
+        /// The repository, and what of it.
+        address: Box<GitRef>,
+        /// Whether `.git` comes, too.
+        keep_git_dir: bool,
     },
 }
 

@@ -1,7 +1,7 @@
 //! URLs as text: what of them may be shown, and what they call a file.
 
 /// A URL, or a text with URLs, as it may be shown and kept: without users and passwords.
-pub(crate) fn without_credentials(text: &str) -> String {
+pub fn without_credentials(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {

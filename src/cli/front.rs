@@ -20,8 +20,8 @@ pub(crate) struct FrontArgs {
     /// What the image is for; RUN then needs an emulator if the machine is another.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
-    /// A context by name, for FROM and COPY --from: a directory, an image of the store (docker-image://NAME) or an
-    /// OCI layout (oci:DIR[:TAG]).
+    /// A context by name, for FROM and COPY --from: a directory, an image of the store (docker-image://NAME), an
+    /// OCI layout (oci:DIR[:TAG]), the URL of an archive or a git repository.
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
     pub(crate) build_contexts: Vec<BuildContext>,
     /// A secret for RUN --mount=type=secret; without src= and env= the variable, or else the file, of the id's name.

@@ -1,7 +1,6 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -9,7 +8,6 @@ use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::progress::Event;
 use box_builder::request::{BuildRequest, TimesMode};
-use box_builder::source::Source;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -17,11 +15,10 @@ use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, Progress
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 
+use super::build_source::{self, BuildSource, Fetching};
 use super::{call, contexts};
 use crate::{binfmt, signals, ui};
 
-/// What a context's Boxfile may be called, in the order they are looked for.
-const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
 const HOST_NETWORK: &str =
@@ -31,11 +28,25 @@ const HOST_NETWORK: &str =
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
-    let request = request(app, args)?;
+    let cancel = CancelToken::new();
+    // What waits for standard input can only be killed.
+    let reads_stdin =
+        args.context.as_os_str() == "-" || args.file.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    let early = match reads_stdin {
+        true => None,
+        false => Some(cancel_on_signals(&cancel)?),
+    };
+    let mut source =
+        build_source::gather(app, args, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
+    let request =
+        request(app, args, &mut source, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
     if let Some(call) = args.front.asked() {
         return call::run(app, &request, call);
     }
-    let ended_by = cancel_on_signals(&request.cancel)?;
+    let ended_by = match early {
+        Some(ended_by) => ended_by,
+        None => cancel_on_signals(&cancel)?,
+    };
     let mode = if args.quiet {
         ProgressMode::Quiet
     } else {
@@ -66,11 +77,15 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn request(app: &App, args: &BuildArgs) -> Result<BuildRequest, Failure> {
-    let file = boxfile(args)?;
-    let bytes = app::read_file(&file)?;
-    let mut request = BuildRequest::new(Source::new(file.display().to_string(), bytes), &args.context);
-    request.ignore = ignore_beside(&file)?;
+fn request(
+    app: &App,
+    args: &BuildArgs,
+    source: &mut BuildSource,
+    cancel: &CancelToken,
+) -> Result<BuildRequest, Failure> {
+    let mut request = BuildRequest::new(source.boxfile.clone(), &source.directory);
+    request.ignore.clone_from(&source.ignore);
+    request.cancel = cancel.clone();
     request.target = args.target.clone();
     request.build_args = args
         .build_args
@@ -99,55 +114,18 @@ fn request(app: &App, args: &BuildArgs) -> Result<BuildRequest, Failure> {
     for agent in &args.front.agents {
         request.ssh.insert(agent.id.clone(), agent.agent()?);
     }
+    let fetching = Fetching {
+        app,
+        mode: args.progress,
+        cancel,
+    };
     for named in &args.front.build_contexts {
-        request
-            .contexts
-            .insert(named.name.clone(), contexts::named(app, named)?);
-    }
-    Ok(request)
-}
-
-/// The Boxfile that is meant, before anything else is read.
-fn boxfile(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let context = &args.context;
-    if context.as_os_str() == "-" || args.file.as_ref().is_some_and(|file| file.as_os_str() == "-") {
-        return Err(Failure::own(
-            "a Boxfile or context from standard input is not supported yet",
-        ));
-    }
-    if !context.is_dir() {
-        return Err(
-            Failure::own(format!("the build context {} is no directory", context.display()))
-                .hint("other contexts (a URL, an archive, standard input) are not supported yet"),
+        request.contexts.insert(
+            named.name.clone(),
+            contexts::named(&fetching, named, &mut source.layers)?,
         );
     }
-    if let Some(file) = &args.file {
-        return Ok(file.clone());
-    }
-    let found = BOXFILES
-        .iter()
-        .map(|name| context.join(name))
-        .find(|path| path.is_file());
-    found.ok_or_else(|| {
-        Failure::own(format!("no {} in {}", BOXFILES.join(", no "), context.display()))
-            .hint("name the file with -f")
-    })
-}
-
-/// `<Boxfile>.boxignore` or `<Boxfile>.dockerignore` replaces the context's own.
-fn ignore_beside(boxfile: &Path) -> Result<Option<Source>, Failure> {
-    for suffix in [".boxignore", ".dockerignore"] {
-        let mut path = boxfile.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
-        if path.is_file() {
-            return Ok(Some(Source::new(
-                path.display().to_string(),
-                app::read_file(&path)?,
-            )));
-        }
-    }
-    Ok(None)
+    Ok(request)
 }
 
 /// Limits of the command line.
@@ -209,12 +187,24 @@ fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
     Ok(ended_by)
 }
 
+fn interruption(signal: i32) -> Failure {
+    Failure::new(
+        128 + signal as u8,
+        "the build was interrupted; nothing of the unfinished step is left",
+    )
+}
+
+/// What failed because of a signal is told as that.
+fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
+    match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
+        0 => failure,
+        signal => interruption(signal),
+    }
+}
+
 pub(super) fn failure(error: &BuildError, signal: i32) -> Failure {
     if signal != 0 {
-        return Failure::new(
-            128 + signal as u8,
-            "the build was interrupted; nothing of the unfinished step is left",
-        );
+        return interruption(signal);
     }
     let failure = Failure::of(EXIT_INPUT, error);
     match error {

@@ -3,18 +3,24 @@
 use std::path::PathBuf;
 
 use box_builder::request::NamedContext;
+use box_store::Layer;
 
-use crate::app::App;
 use crate::cli::BuildContext;
 use crate::error::{EXIT_BOX, Failure};
+
+use super::build_source::{self, Fetching, Place};
 
 /// Words before an image's name.
 const IMAGE_PREFIXES: [&str; 3] = ["docker-image://", "container-image://", "docker://"];
 /// Words before an OCI layout's directory; the second is Docker's.
 const LAYOUT_PREFIXES: [&str; 3] = ["oci:", "oci-layout://", "oci-layout:"];
 
-/// What a named context is.
-pub(super) fn named(app: &App, context: &BuildContext) -> Result<NamedContext, Failure> {
+/// What a named context is. What must be kept for it goes to `kept`.
+pub(super) fn named(
+    fetching: &Fetching<'_>,
+    context: &BuildContext,
+    kept: &mut Vec<Layer>,
+) -> Result<NamedContext, Failure> {
     let place = context.place.as_str();
     let after = |prefixes: &[&str]| prefixes.iter().find_map(|prefix| place.strip_prefix(prefix));
     if let Some(image) = after(&IMAGE_PREFIXES) {
@@ -31,12 +37,17 @@ pub(super) fn named(app: &App, context: &BuildContext) -> Result<NamedContext, F
     if path.is_dir() {
         return Ok(NamedContext::Directory(path));
     }
-    let image = app.store.resolve_base(place).ok().flatten();
+    if let Some(layer) = build_source::named(fetching, &Place::parse(&path)?)? {
+        let directory = layer.path();
+        kept.push(layer);
+        return Ok(NamedContext::Directory(directory));
+    }
+    let image = fetching.app.store.resolve_base(place).ok().flatten();
     if image.is_some() {
         return Ok(NamedContext::Image(place.to_owned()));
     }
     let message = format!(
-        "the build context {}={place} is neither a directory nor an image of the store",
+        "the build context {}={place} is neither a directory, a URL, a git repository nor an image of the store",
         context.name
     );
     Err(Failure::new(EXIT_BOX, message).hint("an image is docker-image://NAME, an OCI layout oci:DIR[:TAG]"))

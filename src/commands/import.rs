@@ -53,7 +53,12 @@ fn layer(app: &App, args: &ImportArgs, checksum: Option<Digest>) -> Result<Layer
     layer
 }
 
-fn fetch(app: &App, url: &str, checksum: Option<Digest>, progress: &dyn Progress) -> Result<File, Failure> {
+pub(super) fn fetch(
+    app: &App,
+    url: &str,
+    checksum: Option<Digest>,
+    progress: &dyn Progress,
+) -> Result<File, Failure> {
     let options = FetchOptions {
         checksum,
         ..FetchOptions::default()

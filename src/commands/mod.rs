@@ -1,6 +1,7 @@
 //! The commands, one file each: options in, calls of the libraries, results to standard output.
 
 mod build;
+mod build_source;
 mod cache;
 mod call;
 mod contexts;

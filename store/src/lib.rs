@@ -19,6 +19,7 @@ pub mod record;
 pub mod reference;
 mod remove;
 mod root;
+pub mod scratch;
 pub mod snapshot;
 pub mod stamp;
 mod store;

@@ -1,12 +1,10 @@
-//! COPY and ADD.
+//! COPY, and what ADD shares with it.
 
-use box_store::digest::Digest;
 use box_store::error::StoreError;
 
-use crate::ast::{Add, Copy, CopyFlags, CopySource, Heredoc, Word};
+use crate::ast::{Copy, CopyFlags, CopySource, Heredoc, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{expand_heredoc, expand_pattern};
-use crate::git_ref::GitRef;
 use crate::graph::FromRef;
 use crate::ignore::IgnoreRules;
 use crate::parse::{Chmod, parse_chmod};
@@ -24,18 +22,8 @@ impl Lowering<'_> {
         Ok(from.zip(rest).map(|(from, step)| CopyStep { from, ..step }))
     }
 
-    /// ADD: a COPY that unpacks archives and reads URLs.
-    pub(super) fn add(&mut self, state: &State, add: &Add) -> Option<CopyStep> {
-        let sources = self.add_sources(state, add);
-        let step = self.copy_words(state, &add.flags, sources, &add.destination)?;
-        Some(CopyStep {
-            unpack: add.unpack.unwrap_or(true),
-            ..step
-        })
-    }
-
     /// Everything but where from.
-    fn copy_words(
+    pub(super) fn copy_words(
         &mut self,
         state: &State,
         flags: &CopyFlags,
@@ -118,77 +106,8 @@ impl Lowering<'_> {
         plans.into_iter().collect()
     }
 
-    fn add_sources(&mut self, state: &State, add: &Add) -> Option<Vec<CopySourcePlan>> {
-        if add.keep_git_dir {
-            return self.refuse(add.destination.span, "ADD --keep-git-dir");
-        }
-        let checksum = match &add.checksum {
-            Some(word) => Some((word, self.checksum(state, word)?)),
-            None => None,
-        };
-        let mut plans = Vec::with_capacity(add.sources.len());
-        for source in &add.sources {
-            plans.push(match source {
-                CopySource::Path(word) => {
-                    self.add_source(state, word, add, checksum.map(|(_, digest)| digest))?
-                }
-                CopySource::Inline(heredoc) => self.inline(state, heredoc)?,
-            });
-        }
-        if let Some((word, _)) = checksum
-            && !matches!(plans[..], [CopySourcePlan::Url { .. }])
-        {
-            let problem = Diagnostic::error(word.span, "--checksum is for one source, which is a URL");
-            self.problems
-                .push(problem.expected("ADD --checksum=sha256:… URL DESTINATION"));
-            return None;
-        }
-        Some(plans)
-    }
-
-    fn add_source(
-        &mut self,
-        state: &State,
-        word: &Word,
-        add: &Add,
-        checksum: Option<Digest>,
-    ) -> Option<CopySourcePlan> {
-        let pattern = self.pattern(state, word)?;
-        match GitRef::parse(&pattern) {
-            Ok(None) => {}
-            Ok(Some(_)) => return self.refuse(word.span, "ADD of a git repository"),
-            Err(error) => {
-                self.problems
-                    .push(Diagnostic::error(word.span, error.to_string()));
-                return None;
-            }
-        }
-        if !pattern.starts_with("http://") && !pattern.starts_with("https://") {
-            return Some(CopySourcePlan::Path(pattern));
-        }
-        let url = self.word(state, word)?;
-        Some(CopySourcePlan::Url {
-            name: crate::url::name_of(&url),
-            url,
-            checksum,
-            unpack: add.unpack.unwrap_or(false),
-        })
-    }
-
-    fn checksum(&mut self, state: &State, word: &Word) -> Option<Digest> {
-        let text = self.word(state, word)?;
-        match text.parse() {
-            Ok(digest) => Some(digest),
-            Err(_) => {
-                let problem = Diagnostic::error(word.span, format!("invalid checksum {text:?}"));
-                self.problems.push(problem.expected("sha256: and 64 hex digits"));
-                None
-            }
-        }
-    }
-
     /// A source, expanded; escapes of wildcards are kept.
-    fn pattern(&mut self, state: &State, word: &Word) -> Option<String> {
+    pub(super) fn pattern(&mut self, state: &State, word: &Word) -> Option<String> {
         let expanded = expand_pattern(&word.text, self.graph.directives.escape, &state.scope);
         expanded
             .map_err(|error| {
@@ -198,7 +117,7 @@ impl Lowering<'_> {
             .ok()
     }
 
-    fn inline(&mut self, state: &State, heredoc: &Heredoc) -> Option<CopySourcePlan> {
+    pub(super) fn inline(&mut self, state: &State, heredoc: &Heredoc) -> Option<CopySourcePlan> {
         let mut data = heredoc.data();
         if heredoc.expand {
             match expand_heredoc(&data, self.graph.directives.escape, &state.scope) {

@@ -3,6 +3,7 @@
 //! One [`State`] goes through a stage's instructions; it is the one place where ARG, ENV, USER, WORKDIR and SHELL have
 //! effect. What depends on running a step is left to the steps; what this version can't do yet is refused by name.
 
+mod add;
 mod base;
 mod config;
 mod contexts;

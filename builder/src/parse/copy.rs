@@ -59,7 +59,7 @@ pub(super) fn add(args: &Args<'_>) -> Result<InstructionKind, Diagnostic> {
         destination,
         flags: copy_flags(&flags)?,
         checksum: flags.word("checksum"),
-        keep_git_dir: flags.switch("keep-git-dir").unwrap_or(false),
+        keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
     })))
 }

@@ -5,23 +5,23 @@ use std::cell::OnceCell;
 use box_store::digest::{ChainId, Digest, Hasher};
 use box_store::error::StoreError;
 use box_store::layer::Layer;
-use box_store::layer::apply::is_archive;
 use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
 use crate::cache::Input;
-use crate::context::{Picking, literal, select};
+use crate::context::{Picking, select};
 use crate::error::StepError;
-use crate::files::{Content, Entry, FileTree, FilesError, Selection};
+use crate::files::{FileTree, FilesError};
 use crate::ignore::IgnoreRules;
 use crate::plan::{CopySourcePlan, CopyStep};
 use crate::progress::{Event, StepId};
 use crate::url::without_credentials;
 
 use super::archive::{self, Archive};
+use super::pick::{How, Picked, pick};
 use super::place::{Placer, Target};
 use super::rootfs::Rootfs;
-use super::{At, Made, Tools, remote, users};
+use super::{At, Made, Tools, users};
 
 /// Where a COPY reads, and what was found there.
 pub(crate) struct Reading<'a> {
@@ -31,15 +31,6 @@ pub(crate) struct Reading<'a> {
     picking: Picking,
     id: StepId,
     selected: OnceCell<Vec<Vec<Picked>>>,
-}
-
-/// Something that is copied.
-struct Picked {
-    selection: Selection,
-    /// The tree of what was fetched; else it is the reading's own.
-    own: Option<Rootfs>,
-    /// The digest of an archive that is to be unpacked.
-    archive: Option<Digest>,
 }
 
 /// Layers that are read from.
@@ -128,7 +119,7 @@ impl<'a> Reading<'a> {
             self.step.parents,
         ))
         .unwrap_or_default();
-        Digest::of(&[b"box tree 2\n", text.as_slice()].concat())
+        Digest::of(&[b"box tree 3\n", text.as_slice()].concat())
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
@@ -140,7 +131,7 @@ impl<'a> Reading<'a> {
                 let mut hasher = Hasher::new();
                 match source {
                     CopySourcePlan::Inline { data, .. } => hasher.update(data),
-                    CopySourcePlan::Path(_) | CopySourcePlan::Url { .. } => {
+                    CopySourcePlan::Path(_) | CopySourcePlan::Url { .. } | CopySourcePlan::Git { .. } => {
                         picked.iter().for_each(|picked| self.hash(picked, &mut hasher));
                     }
                 }
@@ -152,21 +143,20 @@ impl<'a> Reading<'a> {
             .collect())
     }
 
-    /// An archive is its bytes, whatever it is called; what it becomes is a function of them.
+    /// An archive is its bytes, whatever it is called, and what was fetched is its layer.
     fn hash(&self, picked: &Picked, hasher: &mut Hasher) {
-        match &picked.archive {
-            Some(digest) => {
+        match (&picked.archive, &picked.own) {
+            (Some(digest), _) => {
                 hasher.update(b"archive");
                 hasher.update(digest.as_bytes());
             }
-            None => {
-                let keeps_owners = self.tree_of(picked).keeps_owners();
+            (None, Some(own)) => {
+                hasher.update(b"layer");
+                hasher.update(own.diff_id.0.as_bytes());
+            }
+            (None, None) => {
+                let keeps_owners = self.tree().keeps_owners();
                 picked.selection.hash_into(hasher, keeps_owners);
-                // What is fetched keeps the time that the server gives it.
-                let fetched = picked.own.as_ref().and(picked.selection.entries.first());
-                if let Some(file) = fetched {
-                    hasher.update(&file.meta.stamp.modified.to_le_bytes());
-                }
             }
         }
     }
@@ -178,9 +168,16 @@ impl<'a> Reading<'a> {
         }
     }
 
+    fn how(&self) -> How<'_> {
+        How {
+            picking: &self.picking,
+            unpack: self.step.unpack,
+        }
+    }
+
     fn tree_of<'b>(&'b self, picked: &'b Picked) -> &'b dyn FileTree {
         match &picked.own {
-            Some(rootfs) => rootfs,
+            Some(own) => &own.rootfs,
             None => self.tree(),
         }
     }
@@ -192,46 +189,9 @@ impl<'a> Reading<'a> {
         }
         let sources = self.step.sources.iter();
         let selected = sources
-            .map(|source| self.pick(source))
+            .map(|source| pick(self.tools, self.id, source, self.tree(), self.how()))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(self.selected.get_or_init(|| selected))
-    }
-
-    fn pick(&self, source: &CopySourcePlan) -> Result<Vec<Picked>, StepError> {
-        match source {
-            CopySourcePlan::Inline { .. } => Ok(Vec::new()),
-            CopySourcePlan::Path(pattern) => {
-                let found = select(self.tree(), pattern, &self.picking)?.into_iter();
-                found
-                    .map(|selection| {
-                        Ok(Picked {
-                            archive: archive_in(self.tree(), &selection, self.step.unpack)?,
-                            selection,
-                            own: None,
-                        })
-                    })
-                    .collect()
-            }
-            CopySourcePlan::Url {
-                url,
-                name,
-                checksum,
-                unpack,
-            } => {
-                let layer = remote::file(self.tools, self.id, (url, checksum.as_ref()), name)?;
-                let rootfs = Rootfs::new(&[layer], without_credentials(url));
-                let found = select(&rootfs, &literal(name), &Picking::default())?;
-                let mut picked = Vec::with_capacity(1);
-                if let Some(selection) = found.into_iter().next() {
-                    picked.push(Picked {
-                        archive: archive_in(&rootfs, &selection, *unpack)?,
-                        selection,
-                        own: Some(rootfs),
-                    });
-                }
-                Ok(picked)
-            }
-        }
     }
 
     /// Writes the layer.
@@ -271,9 +231,9 @@ impl<'a> Reading<'a> {
     fn put(&self, placer: &mut Placer<'_>, picked: &Picked) -> Result<(), StepError> {
         let tree = self.tree_of(picked);
         let Some(digest) = picked.archive else {
-            return match picked.own {
-                Some(_) => placer.put_fetched(tree, &picked.selection),
-                None => placer.put(tree, &picked.selection),
+            return match &picked.own {
+                Some(own) if own.keeps_times => placer.put_fetched(tree, &picked.selection),
+                _ => placer.put(tree, &picked.selection),
             };
         };
         let name = picked.selection.root.display().to_string();
@@ -326,21 +286,6 @@ pub(crate) fn linked(step: &CopyStep, layers: &[Layer]) -> Result<CopyStep, Step
     })
 }
 
-/// The digest of a file that is to be unpacked: it is known by what it begins with.
-fn archive_in(tree: &dyn FileTree, selection: &Selection, unpack: bool) -> Result<Option<Digest>, StepError> {
-    match selection.entries.first() {
-        Some(Entry {
-            content: Content::File(digest),
-            meta,
-            ..
-        }) if unpack && !selection.is_directory() => {
-            let file = tree.open(&selection.root, meta)?;
-            Ok(is_archive(file).then_some(*digest))
-        }
-        _ => Ok(None),
-    }
-}
-
 fn picking(step: &CopyStep) -> Result<Picking, FilesError> {
     let patterns = step.excludes.iter().map(String::as_str);
     let excludes = IgnoreRules::from_patterns(patterns).map_err(|source| FilesError::Ignore {
@@ -359,6 +304,7 @@ fn source_names(step: &CopyStep) -> Vec<String> {
         CopySourcePlan::Path(pattern) => pattern.clone(),
         CopySourcePlan::Inline { name, .. } => format!("<<{name}"),
         CopySourcePlan::Url { url, .. } => without_credentials(url),
+        CopySourcePlan::Git { address, .. } => without_credentials(&address.with_fragment(true)),
     });
     names.collect()
 }

@@ -9,6 +9,7 @@ pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mask;
 pub(crate) mod mounts;
+mod pick;
 mod place;
 mod remote;
 mod rootfs;

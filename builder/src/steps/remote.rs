@@ -1,4 +1,4 @@
-//! Files that ADD fetches, as layers of one file each.
+//! What ADD fetches, as layers: of one file each, or of a commit.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,10 @@ use box_store::snapshot::Attrs;
 use box_store::transfer::http::Validators;
 
 use crate::error::StepError;
-use crate::progress::StepId;
+use crate::git::{GitError, Wanted};
+use crate::git_ref::GitRef;
+use crate::progress::{Event, StepId};
+use crate::url::without_credentials;
 
 use super::{Tools, Unpacked, fetch};
 
@@ -66,6 +69,34 @@ pub(crate) fn file(
         })
     })?;
     Ok(fetched.layer)
+}
+
+/// A layer that holds a commit's files.
+///
+/// # Errors
+/// When they can't be fetched, or are not of the commit that is asked for.
+pub(crate) fn repository(
+    tools: &Tools<'_>,
+    id: StepId,
+    address: &GitRef,
+    keep_git_dir: bool,
+) -> Result<Layer, StepError> {
+    let wanted = Wanted {
+        address,
+        keep_git_dir,
+    };
+    tools.events.event(Event::FetchStarted {
+        id,
+        what: &format!("fetching {}", without_credentials(&address.with_fragment(true))),
+        total: None,
+    });
+    let checkout = wanted.checkout(tools.store, &tools.options(), &tools.request.cancel);
+    tools.events.event(Event::FetchDone { id });
+    match checkout {
+        Ok(checkout) => Ok(checkout.layer),
+        Err(GitError::Cancelled) => Err(StepError::Cancelled),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The time of the file, in seconds since 1970, as `Last-Modified` says it.
