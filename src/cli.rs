@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{BuildArg, Cpus, Memory, TmpfsMount, Volume};
+use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
@@ -170,6 +170,9 @@ pub(crate) struct BuildArgs {
     /// Run every step, whatever the cache holds.
     #[arg(long)]
     pub(crate) no_cache: bool,
+    /// Another line of /etc/hosts for RUN (may be repeated); an IPv6 address may stand in brackets.
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub(crate) hosts: Vec<HostArg>,
     /// The network of RUN steps.
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) network: Option<Network>,
@@ -234,6 +237,9 @@ pub(crate) struct RunArgs {
     /// Mount an empty tmpfs.
     #[arg(long, value_name = "TARGET[:size=BYTES,mode=OCTAL]")]
     pub(crate) tmpfs: Vec<TmpfsMount>,
+    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub(crate) hosts: Vec<HostArg>,
     /// The container's network.
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) network: Option<Network>,

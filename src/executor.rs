@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,7 +122,7 @@ impl<'a> ContainerExecutor<'a> {
             exec::NetworkMode::None => Network::None,
             exec::NetworkMode::Host => Network::Host,
         };
-        spec.etc = etc_files(&request.hostname, spec.network);
+        spec.etc = etc_files(&request.hostname, spec.network, request.hosts);
         spec.limits = box_runner::Limits {
             memory: request.limits.memory,
             millicpus: request.limits.millicpus,
@@ -207,9 +208,12 @@ fn ready(pipes: &[(File, Stream)]) -> Vec<bool> {
 }
 
 /// The files of `/etc` that belong to the container: the host's resolver, names of its own.
-pub(crate) fn etc_files(hostname: &str, network: Network) -> EtcFiles {
-    let local =
+pub(crate) fn etc_files(hostname: &str, network: Network, more: &[(String, IpAddr)]) -> EtcFiles {
+    let mut hosts =
         format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+    for (name, address) in more {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     let read = |path: &str| std::fs::read(PathBuf::from(path)).unwrap_or_default();
     let resolv_conf = if network == Network::Host {
         read("/etc/resolv.conf")
@@ -218,7 +222,7 @@ pub(crate) fn etc_files(hostname: &str, network: Network) -> EtcFiles {
     };
     EtcFiles {
         resolv_conf,
-        hosts: local.into_bytes(),
+        hosts: hosts.into_bytes(),
         hostname: format!("{hostname}\n").into_bytes(),
     }
 }

@@ -7,7 +7,7 @@ use crate::error::Failure;
 const COMMANDS: &str = "attach commit container cp create diff events exec export image info kill login logout logs manifest \
                         network pause plugin port ps pull push rename restart rm search secret start stats stop system top \
                         unpause update volume wait gc fsck df prune lock plan";
-const OPTIONS: &str = "-a --add-host --all --annotation --attach --cache-from --cache-to \
+const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --cidfile --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --group-add --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \

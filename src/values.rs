@@ -1,5 +1,6 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -54,6 +55,47 @@ impl FromStr for Cpus {
         let value = value
             .ok_or_else(|| format!("'{text}' is no number of CPUs; write for example 1.5 (at least 0.01)"))?;
         Ok(Self((value * 1000.0).round() as u64))
+    }
+}
+
+/// `NAME:ADDRESS` or `NAME=ADDRESS`, a line of `/etc/hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostArg {
+    name: String,
+    address: IpAddr,
+}
+
+impl HostArg {
+    pub(crate) fn pair(&self) -> (String, IpAddr) {
+        (self.name.clone(), self.address)
+    }
+}
+
+impl FromStr for HostArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no host; write NAME:ADDRESS, for example db:10.0.0.7");
+        let (name, address) = text
+            .split_once('=')
+            .or_else(|| text.split_once(':'))
+            .ok_or_else(wrong)?;
+        if address == "host-gateway" {
+            return Err(
+                "host-gateway needs a private network, which is not supported yet; write an address"
+                    .to_owned(),
+            );
+        }
+        let is_name = !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = bare.unwrap_or(address).parse().ok().filter(|_| is_name);
+        Ok(Self {
+            name: name.to_owned(),
+            address: address.ok_or_else(wrong)?,
+        })
     }
 }
 
@@ -209,6 +251,32 @@ mod tests {
         check("12x", None);
         check("", None);
         check("99999999999999999999t", None);
+    }
+
+    #[test]
+    fn hosts() {
+        let check = |text: &str, expect: Option<(&str, &str)>| {
+            let got = text.parse::<HostArg>().ok().map(|host| host.pair());
+            let expect =
+                expect.map(|(name, address)| (name.to_owned(), address.parse().unwrap_or_else(|_| panic!())));
+            assert_eq!(got, expect, "{text}");
+        };
+        check("db:10.0.0.7", Some(("db", "10.0.0.7")));
+        check("a.b-c=10.0.0.7", Some(("a.b-c", "10.0.0.7")));
+        check("six:[::1]", Some(("six", "::1")));
+        check("six:fe80::1", Some(("six", "fe80::1")));
+        check("six=fe80::1", Some(("six", "fe80::1")));
+        for wrong in [
+            "db",
+            "db:",
+            ":10.0.0.7",
+            "db:10.0.0",
+            "a b:10.0.0.7",
+            "a\n:1.1.1.1",
+            "h:host-gateway",
+        ] {
+            check(wrong, None);
+        }
     }
 
     #[test]

@@ -204,7 +204,7 @@ fn named_contexts_go_before_images_and_stages() {
     assert_eq!(bench.sh("x", "cat /copied"), "named");
     let (code, _, err) = build(&bench, &context, &["--build-context", "more=/nowhere"]);
     assert_eq!(code, 125);
-    assert!(err.contains("neither a directory nor an image"), "{err}");
+    assert!(err.contains("neither a directory, a URL"), "{err}");
 }
 
 #[test]
@@ -281,4 +281,30 @@ fn a_foreign_platform_is_refused_where_it_would_have_to_run() {
     let context = bench.context("d", &[("Boxfile", "FROM busybox\n")]);
     let (code, _, err) = build(&bench, &context, &["--platform", "linux/s390x"]);
     assert!(code == 1 && err.contains("as --platform asks"), "{err}");
+}
+
+#[test]
+fn hosts_can_be_added() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM busybox\nRUN cat /etc/hosts\n")]);
+    let hosts = ["--add-host", "db:10.0.0.7", "--add-host=six:[fe80::1]"];
+    let (code, _, told) = build(
+        &bench,
+        &context,
+        &[&["--progress", "plain", "-t", "b"], &hosts[..]].concat(),
+    );
+    assert_eq!(code, 0, "{told}");
+    let lines = ["10.0.0.7\tdb", "fe80::1\tsix", "127.0.0.1\tlocalhost"];
+    assert!(lines.iter().all(|line| told.contains(line)), "{told}");
+    let args = [
+        &["run", "--rm", "--network", "none"],
+        &hosts[..],
+        &["b", "cat", "/etc/hosts"],
+    ]
+    .concat();
+    let told = bench.ok(args);
+    assert!(lines.iter().all(|line| told.contains(line)), "{told}");
+    // They stay in no image.
+    let told = bench.sh("b", "cat /etc/hosts");
+    assert!(!told.contains("db"), "{told}");
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct ExecRequest<'a> {
     pub mounts: Vec<ExecMount>,
     /// Its host name.
     pub hostname: String,
+    /// What its `/etc/hosts` says besides its own names.
+    pub hosts: &'a [(String, IpAddr)],
     /// Its network.
     pub network: NetworkMode,
     /// Its limits.

@@ -1,6 +1,7 @@
 //! What a build is going to do: stages with everything expanded and looked up that can be before a step runs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use box_store::digest::Digest;
 use box_store::image::{Image, ImageConfig};
@@ -109,8 +110,20 @@ pub struct RunStep {
     pub network: NetworkMode,
     /// Its limits.
     pub limits: Limits,
-    /// Whether it must run again.
-    pub is_uncached: bool,
+    /// Until when its layer may be used again.
+    pub reuse: Reuse,
+}
+
+/// How long a step's layer may be used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// As long as its inputs are the same.
+    #[default]
+    Always,
+    /// Never: the step runs in every build.
+    Never,
+    /// For this long after it ran, at most.
+    For(Duration),
 }
 
 /// A mount of a RUN.

@@ -1,6 +1,7 @@
 //! What a build is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
@@ -25,6 +26,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// The network of RUN.
     pub network: NetworkMode,
+    /// What RUN finds in `/etc/hosts` besides its own names, in order.
+    pub hosts: Vec<(String, IpAddr)>,
     /// Limits of every RUN; LIMIT and RUN's own flags go before them.
     pub limits: Limits,
     /// What happens to a limit that can't be enforced.
@@ -61,6 +64,7 @@ impl BuildRequest {
             labels: BTreeMap::new(),
             no_cache: false,
             network: NetworkMode::default(),
+            hosts: Vec::new(),
             limits: Limits::default(),
             limits_policy: LimitsPolicy::default(),
             mtimes: TimesMode::default(),

@@ -377,10 +377,6 @@ fn what_is_not_supported_is_refused_by_name() {
             "RUN --security=insecure true",
             "RUN --security=insecure is refused: box runs no step outside its sandbox",
         ),
-        (
-            "RUN --cache=ttl:24h true",
-            "RUN --cache=ttl: is not supported yet",
-        ),
         ("COPY a b /c", "the destination must be a directory"),
         ("COPY --chmod=9 a /c", "octal"),
         ("EXPOSE 99999", "invalid port"),
@@ -395,12 +391,39 @@ fn what_is_not_supported_is_refused_by_name() {
         );
     }
     // All at once.
-    let error = world
-        .fail("FROM scratch\nRUN --cache=ttl:24h true\nRUN --mount=type=tmpfs,target=/c,tmpcopyup true\n");
+    let error = world.fail("FROM scratch\nEXPOSE 99999\nRUN --mount=type=tmpfs,target=/c,tmpcopyup true\n");
     assert!(
-        error.contains("ttl: is") && error.contains("tmpcopyup in RUN"),
+        error.contains("invalid port") && error.contains("tmpcopyup in RUN"),
         "{error}"
     );
+}
+
+#[test]
+fn a_step_can_be_told_to_run_again_after_a_time() {
+    let world = World::new();
+    let long = "FROM scratch\nRUN --cache=ttl:24h put /a\nRUN put /b\n";
+    let short = long.replace("24h", "1s");
+    assert_eq!(world.build(long).1.len(), 2);
+    assert!(world.build(long).1.is_empty());
+    std::thread::sleep(Duration::from_millis(2100));
+    // How long it is good for is no input; what it makes is the same, so that the next step need not run.
+    assert_eq!(world.build(&short).1, ["put /a"]);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(world.build(long).1.is_empty());
+}
+
+#[test]
+fn hosts_are_inputs_of_run_alone() {
+    let world = World::new();
+    world.file("a", "a");
+    let text = "FROM scratch\nCOPY a /\nRUN put /b\n";
+    world.build(text);
+    let mut request = world.request(text);
+    request.hosts = vec![("db".to_owned(), [10, 0, 0, 7].into())];
+    world.run(&request).unwrap();
+    assert_eq!(world.executor.ran(), ["put /b"]);
+    world.run(&request).unwrap();
+    assert!(world.executor.ran().is_empty());
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn request(
         Some(Network::None) => NetworkMode::None,
         Some(Network::Host) | None => NetworkMode::Host,
     };
+    request.hosts = args.hosts.iter().map(crate::values::HostArg::pair).collect();
     request.limits = limits(&args.limit);
     request.limits_policy = policy(args.limit.limits);
     request.mtimes = match args.mtimes {

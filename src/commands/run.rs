@@ -15,6 +15,7 @@ use crate::cli::{self, LimitsMode, RunArgs};
 use crate::error::{EXIT_BOX, Failure};
 use crate::executor::{self, Ids};
 use crate::terminal::Session;
+use crate::values::HostArg;
 use crate::{signals, step_mounts, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
@@ -139,7 +140,8 @@ fn spec(
         Some(cli::Network::None) => Network::None,
         Some(cli::Network::Host) | None => Network::Host,
     };
-    spec.etc = executor::etc_files(&hostname, spec.network);
+    let hosts: Vec<_> = args.hosts.iter().map(HostArg::pair).collect();
+    spec.etc = executor::etc_files(&hostname, spec.network, &hosts);
     spec.hostname = hostname;
     spec.caps = options::capabilities(&args.cap_add, &args.cap_drop)?;
     options::security(&args.security_opt, &mut spec)?;

@@ -16,7 +16,7 @@ use box_store::lock::LockGuard;
 
 use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
-use crate::plan::{Action, CopyFrom, CopyStep, RunStep, StagePlan, Step, WorkdirStep};
+use crate::plan::{Action, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
 use crate::steps::bind::Source;
@@ -121,10 +121,11 @@ impl Stage<'_> {
             user: step.user.clone(),
             workdir: step.workdir.clone(),
             network: Some(step.network.as_str().to_owned()),
+            hosts: self.hosts(),
             ..self.parts(StepKind::Run, step.args.clone())
         };
         let (usage, ordered) = (Cell::new(None), Cell::new(None));
-        let made = self.cached(parts, step.is_uncached, &self.result.layers, || {
+        let made = self.cached(parts, step.reuse, &self.result.layers, || {
             // Tools that compare times see each layer newer than those below it.
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
@@ -140,6 +141,11 @@ impl Stage<'_> {
             error: Box::new(error),
             usage: usage.get(),
         })
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let hosts = self.shared.tools.request.hosts.iter();
+        hosts.map(|(name, address)| format!("{name} {address}")).collect()
     }
 
     /// What the mounts of a step read, one for each.
@@ -159,7 +165,7 @@ impl Stage<'_> {
             user: step.user.clone(),
             ..self.parts(StepKind::Workdir, vec![step.path.clone()])
         };
-        Ok(self.cached(parts, false, &self.result.layers, || {
+        Ok(self.cached(parts, Reuse::Always, &self.result.layers, || {
             workdir::run(&self.shared.tools, self.at(id), step)
         })?)
     }
@@ -197,7 +203,9 @@ impl Stage<'_> {
         if step.link {
             parts.layer.base_created = None;
         }
-        Ok(self.cached(parts, false, below, || reading.copy(At { id, layers: below }))?)
+        Ok(self.cached(parts, Reuse::Always, below, || {
+            reading.copy(At { id, layers: below })
+        })?)
     }
 
     fn at(&self, id: StepId) -> At<'_> {
@@ -219,6 +227,7 @@ impl Stage<'_> {
             user: String::new(),
             workdir: String::new(),
             network: None,
+            hosts: Vec::new(),
             inputs: Vec::new(),
             layer: LayerMode {
                 ownership: "ids".to_owned(),
@@ -236,7 +245,7 @@ impl Stage<'_> {
     fn cached(
         &self,
         parts: KeyParts,
-        is_uncached: bool,
+        reuse: Reuse,
         below: &[Layer],
         make: impl FnOnce() -> Result<Made, StepError>,
     ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
@@ -244,13 +253,13 @@ impl Stage<'_> {
         let id = parts.id();
         let recipe = self.result.recipe.then(id);
         let mut lock = None;
-        if !is_uncached && !shared.tools.request.no_cache {
-            if let Some(hit) = self.lookup(below, id)? {
+        if reuse != Reuse::Never && !shared.tools.request.no_cache {
+            if let Some(hit) = self.lookup(below, id, reuse)? {
                 return Ok((hit, recipe, Outcome::Cached));
             }
             lock = Some(self.lock(recipe)?);
             // An equal build may have done it meanwhile.
-            if let Some(hit) = self.lookup(below, id)? {
+            if let Some(hit) = self.lookup(below, id, reuse)? {
                 return Ok((hit, recipe, Outcome::Cached));
             }
         }
@@ -271,12 +280,16 @@ impl Stage<'_> {
     }
 
     /// Looks a step up. The digests below are waited for only if some step had these parts.
-    fn lookup(&self, layers: &[Layer], parts: PartsId) -> Result<Option<Hit>, StepError> {
+    fn lookup(&self, layers: &[Layer], parts: PartsId, reuse: Reuse) -> Result<Option<Hit>, StepError> {
         let is_ready = layers.iter().all(Layer::is_ready);
         if !is_ready && !self.shared.cache.knows(parts)? {
             return Ok(None);
         }
-        Ok(self.shared.cache.lookup(chain(layers)?, parts)?)
+        let ttl = match reuse {
+            Reuse::For(time) => Some(time),
+            Reuse::Always | Reuse::Never => None,
+        };
+        Ok(self.shared.cache.lookup(chain(layers)?, parts, ttl)?)
     }
 
     /// Takes the lock of the step. Whoever waits for another build holds none itself: what is done is recorded first.

@@ -47,6 +47,9 @@ pub struct KeyParts {
     /// Its network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// What it finds in `/etc/hosts` besides its own names: `NAME ADDRESS`, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// What it reads, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
@@ -149,6 +152,7 @@ mod tests {
             user: "nobody".to_owned(),
             workdir: "/src".to_owned(),
             network: Some("none".to_owned()),
+            hosts: Vec::new(),
             inputs: vec![Input {
                 name: "a".to_owned(),
                 digest: Digest::of(b"a"),

@@ -11,6 +11,8 @@
 
 mod key;
 
+use std::time::{Duration, SystemTime};
+
 use box_store::Store;
 use box_store::digest::{ChainId, DiffId, Digest};
 use box_store::error::StoreError;
@@ -27,6 +29,9 @@ pub struct StepRecord {
     pub layer: Option<DiffId>,
     /// The key it was recorded under.
     pub key: CacheKey,
+    /// When it was done, in seconds since 1970; in no key.
+    #[serde(default)]
+    pub made: i64,
 }
 
 /// A way to find a step's record.
@@ -85,15 +90,23 @@ impl<'a> Cache<'a> {
         Ok(self.store.get_record(&kind("parts")?, &parts.0)?.is_some())
     }
 
-    /// What a step with this key did; a record whose layer is gone is a miss.
+    /// What a step with this key did, at most `ttl` ago; a record whose layer is gone is a miss.
     ///
     /// # Errors
     /// When the store can't be read.
-    pub fn lookup(&self, parent: Option<ChainId>, parts: PartsId) -> Result<Option<Hit>, StoreError> {
+    pub fn lookup(
+        &self,
+        parent: Option<ChainId>,
+        parts: PartsId,
+        ttl: Option<Duration>,
+    ) -> Result<Option<Hit>, StoreError> {
         for level in &self.levels {
             let Some(record) = level.find(self.store, parent, parts)? else {
                 continue;
             };
+            if ttl.is_some_and(|ttl| !is_young(record.made, now(), ttl)) {
+                continue;
+            }
             let Some(diff_id) = record.layer else {
                 return Ok(Some(None));
             };
@@ -112,7 +125,11 @@ impl<'a> Cache<'a> {
         let parts = key.parts.id();
         let id = KeyId::new(key.parent, parts);
         let keeps: Vec<Digest> = layer.iter().map(|diff_id| diff_id.0).collect();
-        let record = StepRecord { layer, key };
+        let record = StepRecord {
+            layer,
+            key,
+            made: now(),
+        };
         // Strings, numbers and maps with string keys can always be written.
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         self.store.put_record(&kind("step")?, &id.0, &bytes, &keeps)?;
@@ -128,6 +145,30 @@ impl std::fmt::Debug for Cache<'_> {
     }
 }
 
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Whether what was made then is no older than this; what was made in the future has an unknown age.
+fn is_young(made: i64, now: i64, ttl: Duration) -> bool {
+    u64::try_from(now.saturating_sub(made)).is_ok_and(|age| age < ttl.as_secs().max(1))
+}
+
 fn kind(name: &str) -> Result<RecordKind, StoreError> {
     RecordKind::new(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_is_counted_from_when_a_step_was_done() {
+        let hour = Duration::from_secs(3600);
+        assert!(is_young(1000, 1000, hour) && is_young(1000, 4599, hour));
+        assert!(!is_young(1000, 4600, hour) && !is_young(0, 4600, hour));
+        assert!(!is_young(1001, 1000, hour), "made in the future");
+        assert!(!is_young(i64::MIN, i64::MAX, hour));
+    }
 }

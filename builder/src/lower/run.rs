@@ -5,7 +5,7 @@ use box_store::error::StoreError;
 use crate::ast::{self, Network, Run, RunCache, RunCommand, Security, Word};
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Limits, NetworkMode};
-use crate::plan::{MountPlan, RunStep, WorkdirStep};
+use crate::plan::{MountPlan, Reuse, RunStep, WorkdirStep};
 use crate::source::Span;
 
 use super::mount::program_path;
@@ -21,7 +21,7 @@ impl Lowering<'_> {
         span: Span,
     ) -> Result<Option<(RunStep, String)>, StoreError> {
         let args = self.run_args(state, run, span);
-        let checked = self.check_run(run, span);
+        let checked = self.check_run(run);
         let mounts = self.mounts(state, run)?;
         let known = args.zip(checked).zip(mounts);
         Ok(known.map(|((args, ()), mounts)| self.run_step(state, run, args, mounts)))
@@ -48,7 +48,11 @@ impl Lowering<'_> {
             mounts,
             network,
             limits: limits(&run.limits).over(state.limits).over(self.request.limits),
-            is_uncached: run.cache == Some(RunCache::Never),
+            reuse: match run.cache {
+                None => Reuse::Always,
+                Some(RunCache::Never) => Reuse::Never,
+                Some(RunCache::Ttl(time)) => Reuse::For(time),
+            },
         };
         (step, created_by)
     }
@@ -67,7 +71,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn check_run(&mut self, run: &Run, span: Span) -> Option<()> {
+    fn check_run(&mut self, run: &Run) -> Option<()> {
         if let Some(security) = run
             .security
             .as_ref()
@@ -78,9 +82,6 @@ impl Lowering<'_> {
             self.problems
                 .push(diagnostic.expected("--security=sandbox, or the flag left out"));
             return None;
-        }
-        if let Some(RunCache::Ttl(_)) = run.cache {
-            return self.refuse(span, "RUN --cache=ttl:");
         }
         Some(())
     }

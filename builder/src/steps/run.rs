@@ -92,7 +92,7 @@ fn execute(
 }
 
 fn request<'a>(
-    tools: &Tools<'_>,
+    tools: &Tools<'a>,
     at: At<'_>,
     step: &RunStep,
     active: &'a ActiveSnapshot,
@@ -112,6 +112,7 @@ fn request<'a>(
         cwd: PathBuf::from(&step.workdir),
         user: step.user.clone(),
         hostname: HOSTNAME.to_owned(),
+        hosts: &tools.request.hosts,
         network: step.network,
         limits: step.limits,
         limits_policy: tools.request.limits_policy,
