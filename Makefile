@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint audit long-test bench-peers compare-buildkit
+.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit
 
 deps:
 	bash scripts/install-deps.sh
@@ -27,6 +27,14 @@ audit:
 # The long forms of the campaigns that `make test` runs in short (kill points, malicious archives, clock).
 long-test: deps
 	BOX_LONG=1 bash scripts/test.sh
+
+# SECONDS= says how long each target is fuzzed.
+fuzz: deps
+	bash scripts/fuzz.sh $(or $(SECONDS),60)
+
+# Inside: parsing, ignore rules, keys, the canonical tar.
+bench:
+	cargo bench --locked -p box-builder -p box-store --bench front --bench tar
 
 bench-peers: build
 	bash benches/peers target/release/box

@@ -293,6 +293,10 @@ fn images_of_the_store_are_bases() {
         error.contains("image nothing:2 is not in the store") && error.contains("Boxfile:2:13"),
         "{error}"
     );
+    let error = world.fail("FROM bsae:1\n");
+    assert!(error.contains("did you mean base:1?"), "{error}");
+    let error = world.fail("FROM base:1 AS build\nFROM scratch\nCOPY --from=bulid /a /b\n");
+    assert!(error.contains("did you mean build?"), "{error}");
 }
 
 #[test]

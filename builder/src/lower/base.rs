@@ -8,6 +8,7 @@ use crate::graph::{ArchiveBase, ArchiveLocation, Base, Stage};
 use crate::plan::BasePlan;
 use crate::request::Platform;
 use crate::source::{Span, Spanned};
+use crate::suggest::did_you_mean;
 
 use super::Lowering;
 use super::contexts::ContextSource;
@@ -84,8 +85,16 @@ impl Lowering<'_> {
     pub(super) fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
         let problem = match self.store.resolve_base(&name.value) {
             Ok(Some(image)) => return Ok(Some(image)),
-            Ok(None) => Diagnostic::error(name.span, format!("image {} is not in the store", name.value))
-                .suggest("bring it in with box import or box load; pulling is not supported yet"),
+            Ok(None) => {
+                let problem =
+                    Diagnostic::error(name.span, format!("image {} is not in the store", name.value));
+                problem.suggest(match self.near_image(&name.value)? {
+                    Some(near) => near,
+                    None => {
+                        "bring it in with box import or box load; pulling is not supported yet".to_owned()
+                    }
+                })
+            }
             Err(error @ (StoreError::Reference(_) | StoreError::AmbiguousId { .. })) => {
                 Diagnostic::error(name.span, error.to_string())
             }
@@ -94,6 +103,16 @@ impl Lowering<'_> {
         self.lacks_image = true;
         self.problems.push(problem);
         Ok(None)
+    }
+
+    /// A stage or an image that was perhaps meant.
+    fn near_image(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let images = self.store.names()?;
+        let familiar: Vec<String> = images.iter().map(|image| image.reference.familiar()).collect();
+        let latest = familiar.iter().filter_map(|name| name.strip_suffix(":latest"));
+        let stages = self.graph.stages.iter().filter_map(|stage| stage.name.as_deref());
+        let candidates = stages.chain(latest).chain(familiar.iter().map(String::as_str));
+        Ok(did_you_mean(name, candidates))
     }
 
     /// An image for another platform than FROM asks for is odd, as with Docker; than the caller asks for, it is wrong.
