@@ -83,4 +83,10 @@ impl StageGraph {
     pub fn resolve(&self, name: &str) -> FromRef {
         self.names.resolve(name)
     }
+
+    /// The names of all stages, built or not, and of the named contexts.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let Names { stages, contexts, .. } = &self.names;
+        stages.keys().chain(contexts).map(String::as_str)
+    }
 }

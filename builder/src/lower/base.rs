@@ -110,8 +110,11 @@ impl Lowering<'_> {
         let images = self.store.names()?;
         let familiar: Vec<String> = images.iter().map(|image| image.reference.familiar()).collect();
         let latest = familiar.iter().filter_map(|name| name.strip_suffix(":latest"));
-        let stages = self.graph.stages.iter().filter_map(|stage| stage.name.as_deref());
-        let candidates = stages.chain(latest).chain(familiar.iter().map(String::as_str));
+        let candidates = self
+            .graph
+            .names()
+            .chain(latest)
+            .chain(familiar.iter().map(String::as_str));
         Ok(did_you_mean(name, candidates))
     }
 
