@@ -4,7 +4,7 @@ set -euo pipefail
 
 # build: a C compiler (zstd, xz). run: uidmap. demo and tests: the rest. fuzz: a C++ compiler.
 packages=(gcc g++ make uidmap busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
-	skopeo umoci podman git tmux iproute2)
+	skopeo umoci podman git tmux iproute2 docker-registry openssl)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,5 +1,5 @@
-//! What the commands share: the open store, who the user is, and how images are named and found. The environment and `$HOME` are
-//! read here and in `values` alone.
+//! What the commands share: the open store, who the user is, and how images are named and found. The environment is read here, and in
+//! `values`, `credentials` and `registries`.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

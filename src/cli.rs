@@ -2,6 +2,7 @@
 
 mod cache;
 mod front;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
+pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]
@@ -62,6 +64,14 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Save images to an OCI archive.
     Save(SaveArgs),
+    /// Pull images from a registry.
+    Pull(PullArgs),
+    /// Push an image to a registry.
+    Push(PushArgs),
+    /// Log in at a registry.
+    Login(LoginArgs),
+    /// Log out of a registry.
+    Logout(LogoutArgs),
     /// List images.
     Images(ImagesArgs),
     /// Remove images, by name or id.
@@ -191,6 +201,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub(crate) mtimes: MtimesMode,
     #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// When images that are not in the store, or all, are pulled.
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "always", require_equals = true, value_name = "WHEN")]
+    pub(crate) pull: PullMode,
+    #[command(flatten)]
     pub(crate) front: FrontArgs,
     /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or
     /// a Boxfile on standard input.
@@ -257,6 +272,11 @@ pub(crate) struct RunArgs {
     /// no-new-privileges[=true|false] or seccomp=unconfined.
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    /// When the image is pulled.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) pull: PullMode,
     /// Run an init as process 1 that forwards signals and reaps zombies.
     #[arg(long)]
     pub(crate) init: bool,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use box_runner::{RawMode, RunnerError, Terminal};
+use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 /// The container's terminal connected with the user's. Dropping it restores the user's.
 pub(crate) struct Session {
@@ -60,4 +62,41 @@ fn copy(mut from: impl Read, mut to: impl Write) {
             return;
         }
     }
+}
+
+/// The user's terminal without echo, for a password. Dropping it restores it, and so does a signal that ends box.
+pub(crate) struct Silent {
+    before: Termios,
+}
+
+impl Silent {
+    /// Turns the echo off.
+    pub(crate) fn enter() -> nix::Result<Self> {
+        let before = tcgetattr(std::io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        let restored = before.clone();
+        crate::signals::take(move |signal| {
+            if matches!(
+                signal,
+                Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+            ) {
+                restore(&restored);
+                std::process::exit(128 + signal as i32);
+            }
+        })?;
+        tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, &silent)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        restore(&self.before);
+    }
+}
+
+fn restore(before: &Termios) {
+    // There is nothing to be done about a terminal that went away.
+    let _ = tcsetattr(std::io::stdin(), SetArg::TCSAFLUSH, before);
 }

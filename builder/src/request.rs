@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use box_store::{Reference, Store};
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
+use crate::progress::EventSink;
 use crate::source::Source;
 
 /// One build.
@@ -48,6 +52,8 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, PathBuf>,
     /// Values of `HTTP_PROXY` and its like, handed to RUN; in no cache key and no image.
     pub proxies: BTreeMap<String, String>,
+    /// Brings in images that are not in the store; none: they are missing.
+    pub puller: Option<Arc<dyn ImagePuller>>,
     /// Stops the build.
     pub cancel: CancelToken,
 }
@@ -75,9 +81,28 @@ impl BuildRequest {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            puller: None,
             cancel: CancelToken::new(),
         }
     }
+}
+
+/// Brings images in that are not in the store.
+pub trait ImagePuller: Send + Sync + std::fmt::Debug {
+    /// Whether the registry is asked for an image that is here, too.
+    fn asks_always(&self) -> bool;
+
+    /// Brings an image into the store, under its name.
+    ///
+    /// # Errors
+    /// Why it could not be had, for people.
+    fn pull(
+        &self,
+        store: &Store,
+        name: &Reference,
+        platform: &Platform,
+        events: &dyn EventSink,
+    ) -> Result<(), String>;
 }
 
 /// What a named build context is.

@@ -14,6 +14,7 @@ use crate::app::{self, App};
 use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
+use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::{call, contexts};
@@ -107,6 +108,8 @@ fn request(
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
     for secret in &args.front.secrets {
@@ -171,7 +174,7 @@ fn proxies() -> BTreeMap<String, String> {
 
 /// Ctrl-C and its like end the build in order: the step is killed, and nothing is left. Returns where the signal's number is
 /// kept.
-fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
+pub(super) fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
     let cancel = cancel.clone();
     let ended_by = Arc::new(AtomicI32::new(0));
     let kept = ended_by.clone();

@@ -10,6 +10,9 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod login;
+mod pull;
+mod push;
 mod rmi;
 mod run;
 mod run_options;
@@ -29,6 +32,10 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Import(args) => import::run(&app, &args),
         Command::Load(args) => load::run(&app, &args),
         Command::Save(args) => save::run(&app, &args),
+        Command::Pull(args) => pull::run(&app, &args),
+        Command::Push(args) => push::run(&app, &args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Images(args) => images::run(&app, &args),
         Command::Rmi(args) => rmi::run(&app, &args),
         Command::Tag(args) => tag::run(&app, &args),

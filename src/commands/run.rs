@@ -16,7 +16,7 @@ use crate::error::{EXIT_BOX, Failure};
 use crate::executor::{self, Ids};
 use crate::terminal::Session;
 use crate::values::HostArg;
-use crate::{signals, step_mounts, ui};
+use crate::{registries, signals, step_mounts, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
@@ -27,8 +27,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Runs the command to its end; its exit code is box's.
 pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     check_terminal(args)?;
+    // Ctrl-C ends a pull at once; from here on signals are the container's.
+    let image = registries::image_to_run(app, &args.image, &args.registry, args.pull)?;
     signals::hold().map_err(|e| Failure::of(EXIT_BOX, &e))?;
-    let image = app.image(&args.image, EXIT_BOX)?;
     let runtime = app.runtime()?;
     // The container's init loads while the rest is made ready.
     runtime.start_ahead(stdio(args));

@@ -17,7 +17,7 @@ use box_builder::progress::EventSink;
 use crate::cli::ProgressMode;
 use crate::error::Failure;
 
-pub(crate) use transfer::Transfer;
+pub(crate) use transfer::{Transfer, Transfers};
 
 /// Shows a failure.
 pub(crate) fn error(failure: &Failure) {

@@ -1,8 +1,11 @@
-//! The bar of a download or an unpacking outside of a build: `box import`, `box load`.
+//! Bars of downloads and unpacking outside of a build: `box import`, `pull`, `push`.
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use box_builder::exec::CancelToken;
+use box_store::Digest;
+use box_store::registry::TransferProgress;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::ProgressMode;
 
@@ -38,6 +41,38 @@ impl box_store::transfer::Progress for Transfer {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Blobs on their way, a bar for each on a terminal.
+pub(crate) struct Transfers {
+    bars: MultiProgress,
+    cancel: CancelToken,
+}
+
+impl Transfers {
+    /// Transfers that are shown as the mode says, and given up with the token.
+    pub(crate) fn new(mode: ProgressMode, quiet: bool, cancel: &CancelToken) -> Self {
+        let target = match super::resolve(mode) {
+            ProgressMode::Tty if !quiet => ProgressDrawTarget::stderr(),
+            _ => ProgressDrawTarget::hidden(),
+        };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            cancel: cancel.clone(),
+        }
+    }
+}
+
+impl TransferProgress for Transfers {
+    fn blob(&self, digest: &Digest, size: u64) -> Box<dyn box_store::transfer::Progress> {
+        let bar = self.bars.add(ProgressBar::new(size));
+        bar.set_prefix(digest.hex().chars().take(12).collect::<String>());
+        Box::new(Transfer { bar })
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod lock;
 pub mod record;
 pub mod reference;
+pub mod registry;
 mod remove;
 mod root;
 pub mod scratch;

@@ -1,10 +1,14 @@
 //! Bytes in and out: files fetched over HTTP, and images as OCI layouts.
 
 pub mod archive;
-mod document;
+pub(crate) mod document;
 mod fetch;
 pub mod http;
-mod packed;
+pub(crate) mod packed;
 mod progress;
+mod times;
 
+pub use document::DocumentError;
+pub use packed::PackError;
 pub use progress::{NoProgress, Progress};
+pub(crate) use times::logical_times;

@@ -19,7 +19,7 @@ use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, NamedContext, Platform};
 use crate::source::Source;
 
-use super::layouts;
+use super::{images, layouts};
 
 /// The build argument that goes before `# check=`.
 const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -39,7 +39,7 @@ pub(super) fn plan(
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
     let front = Front::read(store, request, context).map_err(boxfile_error)?;
-    let (graph, loaded) = front.loaded()?;
+    let (graph, loaded) = front.loaded(events)?;
     let lowered = lower(&graph, request, store, &loaded);
     let check = front.check();
     warn(&front.lint(Some(&graph))?, &check, &front.boxfile, events)?;
@@ -102,16 +102,17 @@ impl<'a> Front<'a> {
         })
     }
 
-    /// The stages that are built, with the images of OCI layouts brought in. Triggers of such an image may lead to further
+    /// The stages that are built, with the images of OCI layouts and registries brought in. Triggers of such an image may lead to further
     /// stages, which may be on one, too.
-    fn loaded(&self) -> Result<(StageGraph, Loaded), BuildError> {
+    fn loaded(&self, events: &dyn EventSink) -> Result<(StageGraph, Loaded), BuildError> {
         let mut loaded = Loaded::default();
         layouts::load_contexts(self.store, self.request, &mut loaded)?;
         loop {
             let graph = self.built_graph(&loaded)?;
-            let before = loaded.stages.len();
+            let before = (loaded.stages.len(), loaded.pulled.len());
             layouts::load_stages(self.store, self.request, self.context, &graph, &mut loaded)?;
-            if loaded.stages.len() == before {
+            images::pull(self.store, self.request, &graph, &mut loaded, events)?;
+            if (loaded.stages.len(), loaded.pulled.len()) == before {
                 return Ok((graph, loaded));
             }
         }

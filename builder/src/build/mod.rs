@@ -11,6 +11,7 @@
 mod announce;
 mod begin;
 mod front;
+mod images;
 mod layouts;
 mod record;
 mod stage;

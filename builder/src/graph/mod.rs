@@ -84,6 +84,16 @@ impl StageGraph {
         self.names.resolve(name)
     }
 
+    /// The images that the stages are on, copy from or mount from, as they are written; with the platform that FROM asks for.
+    pub fn images(&self) -> Vec<(String, Option<String>)> {
+        let of_stage = |stage: &Stage| {
+            let platform = stage.platform.as_ref().map(|platform| platform.value.clone());
+            let images = resolve::images_of(stage, &self.names).into_iter();
+            images.map(|image| (image, platform.clone())).collect::<Vec<_>>()
+        };
+        self.stages.iter().flat_map(of_stage).collect()
+    }
+
     /// The names of all stages, built or not, and of the named contexts.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let Names { stages, contexts, .. } = &self.names;

@@ -227,6 +227,31 @@ fn trigger(instruction: &Instruction) -> Option<Trigger> {
     }
 }
 
+/// What an instruction copies or mounts from.
+fn sources_of(instruction: &Instruction) -> Vec<&Spanned<String>> {
+    match &instruction.kind {
+        InstructionKind::Copy(copy) => copy.from.iter().collect(),
+        InstructionKind::Run(run) => run.mounts.iter().filter_map(|m| m.from.as_ref()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The images that a stage is on, copies from or mounts from, as they are written.
+pub(super) fn images_of(stage: &Stage, names: &Names) -> Vec<String> {
+    let base = match &stage.base {
+        Base::Image(name) => Some(name.value.clone()),
+        _ => None,
+    };
+    let triggers = stage.triggers.iter().map(|trigger| &trigger.instruction);
+    let instructions = triggers.chain(&stage.instructions);
+    let sources = instructions.flat_map(sources_of);
+    let images = sources.filter_map(|source| match names.resolve(&source.value) {
+        FromRef::Image(name) => Some(name),
+        FromRef::Stage(_) | FromRef::Context(_) => None,
+    });
+    base.into_iter().chain(images).collect()
+}
+
 /// Adds the stages that an instruction copies or mounts from.
 fn copied_from(
     instruction: &Instruction,
@@ -234,12 +259,7 @@ fn copied_from(
     needs: &mut BTreeSet<StageId>,
     errors: &mut Vec<Diagnostic>,
 ) {
-    let sources: Vec<&Spanned<String>> = match &instruction.kind {
-        InstructionKind::Copy(copy) => copy.from.iter().collect(),
-        InstructionKind::Run(run) => run.mounts.iter().filter_map(|m| m.from.as_ref()).collect(),
-        _ => Vec::new(),
-    };
-    for source in sources {
+    for source in sources_of(instruction) {
         match names.resolve(source) {
             FromRef::Stage(id) => {
                 needs.insert(id);

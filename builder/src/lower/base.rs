@@ -83,6 +83,13 @@ impl Lowering<'_> {
 
     /// The image of that name; none if there is none (which is noted).
     pub(super) fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
+        if let Some(Some(reason)) = self.loaded.pulled.get(&name.value) {
+            let problem = Diagnostic::error(name.span, format!("cannot pull {}: {reason}", name.value));
+            self.lacks_image = true;
+            self.problems
+                .push(problem.maybe_suggest(self.near_image(&name.value)?));
+            return Ok(None);
+        }
         let problem = match self.store.resolve_base(&name.value) {
             Ok(Some(image)) => return Ok(Some(image)),
             Ok(None) => {
@@ -90,9 +97,7 @@ impl Lowering<'_> {
                     Diagnostic::error(name.span, format!("image {} is not in the store", name.value));
                 problem.suggest(match self.near_image(&name.value)? {
                     Some(near) => near,
-                    None => {
-                        "bring it in with box import or box load; pulling is not supported yet".to_owned()
-                    }
+                    None => "bring it in with box pull, box import or box load".to_owned(),
                 })
             }
             Err(error @ (StoreError::Reference(_) | StoreError::AmbiguousId { .. })) => {

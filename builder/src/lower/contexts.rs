@@ -14,13 +14,15 @@ use crate::source::Spanned;
 
 use super::{Lowering, canonical_text};
 
-/// Images that were brought into the store for this build, since it names OCI layouts.
+/// Images that were brought into the store for this build: of OCI layouts and from registries.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// Of `FROM oci:`
     pub stages: BTreeMap<StageId, Image>,
     /// Of named contexts.
     pub contexts: BTreeMap<String, Image>,
+    /// Images that a registry was asked for, by the names in the Boxfile: nothing, or why they could not be had.
+    pub pulled: BTreeMap<String, Option<String>>,
 }
 
 /// What a named context gives.

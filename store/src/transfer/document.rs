@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 
 /// The largest manifest and config that is read, in bytes.
-pub(super) const DOCUMENT_LIMIT: u64 = 4 << 20;
+pub(crate) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
 /// A JSON document that makes no sense, or says something that box does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ pub struct DocumentError {
 
 /// What a document's media type makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Document {
+pub(crate) enum Document {
     Manifest,
     Index,
     /// Something that is no image, like a signature.
@@ -30,7 +30,7 @@ pub(super) enum Document {
 }
 
 /// By its media type.
-pub(super) fn kind(media_type: &MediaType) -> Document {
+pub(crate) fn kind(media_type: &MediaType) -> Document {
     match media_type.to_string().as_str() {
         "application/vnd.oci.image.manifest.v1+json"
         | "application/vnd.docker.distribution.manifest.v2+json" => Document::Manifest,
@@ -40,8 +40,17 @@ pub(super) fn kind(media_type: &MediaType) -> Document {
     }
 }
 
+/// What a document says that it is.
+pub(crate) fn own_type(bytes: &[u8]) -> Option<MediaType> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    value
+        .get("mediaType")
+        .and_then(Value::as_str)
+        .map(MediaType::from)
+}
+
 /// A manifest that was checked.
-pub(super) fn manifest(
+pub(crate) fn manifest(
     bytes: &[u8],
     media_type: &MediaType,
     what: &str,
@@ -70,7 +79,7 @@ pub(super) fn manifest(
 }
 
 /// An index that was checked.
-pub(super) fn index(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<ImageIndex, DocumentError> {
+pub(crate) fn index(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<ImageIndex, DocumentError> {
     let index: ImageIndex = parse(bytes, media_type, what)?;
     match index.schema_version() {
         2 => Ok(index),
@@ -79,14 +88,14 @@ pub(super) fn index(bytes: &[u8], media_type: &MediaType, what: &str) -> Result<
 }
 
 /// The digest of a descriptor, if it is one that is known.
-pub(super) fn digest(descriptor: &Descriptor, what: &str) -> Result<Digest, DocumentError> {
+pub(crate) fn digest(descriptor: &Descriptor, what: &str) -> Result<Digest, DocumentError> {
     let text = descriptor.digest().to_string();
     text.parse()
         .map_err(|_| wrong(what, &format!("`{text}` is not a sha256 digest")))
 }
 
 /// In the bytes that box writes: keys sorted, no spaces.
-pub(super) fn to_bytes(document: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_bytes(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_value(document)
         .and_then(|value| serde_json::to_vec(&value))
         .unwrap_or_default()
@@ -124,7 +133,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
 }
 
 /// A document is wrong.
-pub(super) fn wrong(what: &str, problem: &str) -> DocumentError {
+pub(crate) fn wrong(what: &str, problem: &str) -> DocumentError {
     DocumentError {
         what: what.to_owned(),
         problem: problem.to_owned(),

@@ -22,7 +22,9 @@ pub use options::{FetchLimits, FetchOptions, Proxies, Validators};
 
 use crate::transfer::progress::Progress;
 use client::Client;
+pub(crate) use client::{proxies, reason};
 use fetched::Part;
+pub(crate) use response::{content_range, retry_after};
 use sink::Sink;
 
 /// Fetches `url` into `into`, an empty file open for reading and writing.

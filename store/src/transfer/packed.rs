@@ -29,17 +29,17 @@ const LEVEL: Compression = Compression::new(6);
 
 /// A layer as others read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Packed {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) media_type: String,
+pub(crate) struct Packed {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
 }
 
 /// An image as others read it.
-pub(super) struct PackedImage {
-    pub(super) descriptor: Descriptor,
+pub(crate) struct PackedImage {
+    pub(crate) descriptor: Descriptor,
     /// All blobs it needs, the manifest's own included, with their sizes.
-    pub(super) blobs: BTreeMap<Digest, u64>,
+    pub(crate) blobs: BTreeMap<Digest, u64>,
 }
 
 /// Why an image could not be written for others.
@@ -73,14 +73,14 @@ fn known(store: &Store, diff_id: &DiffId) -> Result<Option<Packed>, StoreError> 
 }
 
 /// Whether the blob is here and as long as it should be. Its bytes are verified when they are read.
-pub(super) fn has_blob(store: &Store, packed: &Packed) -> Result<bool, StoreError> {
+pub(crate) fn has_blob(store: &Store, packed: &Packed) -> Result<bool, StoreError> {
     Ok(store
         .blob(&packed.digest)?
         .is_some_and(|blob| blob.size() == packed.size))
 }
 
 /// Notes that a blob stands for a layer.
-pub(super) fn remember(store: &Store, diff_id: &DiffId, packed: &Packed) -> Result<(), StoreError> {
+pub(crate) fn remember(store: &Store, diff_id: &DiffId, packed: &Packed) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec(packed).unwrap_or_default();
     store.put_record(&RecordKind::new(LAYERS)?, &diff_id.0, &bytes, &[packed.digest])
 }
@@ -136,7 +136,7 @@ impl Write for Packer {
 }
 
 /// Keeps the manifest that an image came with.
-pub(super) fn keep_manifest(
+pub(crate) fn keep_manifest(
     store: &Store,
     image: &Image,
     bytes: &[u8],
@@ -154,7 +154,7 @@ pub(super) fn keep_manifest(
 }
 
 /// The manifest of an image and all that belongs to it; what is not here yet is made.
-pub(super) fn manifest(store: &Store, image: &Image) -> Result<PackedImage, PackError> {
+pub(crate) fn manifest(store: &Store, image: &Image) -> Result<PackedImage, PackError> {
     if let Some(kept) = kept_manifest(store, image)? {
         return Ok(kept);
     }

@@ -9,15 +9,13 @@ use super::index::{self, Found};
 use super::layout::{self, Layout};
 use super::options::{LoadOptions, LoadedImage};
 use crate::digest::{DiffId, Digest};
-use crate::image::{ImageConfig, parse_rfc3339};
+use crate::image::ImageConfig;
 use crate::store::Store;
 use crate::transfer::document;
 use crate::transfer::document::wrong;
+use crate::transfer::logical_times;
 use crate::transfer::packed::{self, Packed};
 use crate::unpack::{ApplyOptions, LayerBlob};
-
-/// What box writes as the comment of its history entries.
-const OURS: &str = "box";
 
 /// An image whose documents were read and checked.
 struct Checked {
@@ -179,23 +177,4 @@ fn copy_blob(
     writer.flush().map_err(failed)?;
     writer.commit(Some(digest))?;
     Ok(())
-}
-
-/// For each layer that box made, its logical time: its history entry says both.
-fn logical_times(config: &ImageConfig) -> Vec<Option<i64>> {
-    let made = config
-        .history
-        .iter()
-        .filter(|entry| entry.empty_layer != Some(true));
-    let times: Vec<_> = made
-        .map(|entry| {
-            let ours = entry.comment.as_deref() == Some(OURS);
-            entry.created.as_deref().filter(|_| ours).and_then(parse_rfc3339)
-        })
-        .collect();
-    match times.len() == config.rootfs.diff_ids.len() {
-        true => times,
-        // A history that does not fit says nothing of the layers.
-        false => vec![None; config.rootfs.diff_ids.len()],
-    }
 }

@@ -292,7 +292,7 @@ fn host(url: &Url) -> String {
 }
 
 /// The innermost cause says what happened; what is around it repeats the URL, with credentials.
-fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -311,7 +311,8 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-fn proxies(proxies: &Proxies) -> Result<Vec<reqwest::Proxy>, FetchError> {
+/// The proxies as the client takes them.
+pub(crate) fn proxies(proxies: &Proxies) -> Result<Vec<reqwest::Proxy>, FetchError> {
     let direct = || {
         proxies
             .no_proxy

@@ -1,0 +1,52 @@
+//! Images of registries, brought into the store before the stages are lowered: their configs are needed then.
+
+use box_store::{Reference, Store};
+
+use crate::error::BuildError;
+use crate::graph::StageGraph;
+use crate::lower::Loaded;
+use crate::progress::EventSink;
+use crate::request::{BuildRequest, NamedContext};
+
+/// Asks for the images that are not here (or for all, if the puller says so), each once. What can't be had is noted, and told of
+/// where the image is named.
+///
+/// # Errors
+/// When the store can't be read.
+pub(super) fn pull(
+    store: &Store,
+    request: &BuildRequest,
+    graph: &StageGraph,
+    loaded: &mut Loaded,
+    events: &dyn EventSink,
+) -> Result<(), BuildError> {
+    let Some(puller) = &request.puller else {
+        return Ok(());
+    };
+    let mut wanted = graph.images();
+    for context in request.contexts.values() {
+        if let NamedContext::Image(name) = context {
+            wanted.push((name.clone(), None));
+        }
+    }
+    for (name, platform) in wanted {
+        if loaded.pulled.contains_key(&name) || request.cancel.is_cancelled() {
+            continue;
+        }
+        // What is no name is told of later; an id can only be here.
+        let Ok(reference) = Reference::parse(&name) else {
+            continue;
+        };
+        let found = store.resolve_base(&name);
+        let is_here = matches!(found, Ok(Some(_)));
+        let is_id = is_here && !store.names()?.iter().any(|known| known.reference == reference);
+        if is_id || is_here && !puller.asks_always() {
+            continue;
+        }
+        let platform = platform.and_then(|platform| platform.parse().ok());
+        let platform = platform.unwrap_or_else(|| request.platform.clone());
+        let failed = puller.pull(store, &reference, &platform, events).err();
+        loaded.pulled.insert(name, failed);
+    }
+    Ok(())
+}

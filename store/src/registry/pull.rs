@@ -1,0 +1,195 @@
+//! An image comes from a registry, all its layers side by side.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::body::Body;
+use super::client::Client;
+use super::error::RegistryError;
+use super::manifest::{Found, find};
+use super::options::{RegistryOptions, TransferProgress};
+use super::session::{Action, Session, lock};
+use crate::blob::BlobWriter;
+use crate::digest::{DiffId, Digest};
+use crate::image::Image;
+use crate::layer::Layer;
+use crate::reference::Reference;
+use crate::store::Store;
+use crate::transfer::packed::{self, Packed};
+use crate::transfer::{document, logical_times};
+use crate::unpack::{ApplyOptions, LayerBlob};
+
+/// An image that was pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image, which has the name now.
+    pub image: Image,
+    /// Its manifest's digest.
+    pub manifest: Digest,
+    /// How many layers had to be fetched.
+    pub fetched: usize,
+}
+
+/// A layer that is to be there.
+struct Wanted {
+    digest: Digest,
+    size: u64,
+    media_type: String,
+    diff_id: DiffId,
+    logical_time: Option<i64>,
+}
+
+/// Pulls the image of a name, and gives it the name. Nothing is fetched that is here.
+///
+/// # Errors
+/// See [`RegistryError`]; no image and no name is made then. Layers that came whole stay, so that the next attempt need not
+/// fetch them.
+pub fn pull(
+    store: &Store,
+    name: &Reference,
+    options: &RegistryOptions<'_>,
+    progress: &dyn TransferProgress,
+) -> Result<Pulled, RegistryError> {
+    let failed = AtomicBool::new(false);
+    let cancelled = || failed.load(Ordering::Relaxed) || progress.cancelled();
+    let session = Session::open(options, (name.domain(), name.path()), Action::Pull, &cancelled)?;
+    let found = find(&Client::new(&session, &cancelled)?, name)?;
+    let wanted = wanted(&found)?;
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Done::default());
+    let work = || -> Result<(), RegistryError> {
+        let client = Client::new(&session, &cancelled)?;
+        while let Some(wanted) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let layer = layer(store, &client, wanted, progress)?;
+            let mut done = lock(&done);
+            done.fetched += usize::from(layer.1);
+            done.layers.push(layer.0);
+        }
+        Ok(())
+    };
+    let threads = options.connections.clamp(1, wanted.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                if let Err(error) = work() {
+                    // The first failure is the one that is told; the others follow from it.
+                    if !failed.swap(true, Ordering::Relaxed) {
+                        lock(&done).error = Some(error);
+                    }
+                }
+            });
+        }
+    });
+    let done = std::mem::take(&mut *lock(&done));
+    if let Some(error) = done.error {
+        return Err(error);
+    }
+    // The handles keep the layers until the image does.
+    let image = store.put_raw_image(&found.config_bytes)?;
+    let manifest = packed::keep_manifest(store, &image, &found.bytes, &found.media_type)?;
+    store.tag(name, &image.id)?;
+    Ok(Pulled {
+        image,
+        manifest,
+        fetched: done.fetched,
+    })
+}
+
+#[derive(Default)]
+struct Done {
+    layers: Vec<Layer>,
+    fetched: usize,
+    error: Option<RegistryError>,
+}
+
+/// Each layer once, the largest first, so that none is late.
+fn wanted(found: &Found) -> Result<Vec<Wanted>, RegistryError> {
+    let what = format!("manifest {}", found.digest);
+    let times = logical_times(&found.config);
+    let diff_ids = &found.config.rootfs.diff_ids;
+    let mut seen = BTreeSet::new();
+    let mut wanted = Vec::with_capacity(diff_ids.len());
+    for ((layer, diff_id), logical_time) in found.manifest.layers().iter().zip(diff_ids).zip(times) {
+        if seen.insert(*diff_id) {
+            wanted.push(Wanted {
+                digest: document::digest(layer, &what)?,
+                size: layer.size(),
+                media_type: layer.media_type().to_string(),
+                diff_id: *diff_id,
+                logical_time,
+            });
+        }
+    }
+    wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.size));
+    Ok(wanted)
+}
+
+/// The layer, and whether it had to be fetched.
+fn layer(
+    store: &Store,
+    client: &Client<'_>,
+    wanted: &Wanted,
+    progress: &dyn TransferProgress,
+) -> Result<(Layer, bool), RegistryError> {
+    if let Some(layer) = store.layer(&wanted.diff_id)? {
+        return Ok((layer, false));
+    }
+    let bar = progress.blob(&wanted.digest, wanted.size);
+    bar.start(Some(wanted.size));
+    let url = client
+        .session()
+        .of_repository(&format!("blobs/{}", wanted.digest));
+    let mut tee = Tee {
+        body: Body::new(client, bar.as_ref(), url, wanted.size),
+        blob: store.blob_writer()?,
+    };
+    let about = LayerBlob {
+        diff_id: wanted.diff_id,
+        digest: Some(wanted.digest),
+        logical_time: wanted.logical_time,
+    };
+    let apply = ApplyOptions {
+        limits: client.session().options.layer_limits.clone(),
+    };
+    let applied = store.apply_blob(&mut tee, &about, &apply);
+    bar.finish();
+    let Tee { body, blob } = tee;
+    let layer = match (applied, body.error) {
+        // What happened to the connection says more than that reading failed.
+        (Err(_), Some(error)) => return Err(error),
+        (Err(source), None) => {
+            return Err(RegistryError::Layer {
+                digest: wanted.digest,
+                source: Box::new(source),
+            });
+        }
+        (Ok(layer), _) => layer,
+    };
+    let packed = Packed {
+        digest: wanted.digest,
+        size: wanted.size,
+        media_type: wanted.media_type.clone(),
+    };
+    // An equal layer may have come by another way meanwhile; then nothing was read.
+    if blob.size() == wanted.size {
+        blob.commit(Some(&wanted.digest))?;
+        packed::remember(store, &wanted.diff_id, &packed)?;
+    }
+    Ok((layer, true))
+}
+
+/// A body that is kept as it is read.
+struct Tee<'c> {
+    body: Body<'c>,
+    blob: BlobWriter,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.body.read(buf)?;
+        self.blob.write_all(&buf[..count])?;
+        Ok(count)
+    }
+}
