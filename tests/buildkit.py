@@ -173,6 +173,8 @@ def main():
             state, lines = one(cases, daemon, case_id)
             if state not in FINE and explained(known, case_id, lines or [state]):
                 state = "explained"
+            elif state == "same" and case_id in known:
+                state = "listed, but the same"
             groups[state].append(case_id)
             if args.verbose or state not in FINE:
                 print(f"{state}: {case_id}", *(f"    {line}" for line in lines[:20]), sep="\n", flush=True)

@@ -198,8 +198,15 @@ impl<'a> Client<'a> {
                         return Err(self.failure(response, &url).await);
                     }
                 }
-                301 | 302 | 303 | 307 | 308 if redirects < self.session.options.limits.max_redirects => {
+                301 | 302 | 303 | 307 | 308 => {
                     redirects += 1;
+                    let limit = self.session.options.limits.max_redirects;
+                    if redirects > limit {
+                        return Err(RegistryError::Protocol {
+                            url: shown(&ask.url),
+                            problem: format!("more than {limit} redirects"),
+                        });
+                    }
                     url = self.redirect(&url, &response)?;
                 }
                 _ => return Err(self.failure(response, &url).await),

@@ -1,6 +1,8 @@
 //! What the tests share: stores in fresh directories, fake upper directories with chosen times, tars read back.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod registry;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
