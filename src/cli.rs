@@ -2,6 +2,7 @@
 
 mod cache;
 mod front;
+mod gc;
 mod registry;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
+pub(crate) use gc::{CollectArgs, DfArgs, GcArgs, PruneArgs};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Show the steps that made an image.
     History(HistoryArgs),
+    /// Remove what no image and no build cache needs any more.
+    Gc(GcArgs),
+    /// Remove images without a name and the build cache, or a part of it.
+    Prune(PruneArgs),
+    /// Show how much there is on the disk.
+    Df(DfArgs),
     /// List or remove the caches of RUN --mount=type=cache.
     #[command(subcommand)]
     Cache(CacheAction),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A number of bytes: `64`, `64b`, `64k`, `64m`, `64g`, `64t`, with or without a trailing `b`, as Docker takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,42 @@ impl FromStr for Memory {
 fn fraction(number: &str, shift: u32) -> Option<u64> {
     let value = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
     (1.0..9.0e18).contains(&value).then_some(value as u64)
+}
+
+/// A time that has passed: `90s`, `15m`, `24h`, `30d`, `2w`, or several of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no time; write for example 24h or 30d");
+        let mut rest = text.trim();
+        let mut seconds: u64 = 0;
+        while !rest.is_empty() {
+            let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+            let number: u64 = rest[..end].parse().map_err(|_| wrong())?;
+            let unit = rest[end..].chars().next().ok_or_else(wrong)?;
+            let factor = match unit {
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                'd' => 86_400,
+                'w' => 604_800,
+                _ => return Err(wrong()),
+            };
+            seconds = number
+                .checked_mul(factor)
+                .and_then(|more| seconds.checked_add(more))
+                .ok_or_else(wrong)?;
+            rest = &rest[end + unit.len_utf8()..];
+        }
+        match text.trim() {
+            "" => Err(wrong()),
+            _ => Ok(Self(Duration::from_secs(seconds))),
+        }
+    }
 }
 
 /// CPUs, in thousandths.
@@ -251,6 +288,30 @@ mod tests {
         check("12x", None);
         check("", None);
         check("99999999999999999999t", None);
+    }
+
+    #[test]
+    fn ages() {
+        let check = |text: &str, expect: Option<u64>| {
+            let expect = expect.map(Duration::from_secs);
+            assert_eq!(text.parse::<Age>().ok().map(|age| age.0), expect, "{text}")
+        };
+        check("90s", Some(90));
+        check("1h30m", Some(5400));
+        check("30d", Some(2_592_000));
+        check("2w", Some(1_209_600));
+        for wrong in [
+            "",
+            "h",
+            "5",
+            "5x",
+            "-1h",
+            "1h5",
+            "99999999999999999999d",
+            "1\u{e9}",
+        ] {
+            check(wrong, None);
+        }
     }
 
     #[test]

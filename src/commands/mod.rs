@@ -5,6 +5,7 @@ mod build_source;
 mod cache;
 mod call;
 mod contexts;
+mod gc;
 mod history;
 mod images;
 mod import;
@@ -40,6 +41,9 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Rmi(args) => rmi::run(&app, &args),
         Command::Tag(args) => tag::run(&app, &args),
         Command::Inspect(args) => inspect::run(&app, &args),
+        Command::Gc(args) => gc::gc(&app, &args),
+        Command::Prune(args) => gc::prune(&app, &args),
+        Command::Df(args) => gc::df(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
         Command::History(args) => history::run(&app, &args),
     }

@@ -55,6 +55,8 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     let mut running = runtime
         .spawn(&spec, &ids.namespace, stdio(args))
         .map_err(|e| failure(&e))?;
+    // A sweep may go on meanwhile; without room for the locks it has to wait.
+    let _rest = app.store.rest(snapshot.dirs()).ok();
     let session = running
         .take_terminal()
         .map(|terminal| Session::attach(terminal, args.interactive));

@@ -11,6 +11,12 @@ use crate::reference::ReferenceError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// Others use the store all the time.
+    #[error("others use the store at {} all the time, and it can't be swept meanwhile", path.display())]
+    InUse {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// An operation of the file system failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

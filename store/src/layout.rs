@@ -123,6 +123,11 @@ impl Layout {
         self.root.join("locks/store")
     }
 
+    /// Who waits to use the store alone holds this, and newcomers pass by it; it need not exist.
+    pub fn turn_lock(&self) -> PathBuf {
+        self.root.join("locks/turn")
+    }
+
     /// The directory of everything temporary.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")

@@ -1,6 +1,7 @@
 //! Locks: `flock`s held by the living, so that no lock outlives its holder.
 //!
-//! - `locks/store` is held shared while the store is open (exclusive only by a sweep of the garbage collector).
+//! - `locks/store` is held shared while the store is open (exclusive only by a sweep of the garbage collector, which holds `locks/turn`
+//!   while it waits, so that newcomers do too). A running container holds `locks/use/<hex>` of what it lies on instead.
 //! - `locks/<class>/<hex>` serialise the making of one thing. The file is unlinked by whoever holds it last; who gets the
 //!   lock of an unlinked file tries again.
 //! - `tmp/<owner>.lock` says that the owner of `tmp/<owner>/` lives. It exists before the directory and is removed after
@@ -60,6 +61,13 @@ pub struct LockGuard {
     transient: bool,
 }
 
+impl LockGuard {
+    /// What is locked.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.transient {
@@ -70,7 +78,8 @@ impl Drop for LockGuard {
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
+/// Opens a lock file, which is made when it is missing.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -138,6 +147,34 @@ pub(crate) fn shared(path: &Path) -> Result<LockGuard> {
         path: path.to_owned(),
         transient: false,
     })
+}
+
+/// Waits for whoever holds this lock; a missing one holds nobody up.
+pub(crate) fn pass(path: &Path) -> Result<()> {
+    match File::open(path) {
+        Ok(file) => flock(&file, FlockOperation::LockShared).at("lock", path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).at("open lock", path),
+    }
+}
+
+/// Takes an open file's lock for this holder alone, if nobody else has it. If somebody has, a shared lock that this holder had is lost.
+pub(crate) fn try_exclusive(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes an open file's lock a shared one, waiting for others.
+pub(crate) fn take_shared(file: &File) -> io::Result<()> {
+    Ok(flock(file, FlockOperation::LockShared)?)
+}
+
+/// Lets go of an open file's lock.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    Ok(flock(file, FlockOperation::Unlock)?)
 }
 
 /// Takes a directory for this holder alone, waiting for others.

@@ -65,7 +65,8 @@ pub(crate) struct Root {
     dir: File,
     /// What a sync ahead of time met; told by the next one.
     failed_ahead: Mutex<Option<StoreError>>,
-    _store_lock: LockGuard,
+    /// Shared, but for a sweep.
+    pub(crate) store_lock: LockGuard,
 }
 
 impl Root {
@@ -81,6 +82,7 @@ impl Root {
             Some(boot_id) => boot_id,
             None => read_boot_id()?,
         };
+        lock::pass(&layout.turn_lock())?;
         let store_lock = lock::shared(&layout.store_lock())?;
         lock::reap(&disk, &layout.tmp())?;
         Ok(Root {
@@ -97,7 +99,7 @@ impl Root {
             unsynced: Mutex::default(),
             dir: File::open(path).at("open", path)?,
             failed_ahead: Mutex::default(),
-            _store_lock: store_lock,
+            store_lock,
         })
     }
 

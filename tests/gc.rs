@@ -1,0 +1,127 @@
+//! Collecting while others build and run, through the program.
+#![allow(clippy::unwrap_used)] // a test that panics has failed
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Bench, text};
+
+/// Builders with a cache and without, and a collector that never stops: nobody fails, nothing is lost.
+/// The long form (BOX_LONG=1) takes two minutes.
+#[test]
+fn builders_and_a_collector_get_on() {
+    let bench = Bench::with_busybox();
+    let long = std::env::var_os("BOX_LONG").is_some();
+    let (builders, time) = if long { (8, 120) } else { (4, 10) };
+    let end = Instant::now() + Duration::from_secs(time);
+    std::thread::scope(|scope| {
+        for builder in 0..builders {
+            let bench = &bench;
+            scope.spawn(move || {
+                for round in 0.. {
+                    if Instant::now() > end {
+                        return;
+                    }
+                    let content = format!("{builder} {}", round / 2);
+                    let context = bench.context(&format!("context{builder}"), &[("a", &content)]);
+                    let boxfile = "FROM busybox\nCOPY a /a\nRUN cat /a > /b\nRUN cat /a /b > /c\n";
+                    std::fs::write(context.join("Boxfile"), boxfile).unwrap();
+                    let name = format!("image{builder}");
+                    let args = [
+                        "build",
+                        "-q",
+                        "--network",
+                        "none",
+                        "-t",
+                        &name,
+                        context.to_str().unwrap(),
+                    ];
+                    bench.ok(args);
+                    let told = bench.ok(["run", "--rm", "--network", "none", &name, "cat", "/c"]);
+                    assert_eq!(told, format!("{content}{content}"), "{name}");
+                }
+            });
+        }
+        let bench = &bench;
+        scope.spawn(move || {
+            let mut collected = 0;
+            while Instant::now() < end {
+                let what = if collected % 2 == 0 { "gc" } else { "prune" };
+                bench.ok([what, "--wait", "60"]);
+                collected += 1;
+            }
+            assert!(collected > 1, "the collector has its turn: {collected}");
+        });
+    });
+    bench.ok(["prune"]);
+    for builder in 0..builders {
+        bench.ok([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            &format!("image{builder}"),
+            "true",
+        ]);
+    }
+}
+
+#[test]
+fn a_running_container_keeps_what_it_lies_on() {
+    let bench = Bench::with_busybox();
+    let mut child = bench
+        .command([
+            "run",
+            "--rm",
+            "-i",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "echo up; read line; ls /bin/busybox",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "up\n");
+    bench.ok(["rmi", "busybox"]);
+    bench.ok(["prune", "--wait", "10"]);
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(rest, "/bin/busybox\n");
+    assert!(child.wait().unwrap().success());
+    let told = bench.ok(["prune"]);
+    assert!(told.contains("1 layers"), "{told}");
+    assert!(told.contains("0B are left"), "{told}");
+}
+
+#[test]
+fn storage_can_be_bounded() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[]);
+    for n in 0..4 {
+        let boxfile = format!("FROM busybox\nRUN head -c 300000 /dev/zero > /z{n}\n");
+        bench.build(&context, &boxfile, &[]);
+    }
+    let told = bench.ok(["prune", "--keep-storage", "3m"]);
+    assert!(told.contains("removed"), "{told}");
+    let df: serde_json::Value = serde_json::from_str(&bench.ok(["df", "--format", "json"])).unwrap();
+    let total: u64 = ["imageLayers", "cacheLayers", "blobs"]
+        .iter()
+        .map(|key| df[key].as_u64().unwrap())
+        .sum();
+    assert!(total <= 3 << 20, "{df}");
+    let output = bench.run(["prune", "--keep-storage", "1k"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("images with a name"), "{output:?}");
+    let told = bench.fails(125, ["prune", "--older-than", "x"]);
+    assert!(told.contains("no time"), "{told}");
+}
