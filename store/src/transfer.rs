@@ -3,6 +3,7 @@
 pub mod archive;
 pub(crate) mod document;
 mod fetch;
+mod gzip;
 pub mod http;
 pub(crate) mod packed;
 mod progress;

@@ -1,15 +1,14 @@
 //! How layers and images are written elsewhere: which blob stands for a layer, which manifest for an image.
 //!
 //! A layer that came from elsewhere keeps its blob. One that was made here is packed when it is first asked for: its
-//! canonical tar as gzip, without time and name, so that equal layers give equal blobs; what goes into the compressor
+//! canonical tar as gzip, compressed on every core, without time and name, so that equal layers give equal blobs; what goes into the compressor
 //! is compared with the DiffId. Records `packed` (by DiffId) and `manifest` (by image id) remember it, and keep the
 //! blobs alive.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use flate2::write::GzEncoder;
-use flate2::{Compression, GzBuilder};
+use flate2::Compression;
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +19,10 @@ use crate::image::Image;
 use crate::record::RecordKind;
 use crate::store::Store;
 use crate::transfer::document::{self, DOCUMENT_LIMIT, DocumentError};
+use crate::transfer::gzip::ParallelGzip;
 
 const LAYERS: &str = "packed";
 const MANIFESTS: &str = "manifest";
-/// In gzip's header: which system wrote it.
-const UNKNOWN_SYSTEM: u8 = 255;
 const LEVEL: Compression = Compression::new(6);
 
 /// A layer as others read it.
@@ -94,9 +92,7 @@ fn layer(store: &Store, diff_id: &DiffId) -> Result<Packed, PackError> {
     let layer = store
         .layer(diff_id)?
         .ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-    let gzip = GzBuilder::new()
-        .operating_system(UNKNOWN_SYSTEM)
-        .write(store.blob_writer()?, LEVEL);
+    let gzip = ParallelGzip::new(store.blob_writer()?, LEVEL).at("write blob to", store.layout().tmp())?;
     let mut packer = Packer {
         gzip,
         hasher: Hasher::new(),
@@ -119,7 +115,7 @@ fn layer(store: &Store, diff_id: &DiffId) -> Result<Packed, PackError> {
 
 /// Compresses, and hashes what goes in.
 struct Packer {
-    gzip: GzEncoder<BlobWriter>,
+    gzip: ParallelGzip<BlobWriter>,
     hasher: Hasher,
 }
 
