@@ -13,7 +13,7 @@ use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
-pub(crate) use gc::{CollectArgs, DfArgs, GcArgs, PruneArgs};
+pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Prune(PruneArgs),
     /// Show how much there is on the disk.
     Df(DfArgs),
+    /// Read everything in the store, and say what is damaged.
+    Fsck(FsckArgs),
     /// List or remove the caches of RUN --mount=type=cache.
     #[command(subcommand)]
     Cache(CacheAction),

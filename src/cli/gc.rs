@@ -1,4 +1,4 @@
-//! `box gc`, `prune` and `df`.
+//! `box gc`, `prune`, `df` and `fsck`.
 
 use clap::Args;
 
@@ -39,6 +39,17 @@ pub(crate) struct PruneArgs {
 /// `box df`.
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+}
+
+/// `box fsck`.
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// Remove what is damaged, so that it is built or pulled again when it is needed.
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,

@@ -5,6 +5,7 @@ mod build_source;
 mod cache;
 mod call;
 mod contexts;
+mod fsck;
 mod gc;
 mod history;
 mod images;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Gc(args) => gc::gc(&app, &args),
         Command::Prune(args) => gc::prune(&app, &args),
         Command::Df(args) => gc::df(&app, &args),
+        Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
         Command::History(args) => history::run(&app, &args),
     }

@@ -245,18 +245,40 @@ fn create(layout: &Layout, disk: &Disk) -> Result<()> {
     for directory in Layout::DIRECTORIES {
         disk.make_dir(&layout.root().join(directory))?;
     }
-    let files = [
-        (layout.store_lock(), ""),
-        (layout.oci_layout(), OCI_LAYOUT),
-        (layout.index(), EMPTY_INDEX),
-        (layout.version(), VERSION),
-    ];
-    for (path, text) in files {
+    for (path, text) in files(layout) {
         let temp = layout.root().join("new");
         disk.remove_file(&temp)?;
         disk.replace(&temp, &path, text.as_bytes(), Durability::Later)?;
     }
     Ok(())
+}
+
+/// Files that say the same in every store, in the order in which they are made.
+pub(crate) fn files(layout: &Layout) -> [(PathBuf, &'static str); 4] {
+    [
+        (layout.store_lock(), ""),
+        (layout.oci_layout(), OCI_LAYOUT),
+        (layout.index(), EMPTY_INDEX),
+        (layout.version(), VERSION),
+    ]
+}
+
+/// Names and paths in a directory, sorted; none if it is not there.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    let listing = match std::fs::read_dir(directory) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error).at("read", directory),
+    };
+    for entry in listing {
+        let entry = entry.at("read", directory)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;

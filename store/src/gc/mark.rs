@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::image;
 use crate::record;
-use crate::root::Root;
+use crate::root::{Root, entries};
 
 /// Records that are alive only with what their key names: a layer's blob, an image's manifest.
 const FOLLOWERS: [&str; 2] = ["packed", "manifest"];
@@ -334,22 +334,4 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(LIMIT).read_to_end(&mut bytes).at("read", path)?;
     Ok(bytes)
-}
-
-/// Names and paths in a directory, sorted; none if it is not there.
-pub(super) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    let listing = match fs::read_dir(directory) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(error).at("read", directory),
-    };
-    for entry in listing {
-        let entry = entry.at("read", directory)?;
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((name, entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
 }

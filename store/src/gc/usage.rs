@@ -7,11 +7,11 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use super::mark::entries;
 use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::{IoContext, Result};
 use crate::image;
 use crate::reference::Reference;
+use crate::root::entries;
 use crate::store::Store;
 
 /// The unit of `st_blocks`.

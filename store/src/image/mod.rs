@@ -144,7 +144,7 @@ pub(crate) fn remove(root: &Root, id: &ImageId) -> Result<bool> {
 }
 
 /// The file of a name: everything outside `a-z0-9._-` as `%XX`; the digest of the name where that would be too long.
-fn name_path(root: &Root, reference: &Reference) -> PathBuf {
+pub(crate) fn name_path(root: &Root, reference: &Reference) -> PathBuf {
     let full = reference.full();
     let mut escaped = String::new();
     for byte in full.bytes() {

@@ -21,4 +21,4 @@ pub(crate) mod whiteout;
 pub use handle::Layer;
 pub(crate) use handle::visible;
 pub use meta::{DirAttrs, EPOCH, LayerFacts, LayerMeta, LayerTimes};
-pub(crate) use registry::{Draft, Layers};
+pub(crate) use registry::{Condition, Draft, Layers};

@@ -34,6 +34,21 @@ pub(crate) struct Draft {
     pub(crate) diff_id: Option<DiffId>,
 }
 
+/// What is to be said of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It is as it was recorded.
+    Whole,
+    /// It is not here.
+    Absent,
+    /// There is a tree, but nothing says what it is.
+    NoRecord,
+    /// There is a record, but no tree.
+    NoTree,
+    /// The tree is another than was recorded.
+    Damaged,
+}
+
 /// The layers of one store.
 #[derive(Debug)]
 pub(crate) struct Layers {
@@ -90,13 +105,54 @@ impl Layers {
         meta.boot_id == self.root.boot_id || self.root.layout.synced(diff_id).exists()
     }
 
-    /// Whether the tree is the one that was recorded; if so it needs no further look in this boot.
-    fn verify(&self, diff_id: &DiffId, meta: &LayerMeta) -> Result<bool> {
+    /// What is to be said of a layer, however far it is trusted.
+    pub(crate) fn condition(&self, diff_id: &DiffId) -> Result<Condition> {
+        match self.look(diff_id)? {
+            Condition::Whole => Ok(Condition::Whole),
+            // It may be in the making, or go away.
+            _ => {
+                let _lock = lock::exclusive(&self.lock_path(diff_id), false)?;
+                self.look(diff_id)
+            }
+        }
+    }
+
+    fn look(&self, diff_id: &DiffId) -> Result<Condition> {
+        let has_tree = self.root.layout.layer(diff_id).is_dir();
+        let sealed = self.root.disk.read(&self.root.layout.meta(diff_id), META_LIMIT)?;
+        let meta = sealed
+            .as_ref()
+            .and_then(|sealed| LayerMeta::open(diff_id, sealed));
+        match (has_tree, meta) {
+            (false, _) if sealed.is_none() => Ok(Condition::Absent),
+            (false, _) => Ok(Condition::NoTree),
+            (true, None) => Ok(Condition::NoRecord),
+            (true, Some(meta)) => match self.is_whole(diff_id, &meta)? {
+                true => Ok(Condition::Whole),
+                false => Ok(Condition::Damaged),
+            },
+        }
+    }
+
+    /// Whether there is a layer, by its record alone.
+    pub(crate) fn is_published(&self, diff_id: &DiffId) -> Result<bool> {
+        Ok(self.read_meta(diff_id)?.is_some())
+    }
+
+    /// Whether the tree is the one that was recorded.
+    fn is_whole(&self, diff_id: &DiffId, meta: &LayerMeta) -> Result<bool> {
         let path = self.root.layout.layer(diff_id);
         let mut hasher = Hasher::new();
         let dir = beneath::open_root(&path).at("open", &path)?;
-        let whole = tar::write_tree(&dir, &meta.facts, self.root.overlay_xattrs, &mut hasher).is_ok()
-            && hasher.finish() == meta.tree_digest;
+        Ok(
+            tar::write_tree(&dir, &meta.facts, self.root.overlay_xattrs, &mut hasher).is_ok()
+                && hasher.finish() == meta.tree_digest,
+        )
+    }
+
+    /// The same; a whole one needs no further look in this boot.
+    fn verify(&self, diff_id: &DiffId, meta: &LayerMeta) -> Result<bool> {
+        let whole = self.is_whole(diff_id, meta)?;
         if whole {
             let meta = LayerMeta {
                 boot_id: self.root.boot_id.clone(),
