@@ -137,13 +137,15 @@ def is_stub(line):
 
 
 def known_differences(path):
-    known = collections.defaultdict(list)
+    known, sometimes = collections.defaultdict(list), set()
     with open(path) as file:
         for line in file:
             if line.strip() and not line.startswith("#"):
                 case_id, pattern, reason = line.rstrip("\n").split("\t")
-                known[case_id].append((pattern, reason))
-    return known
+                known[case_id].append((pattern.removeprefix("~"), reason))
+                if pattern.startswith("~"):
+                    sometimes.add(case_id)
+    return known, sometimes
 
 
 def explained(known, case_id, lines):
@@ -162,7 +164,7 @@ def main():
     os.makedirs(args.work, exist_ok=True)
     cases = corpus.Corpus(args)
     cases.bases()
-    known = known_differences(args.known)
+    known, sometimes = known_differences(args.known)
     daemon = Daemon(args.work)
     groups = collections.defaultdict(list)
     try:
@@ -173,7 +175,7 @@ def main():
             state, lines = one(cases, daemon, case_id)
             if state not in FINE and explained(known, case_id, lines or [state]):
                 state = "explained"
-            elif state == "same" and case_id in known:
+            elif state == "same" and case_id in known and case_id not in sometimes:
                 state = "listed, but the same"
             groups[state].append(case_id)
             if args.verbose or state not in FINE:
