@@ -62,9 +62,9 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Make an image of a root file system archive (tar; plain or gz, xz, zst, bz2), a file, a URL or - for stdin.
     Import(ImportArgs),
-    /// Load images from an OCI archive.
+    /// Load images from an OCI or Docker archive.
     Load(LoadArgs),
-    /// Save images to an OCI archive.
+    /// Save images to an archive that is OCI's and Docker's at once.
     Save(SaveArgs),
     /// Pull images from a registry.
     Pull(PullArgs),

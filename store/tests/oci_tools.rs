@@ -117,6 +117,36 @@ fn skopeo_reads_and_writes() {
     assert_eq!(loaded[0].image.id, image.id);
 }
 
+/// `docker save`'s archives, and what is saved as `docker load` reads it.
+#[test]
+fn archives_of_docker_come_and_go() {
+    if !has("skopeo") {
+        return;
+    }
+    let Ground { dir, image, .. } = ground();
+    let saved = dir.path().join("image.tar");
+    let as_docker = format!("docker-archive:{}", saved.display());
+    let told = run(Command::new("skopeo").args(["inspect", "--config", &as_docker]));
+    assert!(
+        told.contains(&image.config.rootfs.diff_ids[0].to_string()),
+        "{told}"
+    );
+    let other = dir.path().join("docker.tar");
+    let to = format!("docker-archive:{}:box.test/copy:2", other.display());
+    run(Command::new("skopeo").args(["copy", &as_docker, &to]));
+    let fresh = Store::open(&dir.path().join("fresh"), StoreOptions::default()).unwrap();
+    let loaded = load_oci(&fresh, fs::File::open(&other).unwrap(), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded[0].image.id, image.id);
+    assert_eq!(loaded[0].names, [Reference::parse("box.test/copy:2").unwrap()]);
+    // And on: what was loaded so is saved like everything else.
+    let again = dir.path().join("again.tar");
+    let images = [(loaded[0].image.clone(), loaded[0].names.clone())];
+    save_oci(&fresh, &images, fs::File::create(&again).unwrap()).unwrap();
+    let far = Store::open(&dir.path().join("far"), StoreOptions::default()).unwrap();
+    let loaded = load_oci(&far, fs::File::open(&again).unwrap(), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded[0].image.id, image.id);
+}
+
 #[test]
 fn zstd_layers_of_skopeo_load() {
     if !has("skopeo") {

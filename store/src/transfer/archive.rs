@@ -1,4 +1,5 @@
-//! Images in and out as OCI archives (a tar of an OCI image layout) and from OCI layout directories.
+//! Images in and out as OCI archives (a tar of an OCI image layout) and from OCI layout directories; Docker's archives are read, and what
+//! is written has their `manifest.json`, too, so that `docker load` takes it.
 //!
 //! What is loaded is kept as it came: blobs and manifest, byte for byte, so that a save gives the same ones back. An
 //! image that was built here gets its manifest, and its layers their gzip blobs, when it is first saved; both are equal
@@ -7,6 +8,7 @@
 //! Everything is checked before anything is unpacked, and every byte against the digest that leads to it: blobs against
 //! their descriptors, layers against the config's DiffIds. `urls` of descriptors are never followed.
 
+mod docker;
 mod error;
 mod index;
 mod layout;
@@ -27,7 +29,7 @@ use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
 
-/// Loads all images of an OCI archive, in its order; the archive itself may be compressed.
+/// Loads all images of an OCI or Docker archive, in its order; the archive itself may be compressed.
 ///
 /// # Errors
 /// See [`ArchiveError`]. No name is given then; layers that were whole may stay until they are collected.

@@ -38,13 +38,8 @@ pub enum ArchiveError {
     /// The archive could not be written.
     #[error("cannot write the archive: {0}")]
     Write(io::Error),
-    /// It is an archive of `docker save`'s old form.
-    #[error(
-        "this is a Docker archive, which is not supported yet; turn it into an OCI archive: skopeo copy docker-archive:FILE oci-archive:FILE.oci"
-    )]
-    DockerArchive,
     /// It is no OCI layout.
-    #[error("this is no OCI archive: {0}")]
+    #[error("this is no archive of images: {0}")]
     NotOci(&'static str),
     /// No image, or several, of the name that was asked for.
     #[error("{}", which(reference.as_deref(), known))]

@@ -1,31 +1,33 @@
-//! Images of the store become an archive.
+//! Images of the store become an archive, which is an OCI layout and one of Docker's at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 
 use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 
+use super::docker::DockerImage;
 use super::error::ArchiveError;
 use super::index::annotations;
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::transfer::document::to_bytes;
+use crate::transfer::document::{self, DOCUMENT_LIMIT, to_bytes};
 use crate::transfer::packed;
 
-/// Writes marker, index, then the blobs by digest: equal images give equal bytes.
+/// Writes marker, index and Docker's, then the blobs by digest: equal images give equal bytes.
 pub(super) fn save(
     store: &Store,
     images: &[(Image, Vec<Reference>)],
     archive: impl Write,
 ) -> Result<(), ArchiveError> {
     let mut blobs = BTreeMap::new();
-    let mut descriptors = Vec::new();
+    let (mut descriptors, mut docker) = (Vec::new(), Vec::new());
     for (image, names) in images {
         let manifest = packed::manifest(store, image)?;
         blobs.extend(manifest.blobs.iter().map(|(digest, size)| (*digest, *size)));
         descriptors.extend(named(&manifest.descriptor, names));
+        docker.push(docker_image(store, &manifest, names)?);
     }
     let mut index = ImageIndexBuilder::default()
         .schema_version(2u32)
@@ -37,6 +39,7 @@ pub(super) fn save(
     let mut tar = tar::Builder::new(archive);
     small(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     small(&mut tar, "index.json", &to_bytes(&index))?;
+    small(&mut tar, "manifest.json", &to_bytes(&docker))?;
     for directory in ["blobs/", "blobs/sha256/"] {
         entry(
             &mut tar,
@@ -63,6 +66,32 @@ pub(super) fn save(
     }
     let mut out = tar.into_inner().map_err(ArchiveError::Write)?;
     out.flush().map_err(ArchiveError::Write)
+}
+
+/// What Docker reads of an image.
+fn docker_image(
+    store: &Store,
+    image: &packed::PackedImage,
+    names: &[Reference],
+) -> Result<DockerImage, ArchiveError> {
+    let digest = document::digest(&image.descriptor, "manifest")?;
+    let bytes = store
+        .read_blob(&digest, DOCUMENT_LIMIT)?
+        .ok_or(ArchiveError::Missing {
+            what: "manifest",
+            digest,
+        })?;
+    let manifest = document::manifest(&bytes, image.descriptor.media_type(), "manifest")?;
+    let path = |descriptor: &Descriptor| -> Result<String, ArchiveError> {
+        let digest = document::digest(descriptor, "manifest")?;
+        Ok(format!("blobs/sha256/{}", digest.hex()))
+    };
+    let layers = manifest.layers().iter().map(path);
+    Ok(DockerImage {
+        config: path(manifest.config())?,
+        names: Some(names.iter().map(Reference::familiar).collect()),
+        layers: Some(layers.collect::<Result<_, _>>()?),
+    })
 }
 
 /// One entry of the index for each name, or one without.

@@ -1,10 +1,11 @@
 //! An archive's blobs are put beside each other first: a tar may have them in any order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::docker;
 use super::error::ArchiveError;
 use super::layout::{Layout, check_version};
 use crate::digest::{Digest, Hasher};
@@ -25,7 +26,9 @@ pub(super) struct Staged {
 struct Documents {
     index: Option<Vec<u8>>,
     version: Option<Vec<u8>>,
-    docker: bool,
+    docker: Option<Vec<u8>>,
+    /// The other files, by name: those of a Docker archive.
+    parts: BTreeMap<String, docker::Part>,
 }
 
 /// What an entry's name means.
@@ -37,7 +40,7 @@ enum Part {
     Other,
 }
 
-/// Reads the whole archive; each blob is compared with its name.
+/// Reads the whole archive, OCI's or Docker's; each blob is compared with its name.
 pub(super) fn stage(store: &Store, archive: impl Read, limits: &Limits) -> Result<Staged, ArchiveError> {
     let read = |source| ApplyError::Read { offset: 0, source };
     let plain = Decompressor::new(archive).map_err(read)?;
@@ -52,7 +55,18 @@ pub(super) fn stage(store: &Store, archive: impl Read, limits: &Limits) -> Resul
     while let Some(member) = members.next()? {
         let part = part(&member.name);
         match (&member.kind, part) {
-            (Kind::Directory, _) | (_, Part::Other) => {}
+            (Kind::Directory, _) => {}
+            (Kind::File(content), Part::Other) if content.map.is_none() => {
+                staged.write_other(&member.name, &mut members, &mut documents)?;
+            }
+            (Kind::Symlink(target), Part::Other) => {
+                if let Some((name, target)) = text(&member.name).zip(std::str::from_utf8(target).ok()) {
+                    documents
+                        .parts
+                        .insert(name, docker::Part::Link(target.to_owned()));
+                }
+            }
+            (_, Part::Other) => {}
             (Kind::File(content), part) if content.map.is_none() => {
                 take(part, &mut members, &mut staged, &mut documents)?;
             }
@@ -64,18 +78,38 @@ pub(super) fn stage(store: &Store, archive: impl Read, limits: &Limits) -> Resul
         }
     }
     members.finish()?;
-    let no_index = if documents.docker {
-        ArchiveError::DockerArchive
-    } else {
-        ArchiveError::NotOci("it has no index.json")
-    };
-    staged.index = documents.index.ok_or(no_index)?;
-    check_version(
-        &documents
-            .version
-            .ok_or(ArchiveError::NotOci("it has no oci-layout file"))?,
-    )?;
+    match (documents.index, documents.docker) {
+        (Some(index), _) => {
+            let version = documents
+                .version
+                .ok_or(ArchiveError::NotOci("it has no oci-layout file"))?;
+            check_version(&version)?;
+            staged.index = index;
+        }
+        (None, Some(manifest)) => {
+            // In newer archives the files of the layout are those that it names.
+            let blobs = staged.blobs.iter();
+            for digest in blobs {
+                let size = staged.size(digest)?;
+                let part = docker::Part::File(*digest, size);
+                documents
+                    .parts
+                    .insert(format!("blobs/sha256/{}", digest.hex()), part);
+            }
+            let made = docker::layout(&manifest, &documents.parts)?;
+            staged.index = made.index;
+            for document in made.documents {
+                staged.put(&document)?;
+            }
+        }
+        (None, None) => return Err(ArchiveError::NotOci("it has no index.json and no manifest.json")),
+    }
     Ok(staged)
+}
+
+/// A name as text, clean.
+fn text(name: &[u8]) -> Option<String> {
+    docker::plain(std::str::from_utf8(name).ok()?)
 }
 
 fn part(name: &[u8]) -> Part {
@@ -102,7 +136,7 @@ fn take<R: Read>(
     match part {
         Part::Index => documents.index = Some(document(members, "index.json")?),
         Part::Version => documents.version = Some(document(members, "oci-layout")?),
-        Part::Docker => documents.docker = true,
+        Part::Docker => documents.docker = Some(document(members, "manifest.json")?),
         Part::Blob(digest) => staged.write(&digest, members)?,
         Part::Other => {}
     }
@@ -143,25 +177,66 @@ impl Staged {
         self.temp.path().join(digest.hex())
     }
 
+    fn size(&self, digest: &Digest) -> Result<u64, ArchiveError> {
+        let path = self.path(digest);
+        let metadata = std::fs::metadata(&path);
+        metadata
+            .map(|metadata| metadata.len())
+            .map_err(|source| ArchiveError::Read { path, source })
+    }
+
+    /// A small blob of our own.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        std::fs::write(&path, bytes).map_err(|source| ArchiveError::Read { path, source })?;
+        self.blobs.insert(digest);
+        Ok(())
+    }
+
+    /// A file that is known by its name; what it is called in a layout follows from its bytes.
+    fn write_other<R: Read>(
+        &mut self,
+        name: &[u8],
+        members: &mut Members<'_, R>,
+        documents: &mut Documents,
+    ) -> Result<(), ArchiveError> {
+        let Some(name) = text(name) else { return Ok(()) };
+        let path = self.temp.path().join("other");
+        let (digest, size) = write(&path, members)?;
+        let place = self.path(&digest);
+        std::fs::rename(&path, &place).map_err(|source| ArchiveError::Read { path: place, source })?;
+        self.blobs.insert(digest);
+        documents.parts.insert(name, docker::Part::File(digest, size));
+        Ok(())
+    }
+
     fn write<R: Read>(&mut self, digest: &Digest, members: &mut Members<'_, R>) -> Result<(), ArchiveError> {
         let path = self.path(digest);
-        let failed = |source| ArchiveError::Read {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::create(&path).map_err(failed)?;
-        let mut hasher = Hasher::new();
-        each_chunk(members, |chunk| {
-            hasher.update(chunk);
-            file.write_all(chunk).map_err(failed)
-        })?;
-        let (expected, found) = (*digest, hasher.finish());
+        let (found, _) = write(&path, members)?;
+        let expected = *digest;
         if expected != found {
             return Err(ArchiveError::Blob { expected, found });
         }
         self.blobs.insert(expected);
         Ok(())
     }
+}
+
+/// Writes an entry's bytes; gives their digest and number.
+fn write<R: Read>(path: &Path, members: &mut Members<'_, R>) -> Result<(Digest, u64), ArchiveError> {
+    let failed = |source| ArchiveError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::create(path).map_err(failed)?;
+    let (mut hasher, mut size) = (Hasher::new(), 0);
+    each_chunk(members, |chunk| {
+        hasher.update(chunk);
+        size += chunk.len() as u64;
+        file.write_all(chunk).map_err(failed)
+    })?;
+    Ok((hasher.finish(), size))
 }
 
 impl Layout for Staged {

@@ -420,10 +420,14 @@ fn what_is_not_oci_is_said_to_be_something_else() {
         .file("manifest.json", b"[]")
         .file("repositories", b"{}")
         .end();
-    refused(&docker, "Docker archive");
+    refused(&docker, "no image for");
+    let docker = Archive::default()
+        .file("manifest.json", br#"[{"Config":"../c.json","Layers":[]}]"#)
+        .end();
+    refused(&docker, "is not in the archive");
     refused(
         &Archive::default().file("etc/passwd", b"").end(),
-        "no OCI archive: it has no index.json",
+        "no archive of images: it has no index.json",
     );
     refused(
         &Archive::default().file("index.json", b"{}").end(),
