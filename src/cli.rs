@@ -3,6 +3,7 @@
 mod cache;
 mod front;
 mod gc;
+mod output;
 mod registry;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
+pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
@@ -66,6 +68,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Save images to an archive that is OCI's and Docker's at once.
     Save(SaveArgs),
+    /// Write an image's root file system as a tar.
+    Export(ExportArgs),
     /// Pull images from a registry.
     Pull(PullArgs),
     /// Push an image to a registry.
@@ -207,6 +211,9 @@ pub(crate) struct BuildArgs {
     /// Write the image id to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+    /// Write the result somewhere, too: a directory for its root file system, or type=local|tar|oci|docker,dest=PLACE (may be repeated).
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    pub(crate) outputs: Vec<OutputSpec>,
     /// Which modification times the layers carry.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub(crate) mtimes: MtimesMode,

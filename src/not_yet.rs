@@ -4,14 +4,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "attach commit container cp create diff events exec export image info kill logs manifest \
+const COMMANDS: &str = "attach commit container cp create diff events exec image info kill logs manifest \
                         network pause plugin port ps rename restart rm search secret start stats stop system top \
                         unpause update volume wait lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --cidfile --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --group-add --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
-                       --output --override -p -P --pid --privileged --publish --publish-all --restart --secret \
+                       --override -p -P --pid --privileged --publish --publish-all --restart --secret \
                        --shm-size --squash --stop-signal --stop-timeout --sysctl --ulimit --userns --uts --volume-driver \
                        --volumes-from --build-arg-file --report --locked";
 

@@ -308,3 +308,45 @@ fn hosts_can_be_added() {
     let told = bench.sh("b", "cat /etc/hosts");
     assert!(!told.contains("db"), "{told}");
 }
+
+/// The merged root file system: hard links, removals and owners as in the image.
+#[test]
+fn outputs_are_written_beside_the_store() {
+    let bench = Bench::with_busybox();
+    let boxfile = "FROM busybox\nRUN mkdir /d && echo hi > /d/x && ln /d/x /d/y && ln -s x /d/l && chown 7:8 /d && rm /etc/passwd\n";
+    let context = bench.context("c", &[("Boxfile", boxfile)]);
+    let (directory, tar, oci) = (bench.path("out"), bench.path("o.tar"), bench.path("o.oci"));
+    let outputs = [
+        directory.display().to_string(),
+        format!("type=tar,dest={}", tar.display()),
+        format!("type=oci,dest={}", oci.display()),
+    ];
+    let args = ["-t", "b", "-o", &outputs[0], "-o", &outputs[1], "-o", &outputs[2]];
+    let (code, _, told) = build(&bench, &context, &args);
+    assert_eq!(code, 0, "{told}");
+    use std::os::unix::fs::MetadataExt;
+    let metadata = |path: &str| std::fs::symlink_metadata(directory.join(path)).unwrap();
+    assert_eq!((metadata("d").uid(), metadata("d").gid()), (7, 8));
+    assert_eq!(metadata("d/x").ino(), metadata("d/y").ino());
+    assert!(!directory.join("etc/passwd").exists() && directory.join("bin/sh").exists());
+    let listing = common::sh(&format!("tar -tf {}", tar.display()));
+    assert_eq!(listing.lines().next(), Some("./"));
+    assert!(
+        listing.contains("d/y\n") && !listing.contains("etc/passwd"),
+        "{listing}"
+    );
+    // The tar is a base with the same files, and the same wherever it is made.
+    bench.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "again"]);
+    assert_eq!(bench.sh("again", "cat /d/l; stat -c %u:%g /d"), "hi\n7:8\n");
+    let exported = bench.run(["export", "b"]);
+    assert_eq!(exported.stdout, std::fs::read(&tar).unwrap());
+    bench.ok(["rmi", "b"]);
+    assert!(
+        bench
+            .ok(["load", "-i", oci.to_str().unwrap()])
+            .contains("b:latest")
+    );
+    let (code, _, told) = build(&bench, &context, &["-o", "type=registry"]);
+    assert_eq!(code, 125);
+    assert!(told.contains("box push sends it on"), "{told}");
+}

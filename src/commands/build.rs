@@ -17,7 +17,7 @@ use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
-use super::{call, contexts};
+use super::{call, contexts, export};
 use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -69,12 +69,18 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         app.store.tag(tag, &id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    for output in &args.outputs {
+        export::write(app, &outcome.image, &tags, output)?;
+    }
     if let Some(path) = &args.iidfile {
         std::fs::write(path, id.to_string())
             .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
     }
     ui::build_finished(mode, &id.to_string());
-    ui::result(&format!("{id}\n"))?;
+    // An output that goes to standard output is alone there.
+    if args.outputs.iter().all(|output| output.place.is_some()) {
+        ui::result(&format!("{id}\n"))?;
+    }
     Ok(0)
 }
 

@@ -5,6 +5,7 @@ mod build_source;
 mod cache;
 mod call;
 mod contexts;
+mod export;
 mod fsck;
 mod gc;
 mod history;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Import(args) => import::run(&app, &args),
         Command::Load(args) => load::run(&app, &args),
         Command::Save(args) => save::run(&app, &args),
+        Command::Export(args) => export::run(&app, &args),
         Command::Pull(args) => pull::run(&app, &args),
         Command::Push(args) => push::run(&app, &args),
         Command::Login(args) => login::login(&args),

@@ -38,7 +38,7 @@ fn remove(app: &App, text: &str, force: bool) -> Result<(), Failure> {
         .remove_image(&image.id)
         .map_err(|e| Failure::of(EXIT_BOX, &e))?;
     ui::result(&format!(
-        "Deleted: {} (its layers stay in the build cache)\n",
+        "Deleted: {} (box gc removes its layers, but for those of the build cache)\n",
         image.id
     ))
 }

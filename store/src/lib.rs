@@ -11,6 +11,7 @@ mod cache_mount;
 pub mod digest;
 pub mod disk;
 pub mod error;
+pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod image;

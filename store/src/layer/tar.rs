@@ -79,11 +79,10 @@ pub(crate) fn write_tree(
     out: &mut dyn Write,
 ) -> Result<u64> {
     let mut writer = TreeWriter {
-        out: Counted { out, written: 0 },
+        archive: Archive::new(out),
         facts,
         overlay_xattrs,
         links: HashMap::new(),
-        buffer: vec![0; BUFFER],
     };
     writer.root()?;
     let mut walk = Walk::new(root).at("read", "")?;
@@ -94,8 +93,49 @@ pub(crate) fn write_tree(
             Err(error) => return Err(error).at("read", walk.path()),
         }
     }
-    writer.out.write(&[0; 2 * BLOCK])?;
-    Ok(writer.out.written)
+    writer.archive.finish()
+}
+
+/// A tar in the making.
+pub(crate) struct Archive<'a> {
+    out: Counted<'a>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Archive<'a> {
+    pub(crate) fn new(out: &'a mut dyn Write) -> Archive<'a> {
+        Archive {
+            out: Counted { out, written: 0 },
+            buffer: vec![0; BUFFER],
+        }
+    }
+
+    /// Writes an entry's header, extended where it must be.
+    pub(crate) fn header(&mut self, header: &Header<'_>) -> Result<()> {
+        write_header(&mut self.out, header)
+    }
+
+    /// Writes the bytes of the file at `path`, of which there must be so many.
+    pub(crate) fn content(&mut self, file: &mut dyn Read, size: u64, path: &Path) -> Result<()> {
+        let mut rest = size;
+        while rest > 0 {
+            let want = BUFFER.min(usize::try_from(rest).unwrap_or(BUFFER));
+            // A file that became shorter while it was read ends in an error, never in a wrong tar.
+            let read = file.read(&mut self.buffer[..want]).at("read", path)?;
+            if read == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).at("read", path);
+            }
+            self.out.write(&self.buffer[..read])?;
+            rest -= read as u64;
+        }
+        self.out.pad()
+    }
+
+    /// Ends it; gives its length in bytes.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        self.out.write(&[0; 2 * BLOCK])?;
+        Ok(self.out.written)
+    }
 }
 
 /// Counts what is written, so that padding and length are known.
@@ -121,12 +161,11 @@ impl Counted<'_> {
 }
 
 struct TreeWriter<'a> {
-    out: Counted<'a>,
+    archive: Archive<'a>,
     facts: &'a LayerFacts,
     overlay_xattrs: OverlayXattrs,
     /// The first path of every file with several names.
     links: HashMap<(u64, u64), PathBuf>,
-    buffer: Vec<u8>,
 }
 
 impl TreeWriter<'_> {
@@ -262,22 +301,11 @@ impl TreeWriter<'_> {
             return Ok(());
         }
         let mut file = beneath::open_file(visit.dir, Path::new(&visit.name)).at("open", visit.path)?;
-        let mut rest = size;
-        while rest > 0 {
-            let want = BUFFER.min(usize::try_from(rest).unwrap_or(BUFFER));
-            // A file that became shorter while it was read ends in an error, never in a wrong tar.
-            let read = file.read(&mut self.buffer[..want]).at("read", visit.path)?;
-            if read == 0 {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)).at("read", visit.path);
-            }
-            self.out.write(&self.buffer[..read])?;
-            rest -= read as u64;
-        }
-        self.out.pad()
+        self.archive.content(&mut file, size, visit.path)
     }
 
     fn header(&mut self, header: &Header<'_>) -> Result<()> {
-        write_header(&mut self.out, header)
+        self.archive.header(header)
     }
 }
 
