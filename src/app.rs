@@ -1,6 +1,7 @@
 //! What the commands share: the open store, who the user is, and how images are named and found. The environment is read here, and in
 //! `values`, `credentials` and `registries`.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -167,7 +168,19 @@ fn default_root(rootless: bool) -> Result<PathBuf, Failure> {
     })
 }
 
+/// The longest file that is read whole, in bytes.
+pub(crate) const MAX_FILE: u64 = 64 << 20;
+
 /// The file's bytes; an error that names it.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| Failure::own(format!("cannot read {}: {e}", path.display())))
+    let failed = |e: &dyn std::fmt::Display| Failure::own(format!("cannot read {}: {e}", path.display()));
+    let file = std::fs::File::open(path).map_err(|e| failed(&e))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed(&e))?;
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(failed(&"it is longer than 64 MiB")),
+        false => Ok(bytes),
+    }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod front;
 mod gc;
+mod limits;
 mod output;
 mod registry;
 
@@ -10,11 +11,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{BuildArg, Cpus, HostArg, Memory, TmpfsMount, Volume};
+use crate::values::{BuildArg, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
+pub(crate) use limits::{LimitArgs, LimitsMode};
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
@@ -136,16 +138,6 @@ pub(crate) enum Network {
     Host,
 }
 
-/// What happens to a limit that can't be enforced here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum LimitsMode {
-    /// The command fails.
-    #[default]
-    Enforce,
-    /// It goes on without that limit.
-    BestEffort,
-}
-
 /// Which modification times the layers carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MtimesMode {
@@ -154,23 +146,6 @@ pub(crate) enum MtimesMode {
     Logical,
     /// The clock's, as Docker's; digests then differ from build to build.
     Real,
-}
-
-/// cgroup limits, spelled as Docker does.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct LimitArgs {
-    /// Memory limit, swap included (for example 512m or 2g).
-    #[arg(short, long, value_name = "BYTES")]
-    pub(crate) memory: Option<Memory>,
-    /// How many CPUs' worth of time (for example 1.5).
-    #[arg(long, value_name = "N")]
-    pub(crate) cpus: Option<Cpus>,
-    /// How many processes and threads at most.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) pids_limit: Option<u64>,
-    /// What happens to a limit that can't be enforced here.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) limits: LimitsMode,
 }
 
 /// `box build`.

@@ -35,9 +35,9 @@ fn kind(request: &ExecRequest<'_>, mount: &ExecMount, agents: &mut Vec<Agent>) -
         ExecMountKind::Directory(source) => MountKind::Bind {
             source: source.clone(),
         },
-        ExecMountKind::Tmpfs(size) => MountKind::Tmpfs {
+        ExecMountKind::Tmpfs { size, mode } => MountKind::Tmpfs {
             size: *size,
-            mode: 0o1777,
+            mode: *mode,
             exec: true,
         },
         ExecMountKind::File {

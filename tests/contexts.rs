@@ -314,3 +314,34 @@ fn an_ordinary_user_builds_them_too() {
         assert_eq!(told, "of the context\n", "{place}");
     }
 }
+
+/// A context that somebody else made does not make box read this machine's files, or for ever.
+#[test]
+fn a_hostile_directory_is_no_trap() {
+    let bench = Bench::with_busybox();
+    let evil = bench.path("evil");
+    fs::create_dir(&evil).unwrap();
+    std::os::unix::fs::symlink("/proc/kmsg", evil.join("Boxfile")).unwrap();
+    let told = bench.fails(125, ["build", evil.to_str().unwrap()]);
+    assert!(told.contains("no Boxfile"), "{told}");
+    let huge = bench.path("huge");
+    File::create(&huge).unwrap().set_len(6 << 30).unwrap();
+    let told = bench.fails(
+        125,
+        ["build", "-f", huge.to_str().unwrap(), evil.to_str().unwrap()],
+    );
+    assert!(told.contains("longer than 64 MiB"), "{told}");
+    // An ignore file that can't be read whole leaves nothing out: that must not be taken for nothing.
+    let context = bench.context(
+        "ignores",
+        &[("Boxfile", "FROM busybox\nCOPY . /c\n"), ("secret", "x")],
+    );
+    let long = format!("{}secret\n", "# nothing\n".repeat(430_000));
+    fs::write(context.join(".dockerignore"), long).unwrap();
+    let told = bench.fails(1, ["build", "--network", "none", context.to_str().unwrap()]);
+    assert!(told.contains("may have 4 MiB"), "{told}");
+    fs::remove_file(context.join(".dockerignore")).unwrap();
+    common::sh(&format!("mkfifo {}/.dockerignore", context.display()));
+    let told = bench.fails(1, ["build", "--network", "none", context.to_str().unwrap()]);
+    assert!(told.contains("must be a regular file"), "{told}");
+}

@@ -440,3 +440,75 @@ fn as_an_ordinary_user() {
         "{shown}"
     );
 }
+
+/// What a hostile or a careless Boxfile asks of mounts.
+#[test]
+fn odd_mounts_are_refused_with_their_place() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[("file", "x")]);
+    for (line, expected) in [
+        (
+            "RUN --mount=type=cache,uid=4294967295,target=/c true",
+            "invalid value 4294967295 for uid",
+        ),
+        (
+            "RUN --mount=type=secret,id=s,gid=4294967295 true",
+            "invalid value 4294967295 for gid",
+        ),
+        (
+            "RUN --mount=type=cache,id=c,from=busybox,target=/a --mount=type=cache,id=c,from=busybox,target=/b true",
+            "is mounted twice in one step",
+        ),
+    ] {
+        let output = bench.try_build(&context, &format!("FROM busybox\n{line}\n"), &[]);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        let told = text(&output.stderr);
+        assert!(told.contains(expected) && told.contains(":2"), "{line}: {told}");
+    }
+    // An empty context is mounted as a directory like any other.
+    let empty = bench.context("empty", &[]);
+    let told = bench.build_plain(
+        &empty,
+        "FROM busybox\nRUN --mount=type=bind,target=/m stat -c %a /m\n",
+        &[],
+    );
+    assert!(told.contains("755"), "{told}");
+}
+
+/// Caches that differ in their owner alone are taken in one order by all.
+#[test]
+fn builds_wait_for_each_other_in_one_order() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[]);
+    let mount = |uid: u32| format!("--mount=type=cache,id=dl,uid={uid},sharing=locked,target=/c{uid}");
+    std::thread::scope(|scope| {
+        for (first, second) in [(1, 2), (2, 1), (1, 2), (2, 1)] {
+            let (bench, context) = (&bench, &context);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let line = format!(
+                        "RUN {} {} sleep 0.1; true {first} {round}",
+                        mount(first),
+                        mount(second)
+                    );
+                    let file = bench.path(&format!(
+                        "Boxfile.{first}.{round}.{:?}",
+                        std::thread::current().id()
+                    ));
+                    std::fs::write(&file, format!("FROM busybox\n{line}\n")).unwrap();
+                    let args = [
+                        "build",
+                        "-q",
+                        "--no-cache",
+                        "--network",
+                        "none",
+                        "-f",
+                        file.to_str().unwrap(),
+                        context.to_str().unwrap(),
+                    ];
+                    bench.ok(args);
+                }
+            });
+        }
+    });
+}

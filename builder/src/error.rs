@@ -115,6 +115,12 @@ pub enum StepError {
     /// Where it writes can't be written so.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// A cache that lies on something, twice in a step.
+    #[error("the cache {id} with from= is mounted twice in one step: mount it once")]
+    CacheTwice {
+        /// The cache.
+        id: String,
+    },
     /// A git repository can't be had.
     #[error(transparent)]
     Git(#[from] GitError),

@@ -1,6 +1,7 @@
 //! Trees that COPY reads from: the build context, a stage, an image. One trait, so that selecting, hashing and writing
 //! need to be said once.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -171,15 +172,25 @@ impl Selection {
     }
 
     /// Adds to a digest everything of it that a copy can show: names, types, modes, content, links, attributes, and
-    /// owners where `owners` says so; no times. Of a directory what is in it is copied, not the directory itself.
-    pub fn hash_into(&self, hasher: &mut Hasher, owners: bool) {
+    /// owners and hard links where `owners` says so; no times. Of a directory what is in it is copied, not the directory itself,
+    /// unless `shows_root` says so.
+    pub fn hash_into(&self, hasher: &mut Hasher, owners: bool, shows_root: bool) {
         let is_directory = self.is_directory();
-        hasher.update(&[u8::from(is_directory)]);
+        hasher.update(&[u8::from(is_directory), u8::from(shows_root)]);
         hash_bytes(hasher, self.name.as_bytes());
-        let entries = &self.entries[usize::from(is_directory)..];
+        let entries = &self.entries[usize::from(is_directory && !shows_root)..];
         hasher.update(&(entries.len() as u64).to_le_bytes());
-        for entry in entries {
+        let mut first: HashMap<(u64, u64), u64> = HashMap::new();
+        for (entry, number) in entries.iter().zip(0u64..) {
             entry.hash_into(hasher, owners);
+            if owners && entry.meta.links > 1 && entry.meta.kind == EntryKind::File {
+                let stamp = &entry.meta.stamp;
+                let same = *first.entry((stamp.device, stamp.inode)).or_insert(number);
+                if same != number {
+                    hasher.update(b"same file");
+                    hasher.update(&same.to_le_bytes());
+                }
+            }
         }
     }
 }

@@ -201,7 +201,8 @@ impl Wanted<'_> {
     /// What the files follow from.
     fn key(&self, resolved: &Resolved, options: &PrepareOptions) -> Digest {
         let address = self.address;
-        let kept = self.keep_git_dir.then_some(&resolved.name);
+        // A tag object is in `.git`, too.
+        let kept = self.keep_git_dir.then_some((&resolved.name, &resolved.object));
         let text = serde_json::to_vec(&(
             without_credentials(&address.remote),
             &resolved.commit,
@@ -213,7 +214,7 @@ impl Wanted<'_> {
             options.source_date_epoch,
         ))
         .unwrap_or_default();
-        Digest::of(&[b"box git 1\n", text.as_slice()].concat())
+        Digest::of(&[b"box git 2\n", text.as_slice()].concat())
     }
 }
 

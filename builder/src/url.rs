@@ -7,7 +7,8 @@ pub fn without_credentials(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         shown.push_str(before);
         shown.push_str("://");
-        let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'');
+        // Quotes may stand in a password.
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#');
         let end = after.find(is_end).unwrap_or(after.len());
         rest = after[..end].rfind('@').map_or(after, |at| &after[at + 1..]);
     }
@@ -57,6 +58,7 @@ mod tests {
         let cases = [
             ("https://u:p@host/a@b", "https://host/a@b"),
             ("https://u:p@x@host", "https://host"),
+            ("https://u:pa'ss\"wo@host/a", "https://host/a"),
             ("https://host/a@b", "https://host/a@b"),
             ("https://host?x=a@b", "https://host?x=a@b"),
             (

@@ -322,8 +322,13 @@ fn a_url_may_be_pinned() {
 fn credentials_of_a_url_stay_out_of_the_image() {
     let world = World::new();
     let server = Server::start(Served::new(b"one"));
-    let url = server.url("name").replace("http://", "http://user:hidden@");
-    let (image, _) = world.build(&format!("FROM scratch\nADD {url} /\n"));
-    let config = serde_json::to_string(&image.config).unwrap();
-    assert!(!config.contains("hidden"), "{config}");
+    for password in ["hidden", "a'hidden", "hidden@b"] {
+        let url = server
+            .url("name")
+            .replace("http://", &format!("http://user:{password}@"));
+        let (image, _) = world.build(&format!("FROM scratch\nADD \"{url}\" /\n"));
+        let config = serde_json::to_string(&image.config).unwrap();
+        assert!(!config.contains("hidden"), "{config}");
+        assert!(!world.events.told("hidden"));
+    }
 }

@@ -256,7 +256,9 @@ fn special_files_do_not_block() {
     );
     make(".dockerignore");
     assert!(world.fail("FROM ./fifo\n").contains("not a regular file"));
-    world.build("FROM scratch\nCOPY dir /d\n");
+    // What is left out can't be read: that is not nothing.
+    let error = world.fail("FROM scratch\nCOPY dir /d\n");
+    assert!(error.contains("must be a regular file"), "{error}");
 }
 
 #[test]
@@ -383,4 +385,38 @@ fn a_file_that_is_swapped_while_it_is_read_is_an_error() {
     )
     .unwrap();
     check("a FIFO");
+}
+
+/// What COPY --from and binds of a stage depend on, beyond names and bytes.
+#[test]
+fn a_stages_links_and_directories_are_inputs() {
+    let world = World::new();
+    let build = |stage: &str, rest: &str| {
+        let text = format!("FROM scratch AS a\nRUN {stage}\nFROM scratch\n{rest}\n");
+        world.build(&text)
+    };
+    // An inline file beside files of a stage.
+    let inline = |text: &str| build("put /x", &format!("COPY --from=a /x <<E /d/\n{text}\nE"));
+    let (one, _) = inline("one");
+    let (two, _) = inline("two");
+    assert_eq!(
+        (world.read(&one, "d/E"), world.read(&two, "d/E")),
+        ("one\n".to_owned(), "two\n".to_owned())
+    );
+    // Two names of one file, or two equal files.
+    let copied = |stage: &str| build(stage, "COPY --from=a /d /d").0;
+    let linked = copied("put /d/a same; hard /d/b /d/a");
+    let apart = copied("put /d/a same; put /d/b same");
+    let names = |image| world.entry(image, "d/a").unwrap().metadata.nlink;
+    assert_eq!((names(&linked), names(&apart)), (2, 1));
+    assert_ne!(
+        linked.config.rootfs.diff_ids.last(),
+        apart.config.rootfs.diff_ids.last()
+    );
+    // A mount shows the directory itself; a copy does not.
+    let mounted = |mode: &str, what: &str| build(&format!("put /d/a; mode /d {mode}"), what).1.len();
+    let mount = "RUN --mount=type=bind,from=a,source=/d,target=/m put /seen";
+    assert_eq!(mounted("755", mount), 2);
+    assert_eq!(mounted("700", mount), 2, "the stage, and what mounts it");
+    assert_eq!(mounted("700", mount), 0);
 }

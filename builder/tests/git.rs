@@ -243,6 +243,13 @@ fn the_repository_may_be_kept() {
     let other = World::new();
     let (again, _) = added(&other, &what);
     assert_eq!(again.config.rootfs, image.config.rootfs);
+    // A tag object with other words is another thing, though the commit is the same.
+    repository.git(&["tag", "-a", "-m", "ONE", "v2"]);
+    let tagged = format!("--keep-git-dir=true {}#v2", hub.url("r"));
+    let (one, _) = added(&world, &tagged);
+    repository.git(&["tag", "-f", "-a", "-m", "TWO", "v2"]);
+    let (two, _) = added(&world, &tagged);
+    assert_ne!(one.config.rootfs, two.config.rootfs);
     // The same without is another thing.
     let (image, _) = added(&world, &format!("{}#v1", hub.url("r")));
     assert!(world.entry(&image, "src/.git").is_none());
@@ -259,6 +266,20 @@ fn submodules_come_along_by_safe_ways_alone() {
     let (image, _) = added(&world, &hub.url("outer"));
     assert_eq!(world.read(&image, "src/sub/file"), "one");
     assert!(world.entry(&image, "src/sub/.git").is_none());
+    // What is kept of them is the same everywhere, and says nothing of this machine.
+    let kept = format!("--keep-git-dir=true {}", hub.url("outer"));
+    let (image, _) = added(&world, &kept);
+    for path in ["hooks", "logs"] {
+        assert!(
+            world
+                .entry(&image, &format!("src/.git/modules/sub/{path}"))
+                .is_none(),
+            "{path}"
+        );
+    }
+    assert!(world.entry(&image, "src/.git/modules/sub/index").is_some());
+    let (again, _) = added(&World::new(), &kept);
+    assert_eq!(again.config.rootfs, image.config.rootfs);
     let (image, _) = added(&world, &format!("{}?submodules=false", hub.url("outer")));
     assert!(world.entry(&image, "src/sub/file").is_none());
     // Files of this machine are none of the repository's.

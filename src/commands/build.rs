@@ -1,6 +1,7 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -22,6 +23,9 @@ use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// The request to end that ends box at once.
+const PATIENCE: u32 = 3;
+
 const HOST_NETWORK: &str =
     "note: RUN uses the host's network (--network host); a private one comes with a later version";
 
@@ -30,10 +34,10 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
     let cancel = CancelToken::new();
-    // What waits for standard input can only be killed.
-    let reads_stdin =
-        args.context.as_os_str() == "-" || args.file.as_ref().is_some_and(|file| file.as_os_str() == "-");
-    let early = match reads_stdin {
+    // What waits for standard input, or for a pipe, can only be killed.
+    let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
+    let waits = args.context.as_os_str() == "-" || args.file.as_ref().is_some_and(is_pipe);
+    let early = match waits {
         true => None,
         false => Some(cancel_on_signals(&cancel)?),
     };
@@ -184,6 +188,7 @@ pub(super) fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, 
     let cancel = cancel.clone();
     let ended_by = Arc::new(AtomicI32::new(0));
     let kept = ended_by.clone();
+    let mut asked = 0;
     let handler = move |signal| {
         if matches!(
             signal,
@@ -191,6 +196,11 @@ pub(super) fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, 
         ) {
             kept.store(signal as i32, Ordering::SeqCst);
             cancel.cancel();
+            asked += 1;
+            if asked == PATIENCE {
+                // Something holds the end up; what is left is removed by a later command.
+                std::process::exit(128 + signal as i32);
+            }
         }
     };
     signals::take(handler).map_err(|e| Failure::of(EXIT_BOX, &e))?;

@@ -28,8 +28,6 @@ use super::import;
 const BOXFILES: [&str; 3] = ["Boxfile", "Containerfile", "Dockerfile"];
 /// What a Boxfile's ignore file is called beside it.
 const IGNORE_SUFFIXES: [&str; 2] = [".boxignore", ".dockerignore"];
-/// The longest Boxfile that is read from elsewhere than a file.
-const MAX_BOXFILE: u64 = 64 << 20;
 
 /// What a build reads.
 pub(super) struct BuildSource {
@@ -151,7 +149,7 @@ fn local(args: &BuildArgs, directory: PathBuf) -> Result<BuildSource, Failure> {
         None => BOXFILES
             .iter()
             .map(|name| directory.join(name))
-            .find(|path| path.is_file())
+            .find(|path| is_inside(path, &directory))
             .ok_or_else(|| no_boxfile(&directory.display().to_string()))?,
     };
     let bytes = app::read_file(&file)?;
@@ -160,7 +158,7 @@ fn local(args: &BuildArgs, directory: PathBuf) -> Result<BuildSource, Failure> {
         let mut path = file.as_os_str().to_owned();
         path.push(suffix);
         let path = PathBuf::from(path);
-        if ignore.is_none() && path.is_file() {
+        if ignore.is_none() && path.is_file() && (args.file.is_some() || is_inside(&path, &directory)) {
             ignore = Some(Source::new(path.display().to_string(), app::read_file(&path)?));
         }
     }
@@ -215,6 +213,14 @@ fn inside(args: &BuildArgs, layer: &Layer, name: &str) -> Result<BuildSource, Fa
     }
 }
 
+/// Whether a path is a file of the directory, links followed: a context may be a stranger's.
+fn is_inside(path: &Path, directory: &Path) -> bool {
+    match (path.canonicalize(), directory.canonicalize()) {
+        (Ok(path), Ok(directory)) => path.is_file() && path.starts_with(directory),
+        _ => false,
+    }
+}
+
 fn no_boxfile(place: &str) -> Failure {
     Failure::own(format!("no {} in {place}", BOXFILES.join(", no "))).hint("name the file with -f")
 }
@@ -225,10 +231,10 @@ fn stdin_boxfile(stdin: impl Read) -> Result<Source, Failure> {
 
 fn read_boxfile(file: impl Read, name: &str) -> Result<Source, Failure> {
     let mut bytes = Vec::new();
-    file.take(MAX_BOXFILE + 1)
+    file.take(app::MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| Failure::input(format!("cannot read {name}: {e}")))?;
-    if bytes.len() as u64 > MAX_BOXFILE {
+    if bytes.len() as u64 > app::MAX_FILE {
         return Err(Failure::input(format!("{name} is longer than 64 MiB")));
     }
     Ok(Source::new(name, bytes))

@@ -29,7 +29,7 @@ const WORK: &str = "work";
 const LABEL_LIMIT: u64 = 1 << 20;
 
 /// Which directory is meant, and how it is made when it is missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CacheMountSpec {
     /// What it is called.
     pub id: String,

@@ -116,12 +116,19 @@ impl<'a> Context<'a> {
         let mut found = Vec::new();
         for name in IGNORE_FILES {
             let entry = resolve(self, Path::new(name))?;
-            let Some((path, meta)) = entry.filter(|(_, meta)| meta.kind == EntryKind::File) else {
-                continue;
-            };
+            let Some((path, meta)) = entry else { continue };
+            // What can't be read must not be taken for nothing: then nothing would be left out.
+            let odd = |what: &str| self.io("read", &path, std::io::Error::other(what));
+            if meta.kind != EntryKind::File {
+                return Err(odd("an ignore file must be a regular file"));
+            }
             let mut text = Vec::new();
-            let read = self.open(&path, &meta)?.take(IGNORE_LIMIT).read_to_end(&mut text);
+            let mut file = self.open(&path, &meta)?.take(IGNORE_LIMIT + 1);
+            let read = file.read_to_end(&mut text);
             read.map_err(|error| self.io("read", &path, error))?;
+            if text.len() as u64 > IGNORE_LIMIT {
+                return Err(odd("an ignore file may have 4 MiB, and this one is longer"));
+            }
             found.push(Source::new(name, text));
         }
         Ok(found)

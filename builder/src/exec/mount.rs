@@ -31,8 +31,13 @@ pub enum ExecMountKind {
     },
     /// A directory of the store, whose files have the owners that the step sees.
     Directory(PathBuf),
-    /// An empty file system in memory, of at most so many bytes.
-    Tmpfs(Option<u64>),
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Its most bytes.
+        size: Option<u64>,
+        /// Permissions of its root.
+        mode: u32,
+    },
     /// A file that is in memory alone.
     File {
         /// What it holds.

@@ -1,5 +1,6 @@
 //! The git program, in a directory of its own.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const FETCHED: &str = "refs/box/fetched";
 /// What may be spoken: nothing that reads this machine's files or starts other programs.
 const PROTOCOLS: &str = "http:https:git:ssh";
 /// What tells git of another repository than ours.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 11] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -35,7 +36,6 @@ const FOREIGN: [&str; 12] = [
     "GIT_SHALLOW_FILE",
     "GIT_GRAFT_FILE",
     "GIT_REPLACE_REF_BASE",
-    "GIT_TEMPLATE_DIR",
 ];
 
 /// By whose configuration a command goes.
@@ -69,7 +69,9 @@ impl<'a> Git<'a> {
             remote,
             shown,
         };
-        std::fs::create_dir(git.work_tree()).map_err(|source| git.io(source))?;
+        for directory in [git.work_tree(), git.scratch.path().join("no-templates")] {
+            std::fs::create_dir(directory).map_err(|source| git.io(source))?;
+        }
         Ok(git)
     }
 
@@ -137,7 +139,8 @@ impl<'a> Git<'a> {
             &["-q", "--force", "--detach", &resolved.commit],
         )?;
         if submodules && self.work_tree().join(".gitmodules").symlink_metadata().is_ok() {
-            self.run(Config::None, "config", &["remote.origin.url", self.remote])?;
+            // Addresses relative to ours are kept in the configuration: they must have no password in them.
+            self.run(Config::None, "config", &["remote.origin.url", &self.shown])?;
             let args = ["update", "-q", "--init", "--recursive", "--depth=1"];
             self.run(Config::None, "submodule", &args)?;
         }
@@ -178,17 +181,45 @@ impl<'a> Git<'a> {
             self.run(Config::None, "update-ref", &["-d", name])?;
         }
         let git_dir = self.work_tree().join(".git");
+        self.tidy_dir(&git_dir, commit)?;
+        let modules = walkdir::WalkDir::new(git_dir.join("modules")).sort_by_file_name();
+        for entry in modules
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.file_type().is_dir())
+        {
+            if entry.path().join("HEAD").is_file() && entry.path().join("objects").is_dir() {
+                self.tidy_dir(entry.path(), "HEAD")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for one repository's directory: nothing of this machine and this moment.
+    fn tidy_dir(&self, git_dir: &Path, commit: &str) -> Result<(), GitError> {
         for path in ["logs", "FETCH_HEAD", "ORIG_HEAD", "index", "hooks"] {
             remove(&git_dir.join(path)).map_err(|source| self.io(source))?;
         }
+        let mut place = OsString::from("--git-dir=");
+        place.push(git_dir);
         // An index of names and objects alone: the times of this checkout are nobody's.
-        self.run(Config::None, "read-tree", &[commit])?;
+        self.run_in(Some(&place), Config::None, "read-tree", &[commit])?;
         let pack = ["-q", "-a", "-d", "-f"];
-        self.run(Config::None, "repack", &pack).map(drop)
+        self.run_in(Some(&place), Config::None, "repack", &pack).map(drop)
     }
 
     /// Runs git and gives what it writes.
     fn run(&self, config: Config, action: &'static str, args: &[&str]) -> Result<String, GitError> {
+        self.run_in(None, config, action, args)
+    }
+
+    fn run_in(
+        &self,
+        git_dir: Option<&OsStr>,
+        config: Config,
+        action: &'static str,
+        args: &[&str],
+    ) -> Result<String, GitError> {
         let said = self.scratch.path().join("said");
         let told = self.scratch.path().join("told");
         let open = |path: &Path| File::create(path).map_err(|source| self.io(source));
@@ -202,6 +233,7 @@ impl<'a> Git<'a> {
                 "-c",
                 "pack.threads=1",
             ])
+            .args(git_dir)
             .arg(action)
             .args(args)
             .current_dir(self.work_tree())
@@ -209,6 +241,11 @@ impl<'a> Git<'a> {
             .stdout(open(&said)?)
             .stderr(open(&told)?);
         set_env(&mut command, config);
+        if config == Config::None {
+            self.lend_credentials(&mut command);
+        }
+        // Templates are the machine's.
+        command.env("GIT_TEMPLATE_DIR", self.scratch.path().join("no-templates"));
         // A repository around the store is none of ours.
         command.env("GIT_CEILING_DIRECTORIES", self.scratch.path());
         let child = command.spawn().map_err(|source| match source.kind() {
@@ -228,6 +265,26 @@ impl<'a> Git<'a> {
             });
         }
         Ok(String::from_utf8_lossy(&read(&said)?).into_owned())
+    }
+
+    /// What stands in the address for its host is good for what is fetched from there; in the environment, since others can read a
+    /// command's arguments.
+    fn lend_credentials(&self, command: &mut Command) {
+        let split = |url: &'a str| {
+            url.split_once("://")
+                .map(|(scheme, rest)| (scheme, rest.split('/').next().unwrap_or(rest)))
+        };
+        if let Some((scheme, authority)) = split(self.remote)
+            && let Some((_, host)) = authority.rsplit_once('@')
+        {
+            command
+                .env("GIT_CONFIG_COUNT", "1")
+                .env(
+                    "GIT_CONFIG_KEY_0",
+                    format!("url.{scheme}://{authority}/.insteadOf"),
+                )
+                .env("GIT_CONFIG_VALUE_0", format!("{scheme}://{host}/"));
+        }
     }
 
     /// The end of what git said, without what may not be shown.
@@ -304,10 +361,13 @@ fn set_env(command: &mut Command, config: Config) {
         .env("LC_ALL", "C")
         // Ctrl-C is for box, which ends git itself.
         .process_group(0);
-    if std::env::var_os("GIT_SSH_COMMAND").is_none() || config == Config::None {
-        // Nothing may ask on the terminal.
-        command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
-    }
+    // Nothing may ask on the terminal; the user's own way to start ssh stays.
+    match config {
+        Config::User => command
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("SSH_ASKPASS", "/bin/false"),
+        Config::None => command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
+    };
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -244,7 +244,7 @@ impl Lowering<'_> {
         Place {
             span: instruction.span,
             file,
-            text: instruction.text.clone(),
+            text: without_credentials(&instruction.text),
         }
     }
 }

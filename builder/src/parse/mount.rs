@@ -176,8 +176,8 @@ impl Draft {
             "sharing" => self.sharing = Some(sharing(&value, span)?),
             "size" => self.size = Some(number(key, parse_size(&value), &value, span)?),
             "mode" => self.mode = Some(number(key, u32::from_str_radix(&value, 8).ok(), &value, span)?),
-            "uid" => self.uid = Some(number(key, value.parse().ok(), &value, span)?),
-            _ => self.gid = Some(number(key, value.parse().ok(), &value, span)?),
+            "uid" => self.uid = Some(number(key, id(&value), &value, span)?),
+            _ => self.gid = Some(number(key, id(&value), &value, span)?),
         }
         Ok(())
     }
@@ -362,6 +362,11 @@ fn switch(key: &str, value: Option<String>, span: Span) -> Result<bool, MountErr
             ..wrong(span, format!("invalid value for {key}: {v}"))
         }),
     }
+}
+
+/// A user or group; the highest number means none to the kernel.
+fn id(value: &str) -> Option<u32> {
+    value.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn number<T>(key: &str, parsed: Option<T>, value: &str, span: Span) -> Result<T, MountError> {

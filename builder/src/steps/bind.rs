@@ -97,10 +97,10 @@ impl<'a> Source<'a> {
         match &self.copy.from {
             CopyFrom::Named(name) => {
                 let named = tools.reading(name)?;
-                act(&Reading::new(&named, id, &self.copy, layers)?)
+                act(&Reading::new(&named, id, &self.copy, layers)?.showing_root())
             }
             CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                act(&Reading::new(tools, id, &self.copy, layers)?)
+                act(&Reading::new(tools, id, &self.copy, layers)?.showing_root())
             }
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Reading<'a> {
     tree: Option<Origin>,
     picking: Picking,
     id: StepId,
+    /// Whether a directory is seen itself, not only what is in it: it is mounted.
+    shows_root: bool,
     selected: OnceCell<Vec<Vec<Picked>>>,
 }
 
@@ -71,8 +73,17 @@ impl<'a> Reading<'a> {
             tree,
             picking: picking(step)?,
             id,
+            shows_root: false,
             selected: OnceCell::new(),
         })
+    }
+
+    /// The same for a mount, which shows the directory itself, too.
+    pub(crate) fn showing_root(self) -> Reading<'a> {
+        Reading {
+            shows_root: self.tree.is_some(),
+            ..self
+        }
     }
 
     /// What the copy depends on, for its key. Layers are read once only: what is in them never changes, so the digest is
@@ -112,14 +123,20 @@ impl<'a> Reading<'a> {
         let chain = origin
             .chain
             .map_or_else(|| "nothing".to_owned(), |chain| chain.to_string());
+        let inline = self.step.sources.iter().map(|source| match source {
+            CopySourcePlan::Inline { data, .. } => Some(Digest::of(data)),
+            _ => None,
+        });
         let text = serde_json::to_vec(&(
             chain,
             source_names(self.step),
+            inline.collect::<Vec<_>>(),
             &self.step.excludes,
             self.step.parents,
+            self.shows_root,
         ))
         .unwrap_or_default();
-        Digest::of(&[b"box tree 3\n", text.as_slice()].concat())
+        Digest::of(&[b"box tree 4\n", text.as_slice()].concat())
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
@@ -151,12 +168,12 @@ impl<'a> Reading<'a> {
                 hasher.update(digest.as_bytes());
             }
             (None, Some(own)) => {
-                hasher.update(b"layer");
+                hasher.update(if own.keeps_times { b"times" } else { b"layer" });
                 hasher.update(own.diff_id.0.as_bytes());
             }
             (None, None) => {
                 let keeps_owners = self.tree().keeps_owners();
-                picked.selection.hash_into(hasher, keeps_owners);
+                picked.selection.hash_into(hasher, keeps_owners, self.shows_root);
             }
         }
     }

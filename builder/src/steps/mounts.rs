@@ -120,12 +120,14 @@ impl Ready {
                 continue;
             };
             match wanted.iter_mut().find(|(known, _)| *known == spec) {
+                // It is an overlay's upper directory, which takes no two mounts.
+                Some(_) if !spec.base.is_empty() => return Err(StepError::CacheTwice { id: spec.id }),
                 Some((_, known)) if *known == CacheSharing::Shared => *known = sharing,
                 Some(_) => {}
                 None => wanted.push((spec, sharing)),
             }
         }
-        wanted.sort_by(|(a, _), (b, _)| (&a.id, &a.base, a.mode).cmp(&(&b.id, &b.base, b.mode)));
+        wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
             let cache = take_cache(tools, &spec, sharing)?;
             self.caches.push((spec, cache));
@@ -152,7 +154,13 @@ impl Ready {
                     None => return Ok(()),
                 }
             }
-            MountSource::Tmpfs(size) => (ExecMountKind::Tmpfs(*size), true),
+            MountSource::Tmpfs(size) => (
+                ExecMountKind::Tmpfs {
+                    size: *size,
+                    mode: 0o1777,
+                },
+                true,
+            ),
             MountSource::Secret {
                 id,
                 env,
@@ -212,7 +220,10 @@ impl Ready {
     ) -> Result<ExecMountKind, StepError> {
         let (layers, path) = source.layers(tools, at)?;
         if layers.is_empty() {
-            return Ok(ExecMountKind::Tmpfs(None));
+            return Ok(ExecMountKind::Tmpfs {
+                size: None,
+                mode: 0o755,
+            });
         }
         let dirs = self.snapshot(tools, &layers)?.dirs().clone();
         Ok(ExecMountKind::Layers {

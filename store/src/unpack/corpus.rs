@@ -384,25 +384,64 @@ fn odd_archives() {
         .unwrap();
     let name = "root/.cpanm/work/1395823785.24209/Plack-1.0030/blib/man3/Plack::Middleware::LighttpdScriptNameFix.3pm";
     assert!(Tree::new(&[conflict]).lookup(Path::new(name)).unwrap().is_some());
-    for name in [
-        "whiteout_dir.tar",
-        "overwritten_file.tar",
-        "source_image.tar",
-        "test_bundle.tar",
-        "test_link.tar",
-        "null_manifest.tar",
-    ] {
-        let error = load_oci(&ground.store, &file(name)[..], &LoadOptions::default()).unwrap_err();
-        assert!(error.to_string().contains("Docker archive"), "{name}: {error}");
+}
+
+/// Archives of `docker save`, with the root file systems that they must give.
+#[test]
+fn dockers_archives() {
+    let Some(root) = corpus() else { return };
+    let expected: Value = serde_json::from_slice(&read(&root.join("images/expect.json"))).unwrap();
+    let mut trees = 0;
+    for case in expected.as_array().unwrap() {
+        let ground = Ground::new(&Value::Null);
+        let file = text(&case["file"]);
+        let bytes = read(&root.join("images").join(&file));
+        let loaded = load_oci(&ground.store, &bytes[..], &LoadOptions::default());
+        if case["expect"]["error_or_not_an_image"] == true {
+            assert!(loaded.is_err(), "{file}");
+            continue;
+        }
+        let loaded = loaded.unwrap_or_else(|error| panic!("{file}: {error}"));
+        let Some(rootfs) = case["expect"]["rootfs"].as_object() else {
+            assert_eq!(loaded.len(), 2, "{file}");
+            continue;
+        };
+        let image = &loaded[0].image;
+        assert_eq!(
+            image.config.rootfs.diff_ids.len() as u64,
+            case["expect"]["layers"].as_u64().unwrap()
+        );
+        let tree = Tree::new(&ground.store.image_layers(image).unwrap());
+        let mut found = Vec::new();
+        paths(&tree, Path::new(""), &mut found);
+        assert_eq!(found.len() + 1, rootfs.len(), "{file}: {found:?}");
+        for (path, entry) in rootfs.iter().filter(|(path, _)| *path != "/") {
+            let there = tree
+                .lookup(Path::new(path))
+                .unwrap()
+                .unwrap_or_else(|| panic!("{file}: no {path}"));
+            let (meta, what) = (&there.metadata, format!("{file}: {path}"));
+            assert_eq!(format!("{:04o}", meta.mode), text(&entry["mode"]), "{what}");
+            assert_eq!(
+                (u64::from(meta.uid), u64::from(meta.gid)),
+                (entry["uid"].as_u64().unwrap(), entry["gid"].as_u64().unwrap()),
+                "{what}"
+            );
+            if let Some(sha256) = entry["sha256"].as_str() {
+                let mut content = Vec::new();
+                tree.open_file(Path::new(path))
+                    .unwrap()
+                    .read_to_end(&mut content)
+                    .unwrap();
+                assert_eq!(Digest::of(&content).hex(), sha256, "{what}");
+            }
+            if let Some(target) = entry["target"].as_str() {
+                assert_eq!(tree.read_link(Path::new(path)).unwrap(), target, "{what}");
+            }
+        }
+        trees += 1;
     }
-    assert!(
-        load_oci(
-            &ground.store,
-            &file("no_manifest.tar")[..],
-            &LoadOptions::default()
-        )
-        .is_err()
-    );
+    assert!(trees >= 4, "{trees}");
 }
 
 #[test]

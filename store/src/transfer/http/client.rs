@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::error::FetchError;
 use super::fetched::Part;
 use super::options::{FetchOptions, Proxies};
-use super::response::{Head, content_range, retry_after};
+use super::response::{Head, content_range, is_unchanged, retry_after};
 use super::sink::Sink;
 
 /// How often a silent connection is looked at, and cancellation asked for.
@@ -62,8 +62,14 @@ impl<'o> Client<'o> {
     /// Asks for what is missing, and reads it. `None`: the server's file is the one that the validators are of.
     pub(super) async fn attempt(&self, sink: &mut Sink<'_>) -> Result<Option<Part>, FetchError> {
         let resume = sink.resumable().map(|(at, head)| (at, head.clone()));
-        let headers = self.headers(resume.as_ref());
-        let (response, url) = self.follow(headers, sink).await?;
+        let headers = self.headers(resume.as_ref(), true);
+        let (mut response, mut url) = self.follow(headers, sink).await?;
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(validators) = &self.options.validators
+            && !is_unchanged(validators, response.headers())
+        {
+            (response, url) = self.follow(self.headers(resume.as_ref(), false), sink).await?;
+        }
         let protocol = |problem| FetchError::Protocol {
             url: shown(&url),
             problem,
@@ -76,7 +82,7 @@ impl<'o> Client<'o> {
                     return Err(protocol("it sent another part of the file than it was asked for"));
                 }
             }
-            (StatusCode::NOT_MODIFIED, None) if self.options.validators.is_some() => return Ok(None),
+            (StatusCode::NOT_MODIFIED, None) if self.asks() => return Ok(None),
             (StatusCode::NOT_MODIFIED, _) => return Err(protocol("it says 304 though nothing was asked")),
             _ => {
                 return Err(protocol(
@@ -95,11 +101,19 @@ impl<'o> Client<'o> {
         Ok(Some(Part { url: shown(&url) }))
     }
 
-    fn headers(&self, resume: Option<&(u64, Head)>) -> HeaderMap {
+    /// Whether the answer may be that nothing changed.
+    fn asks(&self) -> bool {
+        self.options
+            .validators
+            .as_ref()
+            .is_some_and(|validators| !validators.is_empty())
+    }
+
+    fn headers(&self, resume: Option<&(u64, Head)>, may_be_known: bool) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         insert(&mut headers, USER_AGENT, &self.options.user_agent);
-        match (resume, &self.options.validators) {
+        match (resume, self.options.validators.as_ref().filter(|_| may_be_known)) {
             (Some((at, head)), _) => {
                 insert(&mut headers, RANGE, &format!("bytes={at}-"));
                 if let Some(tag) = head.validators.strong_etag() {
@@ -107,11 +121,9 @@ impl<'o> Client<'o> {
                 }
             }
             (None, Some(validators)) => {
-                // With an ETag, the date is for old servers only (RFC 9110, section 13.1.3).
                 if let Some(tag) = &validators.etag {
                     insert(&mut headers, IF_NONE_MATCH, tag);
-                }
-                if let Some(date) = &validators.last_modified {
+                } else if let Some(date) = validators.date() {
                     insert(&mut headers, IF_MODIFIED_SINCE, date);
                 }
             }

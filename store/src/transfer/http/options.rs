@@ -40,12 +40,21 @@ pub struct Validators {
     pub etag: Option<String>,
     /// `Last-Modified`, as it is.
     pub last_modified: Option<String>,
+    /// Whether the file was at rest when it was fetched: its time was a minute old, so that another file has another one (RFC 9110,
+    /// section 8.8.2.2).
+    #[serde(default)]
+    pub is_at_rest: bool,
 }
 
 impl Validators {
     /// Whether there is nothing to ask with.
     pub fn is_empty(&self) -> bool {
-        self.etag.is_none() && self.last_modified.is_none()
+        self.etag.is_none() && self.date().is_none()
+    }
+
+    /// The time to ask with where there is no ETag.
+    pub(super) fn date(&self) -> Option<&str> {
+        self.last_modified.as_deref().filter(|_| self.is_at_rest)
     }
 
     /// The ETag, if equal ones mean equal bytes.

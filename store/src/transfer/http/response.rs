@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, RETRY_AFTER,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
+    RETRY_AFTER,
 };
 
 use super::options::Validators;
@@ -23,6 +24,7 @@ impl Head {
         let validators = Validators {
             etag: text(headers, ETAG),
             last_modified: text(headers, LAST_MODIFIED),
+            is_at_rest: age(headers).is_some_and(|age| age >= AT_REST),
         };
         let ranges = text(headers, ACCEPT_RANGES).as_deref() != Some("none");
         let length = text(headers, CONTENT_LENGTH).and_then(|t| t.parse().ok());
@@ -38,6 +40,21 @@ impl Head {
     pub(super) fn is_same_file(&self, headers: &HeaderMap) -> bool {
         text(headers, ETAG).is_none_or(|tag| Some(tag) == self.validators.etag)
     }
+}
+
+/// How old a file's time must be to be its own alone.
+const AT_REST: Duration = Duration::from_secs(60);
+
+/// How old the file was when the answer was made, by the server's clock alone.
+fn age(headers: &HeaderMap) -> Option<Duration> {
+    let time = |name| httpdate::parse_http_date(&text(headers, name)?).ok();
+    time(DATE)?.duration_since(time(LAST_MODIFIED)?).ok()
+}
+
+/// Whether an answer that nothing changed is to be believed. One that goes by the time must name the same: many servers say so of
+/// every older file, too.
+pub(super) fn is_unchanged(validators: &Validators, headers: &HeaderMap) -> bool {
+    validators.etag.is_some() || text(headers, LAST_MODIFIED) == validators.last_modified
 }
 
 /// Short, printable values only; anything else is as if it was not sent.
