@@ -202,3 +202,121 @@ fn ctrl_c_leaves_nothing() {
     assert_eq!(Traces::of(&bench), before);
     assert_eq!(temporary(&bench), clean);
 }
+
+/// One command of the campaign below.
+struct Command {
+    name: &'static str,
+    args: Vec<String>,
+    /// What makes it have something to do.
+    before: Vec<Vec<String>>,
+    /// Whose store: that of the pushes and saves, or that of the pulls and loads.
+    is_far: bool,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// SIGKILL of pull, push, load, save, gc, prune and tag: afterwards the store is whole, the same command works, and nothing temporary stays.
+#[test]
+fn nothing_is_lost_when_a_transfer_is_killed() {
+    let registry = common::registry::Registry::start();
+    let (near, far) = (Bench::with_busybox(), Bench::with_busybox());
+    let context = context(&near);
+    near.ok([
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "-t",
+        "result",
+        context.to_str().unwrap(),
+    ]);
+    let name = registry.name("app:1");
+    let saved = near.path("saved.tar").display().to_string();
+    near.ok(["push", "result", &name]);
+    near.ok(["save", "-o", &saved, "result"]);
+    let clear = vec![words("prune"), words("images")];
+    let gone = |name: &str| [vec![words(&format!("rmi -f {name}"))], clear.clone()].concat();
+    let commands = [
+        Command {
+            name: "pull",
+            args: words(&format!("pull -q {name}")),
+            before: gone(&name),
+            is_far: true,
+        },
+        Command {
+            name: "load",
+            args: words(&format!("load -i {saved}")),
+            before: gone("result"),
+            is_far: true,
+        },
+        Command {
+            name: "push",
+            args: words(&format!("push -q result {}", registry.name("other:1"))),
+            before: Vec::new(),
+            is_far: false,
+        },
+        Command {
+            name: "save",
+            args: words(&format!("save -o {saved} result")),
+            before: Vec::new(),
+            is_far: false,
+        },
+        Command {
+            name: "prune",
+            args: words("prune"),
+            before: vec![
+                words(&format!("pull -q {name}")),
+                words(&format!("rmi -f {name}")),
+            ],
+            is_far: true,
+        },
+        Command {
+            name: "tag",
+            args: words("tag result again:1"),
+            before: vec![words("rmi again:1")],
+            is_far: false,
+        },
+    ];
+    let moments = if std::env::var_os("BOX_LONG").is_some() {
+        100
+    } else {
+        8
+    };
+    let mut random = Random(20_261_128);
+    for command in &commands {
+        let bench = if command.is_far { &far } else { &near };
+        let prepare = || command.before.iter().for_each(|args| drop(bench.run(args)));
+        prepare();
+        let start = Instant::now();
+        bench.ok(&command.args);
+        let whole = start.elapsed();
+        let mut killed = 0;
+        for moment in 0..moments {
+            prepare();
+            let part = whole.as_nanos() as u64 / moments;
+            let delay = Duration::from_nanos(part * moment + random.next() % part.max(1));
+            let mut child = bench.command(&command.args);
+            let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(delay);
+            child.kill().unwrap();
+            killed += u32::from(child.wait().unwrap().code().is_none());
+            let checked = bench.ok(["fsck"]);
+            assert!(
+                checked.contains("all is well"),
+                "{} after {delay:?}: {checked}",
+                command.name
+            );
+            bench.ok(&command.args);
+            bench.ok(["images"]);
+            let left = temporary(bench);
+            assert!(left.is_empty(), "{} after {delay:?}: {left:?}", command.name);
+        }
+        println!("{}: {killed} of {moments} killed in {whole:?}", command.name);
+        assert!(killed > 0, "{}", command.name);
+    }
+    // Everything still is what it was.
+    far.ok(["pull", "-q", &name]);
+    far.ok(["run", "--rm", "--network", "none", &name, "ls", "/files"]);
+}

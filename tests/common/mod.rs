@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod registry;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
