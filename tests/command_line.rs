@@ -136,8 +136,8 @@ fn what_box_does_not_have_yet_is_named() {
         &["ps"][..],
         &["run", "-d", "x"],
         &["run", "-p", "80:80", "x"],
-        &["build", "-f", "-", "."],
-        &["build", "-"],
+        &["build", "--cache-to", "x", "."],
+        &["system"],
     ] {
         let message = bench.fails(125, args);
         assert!(message.contains("not supported yet"), "{args:?}: {message}");

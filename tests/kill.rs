@@ -217,28 +217,11 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// SIGKILL of pull, push, load, save, gc, prune and tag: afterwards the store is whole, the same command works, and nothing temporary stays.
-#[test]
-fn nothing_is_lost_when_a_transfer_is_killed() {
-    let registry = common::registry::Registry::start();
-    let (near, far) = (Bench::with_busybox(), Bench::with_busybox());
-    let context = context(&near);
-    near.ok([
-        "build",
-        "-q",
-        "--network",
-        "none",
-        "-t",
-        "result",
-        context.to_str().unwrap(),
-    ]);
+fn commands(registry: &common::registry::Registry, saved: &str) -> [Command; 6] {
     let name = registry.name("app:1");
-    let saved = near.path("saved.tar").display().to_string();
-    near.ok(["push", "result", &name]);
-    near.ok(["save", "-o", &saved, "result"]);
     let clear = vec![words("prune"), words("images")];
     let gone = |name: &str| [vec![words(&format!("rmi -f {name}"))], clear.clone()].concat();
-    let commands = [
+    [
         Command {
             name: "pull",
             args: words(&format!("pull -q {name}")),
@@ -278,7 +261,29 @@ fn nothing_is_lost_when_a_transfer_is_killed() {
             before: vec![words("rmi again:1")],
             is_far: false,
         },
-    ];
+    ]
+}
+
+/// SIGKILL of pull, push, load, save, prune and tag: afterwards the store is whole, the same command works, and nothing temporary stays.
+#[test]
+fn nothing_is_lost_when_a_transfer_is_killed() {
+    let registry = common::registry::Registry::start();
+    let (near, far) = (Bench::with_busybox(), Bench::with_busybox());
+    let context = context(&near);
+    near.ok([
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "-t",
+        "result",
+        context.to_str().unwrap(),
+    ]);
+    let name = registry.name("app:1");
+    let saved = near.path("saved.tar").display().to_string();
+    near.ok(["push", "result", &name]);
+    near.ok(["save", "-o", &saved, "result"]);
+    let commands = commands(&registry, &saved);
     let moments = if std::env::var_os("BOX_LONG").is_some() {
         100
     } else {

@@ -127,6 +127,46 @@ fn others_read_what_box_pushes_and_box_what_they_push() {
     assert_eq!(id(&far, &registry.name("podman:1")), id(&bench, &name));
 }
 
+#[test]
+fn layers_are_packed_as_it_is_asked_for() {
+    let (bench, registry) = (Bench::with_busybox(), Registry::start());
+    image(&bench, "app");
+    let far = Bench::new();
+    for (how, media_type) in [
+        ("gzip:1", "tar+gzip"),
+        ("zstd", "tar+zstd"),
+        ("zstd:9", "tar+zstd"),
+        ("none", "layer.v1.tar\""),
+    ] {
+        let name = registry.name(&format!("packed:{}", how.replace(':', "-")));
+        let push = |bench: &Bench| pushed(bench, &["--compression", how, "app", &name]);
+        let (digest, _) = push(&bench);
+        let (again, told) = push(&bench);
+        assert!(told.contains("0 sent") && again == digest, "{how}: {told}");
+        let raw = skopeo(&[
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            &format!("docker://{name}"),
+        ]);
+        assert!(raw.contains(media_type), "{how}: {raw}");
+        far.ok(["pull", "-q", &name]);
+        assert_eq!(id(&far, &name), id(&bench, "app"), "{how}");
+        // Equal on another machine, whatever is there.
+        let other = Bench::with_busybox();
+        image(&other, "app");
+        assert_eq!(push(&other).0, digest, "{how}");
+        far.ok(["prune"]);
+    }
+    // What was pulled can be packed otherwise, too.
+    let name = registry.name("packed:zstd");
+    let back = registry.name("back:1");
+    let (_, told) = pushed(&far, &["--compression", "gzip", &name, &back]);
+    assert!(!told.contains(" 0 sent"), "{told}");
+    let told = bench.fails(125, ["push", "--compression", "lzma", "app"]);
+    assert!(told.contains("is no compression"), "{told}");
+}
+
 /// Puts a document, which box itself does not write.
 fn put(registry: &Registry, path: &str, media_type: &str, body: &str) {
     let url = format!("http://{}/v2/{path}", registry.host);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use box_builder::request::Platform;
+use box_store::transfer::Packing;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::ProgressMode;
@@ -54,6 +55,9 @@ pub(crate) struct PullArgs {
 pub(crate) struct PushArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    /// How layers are packed: gzip, zstd or none, with :LEVEL [default: as they were pulled or loaded, else gzip].
+    #[arg(long, value_name = "HOW[:LEVEL]")]
+    pub(crate) compression: Option<Packing>,
     /// Print nothing but the manifest's digest.
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -23,7 +23,8 @@ pub(super) fn run(app: &App, args: &PushArgs) -> Result<u8, Failure> {
     let cancel = CancelToken::new();
     cancel_on_signals(&cancel)?;
     let progress = ui::Transfers::new(args.progress, args.quiet, &cancel);
-    let options = registries.options(None);
+    let mut options = registries.options(None);
+    options.packing = args.compression.unwrap_or(options.packing);
     let pushed = box_store::registry::push(&app.store, &image, &name, &options, &progress);
     let pushed = pushed.map_err(|error| registries::failure(&error, Some(&cancel)))?;
     app.store

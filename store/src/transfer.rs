@@ -10,6 +10,6 @@ mod progress;
 mod times;
 
 pub use document::DocumentError;
-pub use packed::PackError;
+pub use packed::{PackError, Packing};
 pub use progress::{NoProgress, Progress};
 pub(crate) use times::logical_times;

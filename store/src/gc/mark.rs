@@ -18,8 +18,11 @@ use crate::image;
 use crate::record;
 use crate::root::{Root, entries};
 
-/// Records that are alive only with what their key names: a layer's blob, an image's manifest.
-const FOLLOWERS: [&str; 2] = ["packed", "manifest"];
+/// Records that are alive only with what their key names: a layer's blobs, an image's manifest.
+fn follows(kind: &str) -> bool {
+    kind == "manifest" || kind == "packed" || kind.starts_with("packed-")
+}
+
 const LIMIT: u64 = 256 << 20;
 
 /// Something that keeps others alive.
@@ -131,7 +134,7 @@ impl Marks {
             return Ok(());
         };
         let keeps = record.keeps;
-        if FOLLOWERS.contains(&kind) {
+        if follows(kind) {
             self.followers.push(Follower { path, key, keeps });
             return Ok(());
         }

@@ -2,9 +2,9 @@
 
 use crate::digest::Digest;
 use crate::layer::apply::Limits;
-use crate::transfer::Progress;
 use crate::transfer::archive::Platform;
 use crate::transfer::http::{FetchLimits, Proxies};
+use crate::transfer::{Packing, Progress};
 
 /// How to talk to a registry.
 pub struct RegistryOptions<'a> {
@@ -22,6 +22,8 @@ pub struct RegistryOptions<'a> {
     pub ca_bundle: Option<Vec<u8>>,
     /// Which image of several to take.
     pub platform: Platform,
+    /// How layers are packed that are pushed.
+    pub packing: Packing,
     /// Transfers at the same time.
     pub connections: usize,
 }
@@ -37,6 +39,7 @@ impl<'a> RegistryOptions<'a> {
             tls_verify: true,
             ca_bundle: None,
             platform: Platform::host(),
+            packing: Packing::AsTheyAre,
             connections: 4,
         }
     }

@@ -44,7 +44,7 @@ pub fn push(
     options: &RegistryOptions<'_>,
     progress: &dyn TransferProgress,
 ) -> Result<Pushed, RegistryError> {
-    let packed = packed::manifest(store, image)?;
+    let packed = packed::manifest(store, image, options.packing)?;
     let manifest = document::digest(&packed.descriptor, "manifest")?;
     let media_type = packed.descriptor.media_type().to_string();
     let bytes = store

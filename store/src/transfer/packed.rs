@@ -16,6 +16,7 @@ use crate::blob::BlobWriter;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, StoreError};
 use crate::image::Image;
+use crate::layer::decompress::Decompressor;
 use crate::record::RecordKind;
 use crate::store::Store;
 use crate::transfer::document::{self, DOCUMENT_LIMIT, DocumentError};
@@ -23,7 +24,69 @@ use crate::transfer::gzip::ParallelGzip;
 
 const LAYERS: &str = "packed";
 const MANIFESTS: &str = "manifest";
-const LEVEL: Compression = Compression::new(6);
+/// Levels where none is said.
+const GZIP_LEVEL: u32 = 6;
+const ZSTD_LEVEL: i32 = 3;
+
+/// How layers are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As they came from elsewhere, else as gzip.
+    AsTheyAre,
+    /// As gzip of this level (0 to 9).
+    Gzip(u32),
+    /// As zstd of this level (1 to 19).
+    Zstd(i32),
+    /// Not at all.
+    Plain,
+}
+
+impl Packing {
+    /// The kind of records that lead from a layer to its blob; each begins with `packed`.
+    fn records(self) -> String {
+        match self {
+            Packing::AsTheyAre => LAYERS.to_owned(),
+            Packing::Gzip(level) => format!("{LAYERS}-gzip-{level}"),
+            Packing::Zstd(level) => format!("{LAYERS}-zstd-{level}"),
+            Packing::Plain => format!("{LAYERS}-plain"),
+        }
+    }
+
+    fn media_type(self) -> MediaType {
+        match self {
+            Packing::AsTheyAre | Packing::Gzip(_) => MediaType::ImageLayerGzip,
+            Packing::Zstd(_) => MediaType::ImageLayerZstd,
+            Packing::Plain => MediaType::ImageLayer,
+        }
+    }
+}
+
+impl std::str::FromStr for Packing {
+    type Err = String;
+
+    /// `gzip`, `zstd` or `none`, with `:LEVEL` where there are some.
+    fn from_str(text: &str) -> Result<Packing, String> {
+        let (name, level) = text
+            .split_once(':')
+            .map_or((text, None), |(name, level)| (name, Some(level)));
+        let wrong = || format!("'{text}' is no compression; write gzip, zstd or none, or for example zstd:9");
+        let number = |least: i32, most: i32, default: i32| match level {
+            None => Ok(default),
+            Some(level) => {
+                let level: Option<i32> = level.parse().ok();
+                level
+                    .filter(|level| (least..=most).contains(level))
+                    .ok_or_else(wrong)
+            }
+        };
+        match name {
+            "gzip" => Ok(Packing::Gzip(number(0, 9, 6)?.unsigned_abs())),
+            "zstd" => Ok(Packing::Zstd(number(1, 19, ZSTD_LEVEL)?)),
+            "none" if level.is_none() => Ok(Packing::Plain),
+            _ => Err(wrong()),
+        }
+    }
+}
 
 /// A layer as others read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +124,8 @@ pub enum PackError {
 }
 
 /// The blob of a layer, if it is here.
-fn known(store: &Store, diff_id: &DiffId) -> Result<Option<Packed>, StoreError> {
-    let record = store.get_record(&RecordKind::new(LAYERS)?, &diff_id.0)?;
+fn known(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Option<Packed>, StoreError> {
+    let record = store.get_record(&RecordKind::new(&packing.records())?, &diff_id.0)?;
     let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
     match packed {
         Some(packed) if has_blob(store, &packed)? => Ok(Some(packed)),
@@ -79,55 +142,132 @@ pub(crate) fn has_blob(store: &Store, packed: &Packed) -> Result<bool, StoreErro
 
 /// Notes that a blob stands for a layer.
 pub(crate) fn remember(store: &Store, diff_id: &DiffId, packed: &Packed) -> Result<(), StoreError> {
+    remember_as(store, diff_id, packed, Packing::AsTheyAre)
+}
+
+fn remember_as(store: &Store, diff_id: &DiffId, packed: &Packed, packing: Packing) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec(packed).unwrap_or_default();
-    store.put_record(&RecordKind::new(LAYERS)?, &diff_id.0, &bytes, &[packed.digest])
+    let kind = RecordKind::new(&packing.records())?;
+    store.put_record(&kind, &diff_id.0, &bytes, &[packed.digest])
 }
 
 /// The blob of a layer, made if it is not here.
-fn layer(store: &Store, diff_id: &DiffId) -> Result<Packed, PackError> {
+fn layer(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Packed, PackError> {
     let _once = store.lock("pack", &diff_id.0)?;
-    if let Some(packed) = known(store, diff_id)? {
+    if let Some(packed) = known(store, diff_id, packing)? {
         return Ok(packed);
     }
     let layer = store
         .layer(diff_id)?
         .ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
-    let gzip = ParallelGzip::new(store.blob_writer()?, LEVEL).at("write blob to", store.layout().tmp())?;
+    let tmp = store.layout().tmp();
     let mut packer = Packer {
-        gzip,
+        encoder: Encoder::new(store.blob_writer()?, packing).at("write blob to", &tmp)?,
         hasher: Hasher::new(),
     };
-    layer.write_tar(&mut packer)?;
-    if DiffId(packer.hasher.finish()) != *diff_id {
-        return Err(PackError::Gone { diff_id: *diff_id });
-    }
-    let writer = packer.gzip.finish().at("write blob to", store.layout().tmp())?;
+    let written = layer.write_tar(&mut packer);
+    let is_same = written.is_ok() && DiffId(packer.hasher.finish()) == *diff_id;
+    // What came from elsewhere may be another archive than the canonical one; then its blob has it.
+    let writer = match is_same {
+        true => packer.encoder.finish().at("write blob to", &tmp)?,
+        false => repacked(store, diff_id, packing)?,
+    };
     let size = writer.size();
     let digest = writer.commit(None)?;
     let packed = Packed {
         digest,
         size,
-        media_type: MediaType::ImageLayerGzip.to_string(),
+        media_type: packing.media_type().to_string(),
     };
-    remember(store, diff_id, &packed)?;
+    remember_as(store, diff_id, &packed, packing)?;
     Ok(packed)
+}
+
+/// Packs what another blob of the layer holds.
+fn repacked(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<BlobWriter, PackError> {
+    let gone = || PackError::Gone { diff_id: *diff_id };
+    let other = known(store, diff_id, Packing::AsTheyAre)?.ok_or_else(gone)?;
+    let blob = store.blob(&other.digest)?.ok_or_else(gone)?;
+    let tmp = store.layout().tmp();
+    let mut plain = Decompressor::new(blob).at("read blob of", &tmp)?;
+    let mut packer = Packer {
+        encoder: Encoder::new(store.blob_writer()?, packing).at("write blob to", &tmp)?,
+        hasher: Hasher::new(),
+    };
+    io::copy(&mut plain, &mut packer).at("pack into", &tmp)?;
+    match DiffId(packer.hasher.finish()) == *diff_id {
+        true => Ok(packer.encoder.finish().at("write blob to", &tmp)?),
+        false => Err(gone()),
+    }
 }
 
 /// Compresses, and hashes what goes in.
 struct Packer {
-    gzip: ParallelGzip<BlobWriter>,
+    encoder: Encoder,
     hasher: Hasher,
 }
 
 impl Write for Packer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.gzip.write(bytes)?;
+        let n = self.encoder.write(bytes)?;
         self.hasher.update(&bytes[..n]);
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.gzip.flush()
+        Ok(())
+    }
+}
+
+/// One of the ways to compress, on every core where there are several.
+enum Encoder {
+    Gzip(Box<ParallelGzip<BlobWriter>>),
+    Zstd(Box<zstd::Encoder<'static, BlobWriter>>),
+    Plain(BlobWriter),
+}
+
+impl Encoder {
+    fn new(out: BlobWriter, packing: Packing) -> io::Result<Encoder> {
+        let gzip = |out, level| {
+            Ok(Encoder::Gzip(Box::new(ParallelGzip::new(
+                out,
+                Compression::new(level),
+            )?)))
+        };
+        match packing {
+            Packing::AsTheyAre => gzip(out, GZIP_LEVEL),
+            Packing::Gzip(level) => gzip(out, level),
+            Packing::Zstd(level) => {
+                let mut encoder = zstd::Encoder::new(out, level)?;
+                let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                // With threads the bytes are the same for any number of them.
+                encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
+                Ok(Encoder::Zstd(Box::new(encoder)))
+            }
+            Packing::Plain => Ok(Encoder::Plain(out)),
+        }
+    }
+
+    fn finish(self) -> io::Result<BlobWriter> {
+        match self {
+            Encoder::Gzip(encoder) => encoder.finish(),
+            Encoder::Zstd(encoder) => encoder.finish(),
+            Encoder::Plain(out) => Ok(out),
+        }
+    }
+}
+
+impl Write for Encoder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Encoder::Gzip(encoder) => encoder.write(bytes),
+            Encoder::Zstd(encoder) => encoder.write(bytes),
+            Encoder::Plain(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -150,8 +290,9 @@ pub(crate) fn keep_manifest(
 }
 
 /// The manifest of an image and all that belongs to it; what is not here yet is made.
-pub(crate) fn manifest(store: &Store, image: &Image) -> Result<PackedImage, PackError> {
-    if let Some(kept) = kept_manifest(store, image)? {
+pub(crate) fn manifest(store: &Store, image: &Image, packing: Packing) -> Result<PackedImage, PackError> {
+    let is_own = packing == Packing::AsTheyAre;
+    if is_own && let Some(kept) = kept_manifest(store, image)? {
         return Ok(kept);
     }
     let layers = image
@@ -159,7 +300,7 @@ pub(crate) fn manifest(store: &Store, image: &Image) -> Result<PackedImage, Pack
         .rootfs
         .diff_ids
         .iter()
-        .map(|diff_id| layer(store, diff_id));
+        .map(|diff_id| layer(store, diff_id, packing));
     let layers = layers.collect::<Result<Vec<Packed>, PackError>>()?;
     let config_size = store
         .blob(&image.id.0)?
@@ -177,7 +318,10 @@ pub(crate) fn manifest(store: &Store, image: &Image) -> Result<PackedImage, Pack
         .build()
         .map_err(|e| document::wrong("manifest", &e.to_string()))?;
     let bytes = document::to_bytes(&manifest);
-    let digest = keep_manifest(store, image, &bytes, &MediaType::ImageManifest)?;
+    let digest = match is_own {
+        true => keep_manifest(store, image, &bytes, &MediaType::ImageManifest)?,
+        false => store.put_blob(&bytes)?,
+    };
     gather(
         store,
         &manifest,

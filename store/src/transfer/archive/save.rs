@@ -13,7 +13,7 @@ use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::transfer::document::{self, DOCUMENT_LIMIT, to_bytes};
-use crate::transfer::packed;
+use crate::transfer::packed::{self, Packing};
 
 /// Writes marker, index and Docker's, then the blobs by digest: equal images give equal bytes.
 pub(super) fn save(
@@ -24,7 +24,7 @@ pub(super) fn save(
     let mut blobs = BTreeMap::new();
     let (mut descriptors, mut docker) = (Vec::new(), Vec::new());
     for (image, names) in images {
-        let manifest = packed::manifest(store, image)?;
+        let manifest = packed::manifest(store, image, Packing::AsTheyAre)?;
         blobs.extend(manifest.blobs.iter().map(|(digest, size)| (*digest, *size)));
         descriptors.extend(named(&manifest.descriptor, names));
         docker.push(docker_image(store, &manifest, names)?);
