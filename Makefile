@@ -18,6 +18,7 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo fetch --locked
+	cargo fetch --locked --manifest-path fuzz/Cargo.toml
 	cargo deny --offline check bans licenses sources
 
 # Known advisories of the dependencies; needs the network, for the advisory database.

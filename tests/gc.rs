@@ -125,3 +125,34 @@ fn storage_can_be_bounded() {
     let told = bench.fails(125, ["prune", "--older-than", "x"]);
     assert!(told.contains("no time"), "{told}");
 }
+
+/// With no byte free and no file more to be made, what is not needed can still be removed.
+#[test]
+fn a_full_disk_can_be_emptied() {
+    let bench = Bench::new();
+    let tar = bench.busybox_tar();
+    let disk = bench.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = "set -e; mount -t tmpfs -o size=12m,nr_inodes=INODES none \"$0\"; \"$2\" --root \"$0/store\" import --progress quiet \"$1\" one >/dev/null; \
+                  dd if=/dev/zero of=\"$0/fill\" bs=4k 2>/dev/null || true; n=0; while [ $n -lt 2000 ] && mkdir \"$0/d$((n=n+1))\" 2>/dev/null; do :; done; \
+                  \"$2\" --root \"$0/store\" import --progress quiet \"$1\" two 2>&1 | head -1 || true; \
+                  \"$2\" --root \"$0/store\" rmi one; \"$2\" --root \"$0/store\" prune; \"$2\" --root \"$0/store\" fsck; \
+                  find \"$0/store/layers\" \"$0/store/tmp\" -mindepth 1 | wc -l";
+    for inodes in ["0", "700"] {
+        let output = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", &script.replace("INODES", inodes)])
+            .args([&disk, &tar, std::path::Path::new(common::BOX)])
+            .output()
+            .unwrap();
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{inodes}: {told}");
+        assert!(
+            told.contains("No space left") || told.contains("disk of the store is full"),
+            "{inodes}: {told}"
+        );
+        assert!(
+            told.contains("1 layers") && told.contains("all is well") && told.ends_with("0\n"),
+            "{inodes}: {told}"
+        );
+    }
+}
