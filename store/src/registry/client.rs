@@ -144,17 +144,19 @@ impl<'a> Client<'a> {
     }
 
     async fn asked(&self, ask: &Ask<'_>) -> Result<Response, RegistryError> {
-        let mut failures = 0;
+        let retries = self.session.options.limits.retries;
+        let (mut failures, mut attempts) = (0, 0);
         loop {
             match self.attempt(ask).await {
-                Err(error) if error.is_temporary() && failures < self.session.options.limits.retries => {
-                    // Who can't be reached at all rarely can a little later.
+                Err(error) if error.is_temporary() && failures < retries => {
+                    // Who can't be reached at all gets one more chance: it is rarely another a little later.
                     failures += if matches!(error, RegistryError::Connect { .. }) {
-                        2
+                        retries
                     } else {
                         1
                     };
-                    self.pause(&error, failures).await?;
+                    attempts += 1;
+                    self.pause(&error, attempts).await?;
                 }
                 done => return done,
             }
