@@ -124,22 +124,23 @@ pub(crate) fn image_to_run(
     args: &RegistryArgs,
     mode: PullMode,
 ) -> Result<Image, Failure> {
-    let found = app.store.resolve(text);
-    let is_here = matches!(found, Ok(Some(_)));
-    let name = Reference::parse(text).ok();
-    let is_named = |name: &Reference| match app.store.names() {
-        Ok(names) => names.iter().any(|known| known.reference == *name),
-        Err(_) => false,
-    };
-    let name = match mode {
-        PullMode::Never => None,
-        PullMode::Missing => name.filter(|_| !is_here),
-        // An id can only be here.
-        PullMode::Always => name.filter(|name| !is_here || is_named(name)),
-    };
-    let Some(name) = name else {
+    if mode == PullMode::Never {
         return app.image(text, EXIT_BOX);
+    }
+    let found = app.store.resolve(text).ok().flatten();
+    let Ok(name) = Reference::parse(text) else {
+        return found.map_or_else(|| app.image(text, EXIT_BOX), Ok);
     };
+    if let Some(image) = found {
+        // An id can only be here.
+        let is_name = || {
+            let names = app.store.names().unwrap_or_default();
+            names.iter().any(|known| known.reference == name)
+        };
+        if mode == PullMode::Missing || !is_name() {
+            return Ok(image);
+        }
+    }
     let registries = Registries::new(args)?;
     let cancel = CancelToken::new();
     let progress = ui::Transfers::new(ProgressMode::Auto, false, &cancel);

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::url::decoded;
+
 /// A git repository and what is wanted of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GitRef {
@@ -90,7 +92,7 @@ impl GitRef {
             .filter(|p| !p.is_empty())
         {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            git.query(key, &decoded(value))?;
+            git.query(key, &decoded(&value.replace('+', " ")))?;
         }
         Ok(Some(git))
     }
@@ -171,25 +173,6 @@ fn scp_path(remote: &str) -> Option<&str> {
                 .all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
     };
     (is_name(user, &['-', '_']) && is_name(host, &['-', '.']) && !path.is_empty()).then_some(path)
-}
-
-/// A query's value without its `%XX` and `+`; what is badly written stays.
-fn decoded(value: &str) -> String {
-    let bytes = value.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let hex = value.get(at + 1..at + 3).filter(|_| *byte == b'%');
-        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                at += 2;
-            }
-            None => out.push(if *byte == b'+' { b' ' } else { *byte }),
-        }
-        at += 1;
-    }
-    String::from_utf8(out).unwrap_or_else(|_| value.to_owned())
 }
 
 fn prefixed(prefix: &str, value: &str) -> String {

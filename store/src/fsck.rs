@@ -15,7 +15,7 @@ use crate::image;
 use crate::layer::Condition;
 use crate::record;
 use crate::reference::Reference;
-use crate::root::{entries, files};
+use crate::root::{entries, files, read_quietly};
 use crate::store::Store;
 
 /// Something that is not as it should be.
@@ -156,7 +156,7 @@ impl Store {
                 Ok(Some(finding("layer", diff_id.to_string(), problem)))
             }
             Task::Record { kind, key, path } => {
-                let Some(sealed) = read(path)? else {
+                let Some(sealed) = read_quietly(path)? else {
                     return Ok(None);
                 };
                 if record::open(kind, key, &sealed).is_some() {
@@ -209,7 +209,9 @@ impl Store {
         let all = entries(&root.layout.names())?;
         let count = all.len() as u64;
         for (file, path) in all {
-            let Some(sealed) = read(&path)? else { continue };
+            let Some(sealed) = read_quietly(&path)? else {
+                continue;
+            };
             let full = record::key("name", &sealed);
             let reference = full.as_deref().and_then(|full| Reference::parse(full).ok());
             let is_at_home = |reference: &&Reference| image::name_path(root, reference) == path;
@@ -240,7 +242,7 @@ impl Store {
         let (root, _) = self.parts();
         let files = files(&root.layout);
         for (path, text) in &files {
-            if read(path)?.as_deref() == Some(text.as_bytes()) {
+            if read_quietly(path)?.as_deref() == Some(text.as_bytes()) {
                 continue;
             }
             if repair {
@@ -271,14 +273,6 @@ fn hash(path: &Path) -> Result<Option<Digest>> {
             0 => return Ok(Some(hasher.finish())),
             count => hasher.update(&buffer[..count]),
         }
-    }
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).at("read", path),
     }
 }
 

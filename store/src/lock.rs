@@ -140,7 +140,11 @@ pub(crate) fn exclusive(path: &Path, try_only: bool) -> Result<Option<LockGuard>
 
 /// Takes a lasting lock file shared; the file must exist (nothing is written).
 pub(crate) fn shared(path: &Path) -> Result<LockGuard> {
-    let file = File::open(path).at("open lock", path)?;
+    shared_of(File::open(path).at("open lock", path)?, path)
+}
+
+/// Takes an open lock file shared.
+pub(crate) fn shared_of(file: File, path: &Path) -> Result<LockGuard> {
     flock(&file, FlockOperation::LockShared).at("lock", path)?;
     Ok(LockGuard {
         file,

@@ -3,9 +3,13 @@
 //! Knows nothing of layers or images; those are built on it.
 
 use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::OFlags;
 
 use crate::digest::DiffId;
 use crate::disk::{Disk, Durability};
@@ -261,6 +265,25 @@ pub(crate) fn files(layout: &Layout) -> [(PathBuf, &'static str); 4] {
         (layout.index(), EMPTY_INDEX),
         (layout.version(), VERSION),
     ]
+}
+
+/// The largest record there is.
+const LONGEST: u64 = 256 << 20;
+
+/// Reads a file, unless it is gone, without its time of reading being set: that a collection or a check looked at it is no use of it.
+pub(crate) fn read_quietly(path: &Path) -> Result<Option<Vec<u8>>> {
+    let quiet = i32::try_from(OFlags::NOATIME.bits()).unwrap_or_default();
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(quiet).open(path);
+    // Only the owner may ask for that.
+    let file = match file.or_else(|_| File::open(path)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at("open", path),
+    };
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).at("read", path)?;
+    Ok(Some(bytes))
 }
 
 /// Names and paths in a directory, sorted; none if it is not there.

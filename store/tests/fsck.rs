@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use box_store::transfer::archive::save_oci;
-use box_store::{ContainerConfig, Digest, History, ImageConfig, RecordKind, Reference, Store, StoreOptions};
+use box_store::{Digest, RecordKind, Reference, Store, StoreOptions};
 use common::Fixture;
 
 /// A store with layers, images, names, blobs and records.
@@ -19,15 +19,7 @@ fn filled() -> Fixture {
     let base = fixture.written(&[], &[("etc/passwd", "root"), ("big", &text)]);
     let next = fixture.written(std::slice::from_ref(&base), &[("next", "one"), ("d/e/f", "two")]);
     let layers = [&base, &next].map(|layer| layer.diff_id().unwrap());
-    let mut config = ImageConfig {
-        architecture: "amd64".to_owned(),
-        os: "linux".to_owned(),
-        config: ContainerConfig::default(),
-        history: vec![History::default(), History::default()],
-        ..ImageConfig::default()
-    };
-    config.rootfs.diff_ids = layers.to_vec();
-    let image = fixture.store.put_image(&config).unwrap();
+    let image = fixture.image(&[&base, &next]);
     let name = Reference::parse("image:1").unwrap();
     fixture.store.tag(&name, &image.id).unwrap();
     save_oci(&fixture.store, &[(image, vec![name])], std::io::sink()).unwrap();

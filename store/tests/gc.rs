@@ -12,22 +12,9 @@ use std::time::{Duration, SystemTime};
 use box_store::gc::{Collected, GcOptions, Prune};
 use box_store::transfer::archive::save_oci;
 use box_store::{
-    ContainerConfig, DiffId, Digest, History, Image, ImageConfig, Layer, PrepareOptions, RecordKind,
-    Reference, Store, StoreError, StoreOptions,
+    DiffId, Digest, Image, Layer, PrepareOptions, RecordKind, Reference, Store, StoreError, StoreOptions,
 };
 use common::Fixture;
-
-fn image(store: &Store, layers: &[&Layer]) -> Image {
-    let mut config = ImageConfig {
-        architecture: "amd64".to_owned(),
-        os: "linux".to_owned(),
-        config: ContainerConfig::default(),
-        history: layers.iter().map(|_| History::default()).collect(),
-        ..ImageConfig::default()
-    };
-    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id().unwrap()).collect();
-    store.put_image(&config).unwrap()
-}
 
 fn tag(store: &Store, image: &Image, name: &str) {
     store.tag(&Reference::parse(name).unwrap(), &image.id).unwrap();
@@ -58,8 +45,8 @@ impl World {
         let fixture = Fixture::new();
         let layer = |text: &str| fixture.written(&[], &[("file", text)]);
         let (named, nameless, cached, lost) = (layer("1"), layer("2"), layer("3"), layer("4"));
-        tag(&fixture.store, &image(&fixture.store, &[&named]), "named:1");
-        image(&fixture.store, &[&named, &nameless]);
+        tag(&fixture.store, &fixture.image(&[&named]), "named:1");
+        fixture.image(&[&named, &nameless]);
         record(&fixture.store, "a", &cached);
         record(&fixture.store, "b", &named);
         fixture.store.put_blob(b"lost").unwrap();
@@ -200,7 +187,7 @@ fn the_longest_unused_goes_first() {
 fn blobs_go_with_what_they_stand_for() {
     let fixture = Fixture::new();
     let layer = fixture.written(&[], &[("file", "1")]);
-    let image = image(&fixture.store, &[&layer]);
+    let image = fixture.image(&[&layer]);
     let name = Reference::parse("saved:1").unwrap();
     fixture.store.tag(&name, &image.id).unwrap();
     save_oci(&fixture.store, &[(image, vec![name.clone()])], std::io::sink()).unwrap();
@@ -318,8 +305,8 @@ fn usage_tells_shared_and_own_apart() {
     let base = fixture.written(&[], &[("base", &text)]);
     let own = fixture.written(std::slice::from_ref(&base), &[("own", &text)]);
     let cached = fixture.written(&[], &[("cached", &text)]);
-    tag(&fixture.store, &image(&fixture.store, &[&base]), "base:1");
-    tag(&fixture.store, &image(&fixture.store, &[&base, &own]), "own:1");
+    tag(&fixture.store, &fixture.image(&[&base]), "base:1");
+    tag(&fixture.store, &fixture.image(&[&base, &own]), "own:1");
     record(&fixture.store, "a", &cached);
     let usage = fixture.store.usage().unwrap();
     let of = |name: &str| {

@@ -10,7 +10,7 @@ use box_store::registry::{
     Credential, NoCredentials, RegistryError, RegistryOptions, TransferProgress, pull, push,
 };
 use box_store::transfer::{NoProgress, Progress};
-use box_store::{ContainerConfig, Digest, History, Image, ImageConfig, Reference};
+use box_store::{Digest, Image, Reference};
 use common::Fixture;
 use common::registry::{Act, Content, FakeRegistry, Request, Script};
 
@@ -37,6 +37,14 @@ fn options() -> RegistryOptions<'static> {
     options
 }
 
+/// `u` with the password `p`.
+fn credential() -> Credential {
+    Credential::Basic {
+        username: "u".to_owned(),
+        password: "p".to_owned(),
+    }
+}
+
 /// An image of two layers, one of them with some bytes that don't compress.
 fn image(fixture: &Fixture) -> Image {
     let mut state = 1u64;
@@ -48,16 +56,7 @@ fn image(fixture: &Fixture) -> Image {
         .collect();
     let first = fixture.written(&[], &[("a", "first"), ("noise", &noise)]);
     let second = fixture.written(std::slice::from_ref(&first), &[("b", "second")]);
-    let layers = [first, second].map(|layer| layer.diff_id().unwrap());
-    let mut config = ImageConfig {
-        architecture: "amd64".to_owned(),
-        os: "linux".to_owned(),
-        config: ContainerConfig::default(),
-        history: vec![History::default(), History::default()],
-        ..ImageConfig::default()
-    };
-    config.rootfs.diff_ids = layers.to_vec();
-    fixture.store.put_image(&config).unwrap()
+    fixture.image(&[&first, &second])
 }
 
 /// What a good registry holds after a push of the image.
@@ -250,10 +249,7 @@ fn refusals_end_at_once() {
         Some(Act::Answer(401, vec![challenge.clone()], said.to_vec()))
     });
     // With credentials that it does not take, too.
-    let credential = Credential::Basic {
-        username: "u".to_owned(),
-        password: "p".to_owned(),
-    };
+    let credential = credential();
     let registry = FakeRegistry::start(Content::new(), move |_, _| {
         Some(Act::Answer(401, vec![basic.clone()], said.to_vec()))
     });
@@ -300,10 +296,7 @@ fn tokens_are_got_and_renewed() {
         (request.header("authorization") != Some(good))
             .then(|| Act::Answer(401, vec![("WWW-Authenticate", realm.clone())], Vec::new()))
     });
-    let credential = Credential::Basic {
-        username: "u".to_owned(),
-        password: "p".to_owned(),
-    };
+    let credential = credential();
     let fixture = Fixture::new();
     let mut options = options();
     options.credentials = &credential;
@@ -336,10 +329,7 @@ fn tokens_stay_with_their_registry() {
         let there = vec![("Location", format!("http://{other}{}", request.path))];
         request.is_blob().then_some(Act::Answer(307, there, Vec::new()))
     });
-    let credential = Credential::Basic {
-        username: "u".to_owned(),
-        password: "p".to_owned(),
-    };
+    let credential = credential();
     let fixture = Fixture::new();
     let mut options = options();
     options.credentials = &credential;

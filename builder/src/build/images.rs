@@ -37,11 +37,13 @@ pub(super) fn pull(
         let Ok(reference) = Reference::parse(&name) else {
             continue;
         };
-        let found = store.resolve_base(&name);
-        let is_here = matches!(found, Ok(Some(_)));
-        let is_id = is_here && !store.names()?.iter().any(|known| known.reference == reference);
-        if is_id || is_here && !puller.asks_always() {
-            continue;
+        if matches!(store.resolve_base(&name), Ok(Some(_))) {
+            let is_name = || -> Result<bool, BuildError> {
+                Ok(store.names()?.iter().any(|known| known.reference == reference))
+            };
+            if !puller.asks_always() || !is_name()? {
+                continue;
+            }
         }
         let platform = platform.and_then(|platform| platform.parse().ok());
         let platform = platform.unwrap_or_else(|| request.platform.clone());

@@ -106,9 +106,7 @@ impl Store {
         std::fs::create_dir_all(&directory).at("make directory", &directory)?;
         let take = |digest: &Digest| {
             let path = directory.join(digest.hex());
-            let file = lock::open_lock(&path).at("open lock", &path)?;
-            drop(file);
-            lock::shared(&path)
+            lock::shared_of(lock::open_lock(&path).at("open lock", &path)?, &path)
         };
         let uses = used.iter().map(take).collect::<Result<Vec<_>>>()?;
         lock::unlock(root.store_lock.file()).at("unlock", root.layout.store_lock())?;

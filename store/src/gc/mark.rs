@@ -1,13 +1,10 @@
 //! What is alive: read from images and records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::SystemTime;
-
-use rustix::fs::OFlags;
 
 use super::alone::Alone;
 use super::usage::{bytes_of_file, bytes_of_tree};
@@ -16,14 +13,12 @@ use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::image;
 use crate::record;
-use crate::root::{Root, entries};
+use crate::root::{Root, entries, read_quietly};
 
 /// Records that are alive only with what their key names: a layer's blobs, an image's manifest.
 fn follows(kind: &str) -> bool {
     kind == "manifest" || kind == "packed" || kind.starts_with("packed-")
 }
-
-const LIMIT: u64 = 256 << 20;
 
 /// Something that keeps others alive.
 pub(super) struct Keeper {
@@ -95,7 +90,7 @@ impl Marks {
         for id in image::ids(root)? {
             let path = root.layout.images().join(id.hex());
             let metadata = fs::metadata(&path).at("look at", &path)?;
-            let sealed = read(&path)?;
+            let sealed = read_quietly(&path)?.unwrap_or_default();
             // What it keeps can't be known, and may be all that somebody has.
             let record = record::open("image", &id.hex(), &sealed).ok_or_else(|| StoreError::Damaged {
                 what: "image",
@@ -128,7 +123,7 @@ impl Marks {
 
     fn read_record(&mut self, (kind, name): (&str, &str), path: PathBuf) -> Result<()> {
         let metadata = fs::metadata(&path).at("look at", &path)?;
-        let sealed = read(&path)?;
+        let sealed = read_quietly(&path)?.unwrap_or_default();
         let (Some(record), Ok(key)) = (record::open(kind, name, &sealed), Digest::from_hex(name)) else {
             self.damaged.push(path);
             return Ok(());
@@ -325,16 +320,4 @@ impl Marks {
 /// Reading sets a time, too, where the file system keeps it (once a day, usually).
 fn last_used(metadata: &Metadata) -> i64 {
     metadata.mtime().max(metadata.atime())
-}
-
-/// Reads a file without its time of reading being set: that a collection looked at it is no use of it.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let quiet = i32::try_from(OFlags::NOATIME.bits()).unwrap_or_default();
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(quiet).open(path);
-    // Only the owner may ask for that.
-    let file = file.or_else(|_| File::open(path)).at("open", path)?;
-    let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes).at("read", path)?;
-    Ok(bytes)
 }

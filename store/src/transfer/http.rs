@@ -11,6 +11,7 @@ mod error;
 mod fetched;
 mod options;
 mod response;
+mod shown;
 mod sink;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use error::FetchError;
 pub use fetched::{Fetched, FetchedFile};
 pub use options::{FetchLimits, FetchOptions, Proxies, Validators};
+pub use shown::without_credentials;
 
 use crate::transfer::progress::Progress;
 use client::Client;

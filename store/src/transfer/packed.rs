@@ -371,7 +371,12 @@ fn gather(
     }))
 }
 
-fn descriptor(media_type: &MediaType, size: u64, digest: &Digest) -> Result<Descriptor, DocumentError> {
+/// Of a blob.
+pub(crate) fn descriptor(
+    media_type: &MediaType,
+    size: u64,
+    digest: &Digest,
+) -> Result<Descriptor, DocumentError> {
     let text: Result<oci_spec::image::Digest, _> = digest.to_string().parse();
     let digest = text.map_err(|e| document::wrong("descriptor", &e.to_string()))?;
     Ok(Descriptor::new(media_type.clone(), size, digest))

@@ -10,7 +10,10 @@ use std::io::{Cursor, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use box_store::{ActiveSnapshot, Attrs, Layer, OverlayXattrs, PrepareOptions, Stamp, Store, StoreOptions};
+use box_store::{
+    ActiveSnapshot, Attrs, ContainerConfig, History, Image, ImageConfig, Layer, OverlayXattrs,
+    PrepareOptions, Stamp, Store, StoreOptions,
+};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
 /// A store in a directory of its own.
@@ -45,6 +48,19 @@ impl Fixture {
 
     pub fn prepare_with(&self, lowers: &[Layer], options: &PrepareOptions) -> Upper {
         Upper(self.store.prepare(lowers, options).unwrap())
+    }
+
+    /// An image of these layers; it has no name.
+    pub fn image(&self, layers: &[&Layer]) -> Image {
+        let mut config = ImageConfig {
+            architecture: "amd64".to_owned(),
+            os: "linux".to_owned(),
+            config: ContainerConfig::default(),
+            history: layers.iter().map(|_| History::default()).collect(),
+            ..ImageConfig::default()
+        };
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id().unwrap()).collect();
+        self.store.put_image(&config).unwrap()
     }
 
     /// A layer of files, written directly.

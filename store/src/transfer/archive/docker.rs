@@ -10,6 +10,7 @@ use super::index::annotations;
 use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::transfer::document::{DocumentError, to_bytes, wrong};
+use crate::transfer::packed::descriptor;
 
 /// Links in a row, at most: old archives have one from a layer to an equal one.
 const MAX_LINKS: usize = 8;
@@ -46,10 +47,10 @@ pub(super) fn layout(manifest: &[u8], parts: &BTreeMap<String, Part>) -> Result<
         serde_json::from_slice(manifest).map_err(|e| wrong("manifest.json", &e.to_string()))?;
     let (mut documents, mut descriptors) = (Vec::new(), Vec::new());
     for image in &images {
-        let config = descriptor(MediaType::ImageConfig, find(parts, &image.config)?)?;
+        let config = of_blob(&MediaType::ImageConfig, find(parts, &image.config)?)?;
         let layers = image.layers.iter().flatten().map(|layer| {
             // Whether it is compressed is told by its first bytes, whatever it is called.
-            descriptor(MediaType::ImageLayer, find(parts, layer)?)
+            of_blob(&MediaType::ImageLayer, find(parts, layer)?)
         });
         let manifest = ImageManifestBuilder::default()
             .schema_version(2u32)
@@ -59,7 +60,10 @@ pub(super) fn layout(manifest: &[u8], parts: &BTreeMap<String, Part>) -> Result<
             .build()
             .map_err(|e| wrong("manifest.json", &e.to_string()))?;
         let bytes = to_bytes(&manifest);
-        let own = descriptor(MediaType::ImageManifest, (Digest::of(&bytes), bytes.len() as u64))?;
+        let own = of_blob(
+            &MediaType::ImageManifest,
+            (Digest::of(&bytes), bytes.len() as u64),
+        )?;
         documents.push(bytes);
         let names = image.names.iter().flatten();
         let names: Vec<Reference> = names.filter_map(|name| Reference::parse(name).ok()).collect();
@@ -115,10 +119,8 @@ pub(super) fn plain(path: &str) -> Option<String> {
     Some(names.join("/"))
 }
 
-fn descriptor(media_type: MediaType, (digest, size): (Digest, u64)) -> Result<Descriptor, DocumentError> {
-    let text: Result<oci_spec::image::Digest, _> = digest.to_string().parse();
-    let digest = text.map_err(|e| wrong("descriptor", &e.to_string()))?;
-    Ok(Descriptor::new(media_type, size, digest))
+fn of_blob(media_type: &MediaType, (digest, size): (Digest, u64)) -> Result<Descriptor, DocumentError> {
+    descriptor(media_type, size, &digest)
 }
 
 #[cfg(test)]

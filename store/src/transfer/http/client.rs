@@ -13,6 +13,7 @@ use super::error::FetchError;
 use super::fetched::Part;
 use super::options::{FetchOptions, Proxies};
 use super::response::{Head, content_range, is_unchanged, retry_after};
+use super::shown::without_credentials;
 use super::sink::Sink;
 
 /// How often a silent connection is looked at, and cancellation asked for.
@@ -310,17 +311,6 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-/// For a text that is no URL, but may hold a password all the same.
-fn without_credentials(url: &str) -> String {
-    match url
-        .split_once("://")
-        .and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1)))
-    {
-        Some((scheme, rest)) => format!("{scheme}://{rest}"),
-        None => url.to_owned(),
-    }
 }
 
 /// The proxies as the client takes them.
