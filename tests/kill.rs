@@ -181,6 +181,69 @@ fn nothing_is_left_of_a_killed_build() {
     );
 }
 
+/// The children of a process' threads.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let words = lists.collect::<Vec<_>>().join(" ");
+    words
+        .split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect()
+}
+
+fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match poll() {
+            Some(found) => return found,
+            None if Instant::now() > deadline => panic!("waited for {what} in vain"),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+#[test]
+fn a_started_child_does_not_pass_for_the_killed_build() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM busybox\nRUN true\n")]);
+    let clean = temporary(&bench);
+    // Whoever box starts waits 5 seconds before it becomes another program: meanwhile it has all that box has open.
+    let mut tracer = std::process::Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "-e", "trace=execveat", "-e"])
+        .args(["inject=execveat:delay_enter=5000000", "--"])
+        .arg(common::BOX)
+        .args(["build", "-q", "--network", "none"])
+        .arg(&context)
+        .env("BOX_ROOT", bench.store())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let box_pid = wait_for("box", || {
+        children(tracer.id()).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "box")
+        })
+    });
+    let keeper = wait_for("the container's keeper", || children(box_pid).first().copied());
+    let kill =
+        |pid: u32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::SIGKILL);
+    kill(box_pid).unwrap();
+    wait_for("box to die", || {
+        (!std::path::Path::new(&format!("/proc/{box_pid}")).exists()).then_some(())
+    });
+    assert!(
+        std::path::Path::new(&format!("/proc/{keeper}/fd")).exists(),
+        "the child is still there"
+    );
+    bench.ok(["images"]);
+    let left = temporary(&bench);
+    kill(keeper).unwrap();
+    tracer.wait().unwrap();
+    assert_eq!(left, clean);
+}
+
 #[test]
 fn ctrl_c_leaves_nothing() {
     let bench = Bench::with_busybox();

@@ -4,11 +4,7 @@
 //!   while it waits, so that newcomers do too). A running container holds `locks/use/<hex>` of what it lies on instead.
 //! - `locks/<class>/<hex>` serialise the making of one thing. The file is unlinked by whoever holds it last; who gets the
 //!   lock of an unlinked file tries again.
-//! - `tmp/<owner>.lock` says that the owner of `tmp/<owner>/` lives. It exists before the directory and is removed after
-//!   it. A reaper removes the directory only while it holds that lock itself; an owner whose fresh lock file was reaped
-//!   before it could lock it takes another id.
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -16,41 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::disk::Disk;
 use crate::error::{IoContext, Result, StoreError};
-
-/// The id of one process that uses the store: 16 hex digits, never used twice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct OwnerId(String);
-
-impl OwnerId {
-    /// The id as text; safe in file names and names of cgroups.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn fresh() -> Result<OwnerId> {
-        let mut bytes = [0; 8];
-        let source = Path::new("/dev/urandom");
-        File::open(source)
-            .and_then(|mut file| io::Read::read_exact(&mut file, &mut bytes))
-            .at("read", source)?;
-        Ok(OwnerId(format!("{:016x}", u64::from_le_bytes(bytes))))
-    }
-
-    fn is_well_formed(text: &str) -> bool {
-        text.len() == 16
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    }
-}
-
-impl fmt::Display for OwnerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
@@ -90,7 +52,7 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
 }
 
 /// Whether the open file is still the one at `path`.
-fn is_linked(file: &File, path: &Path) -> bool {
+pub(crate) fn is_linked(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
         _ => false,
@@ -190,130 +152,6 @@ pub(crate) fn directory(path: &Path) -> Result<LockGuard> {
         path: path.to_owned(),
         transient: false,
     })
-}
-
-/// A living owner: its lock is held, its directory exists.
-#[derive(Debug)]
-pub(crate) struct Owner {
-    id: OwnerId,
-    dir: PathBuf,
-    /// Dropped last: whoever gets it may remove the directory.
-    lock: Option<LockGuard>,
-}
-
-impl Owner {
-    /// Makes a new owner in `tmp`.
-    pub(crate) fn claim(disk: &Disk, tmp: &Path) -> Result<Owner> {
-        loop {
-            let id = OwnerId::fresh()?;
-            let lock_path = tmp.join(format!("{id}.lock"));
-            if let Some(lock) = Owner::try_lock(&lock_path)? {
-                let dir = tmp.join(id.as_str());
-                disk.make_dir(&dir)?;
-                return Ok(Owner {
-                    id,
-                    dir,
-                    lock: Some(lock),
-                });
-            }
-        }
-    }
-
-    /// None if a reaper came first.
-    fn try_lock(path: &Path) -> Result<Option<LockGuard>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        let file = match file {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            result => result.at("create", path)?,
-        };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if is_linked(&file, path) => Ok(Some(LockGuard {
-                file,
-                path: path.to_owned(),
-                transient: true,
-            })),
-            Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error).at("lock", path),
-        }
-    }
-
-    pub(crate) fn id(&self) -> &OwnerId {
-        &self.id
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // What can't be removed now is reaped later: the lock file must stay for that.
-        if fs::remove_dir_all(&self.dir).is_err()
-            && self.dir.exists()
-            && let Some(lock) = self.lock.as_mut()
-        {
-            lock.transient = false;
-        }
-    }
-}
-
-/// Whether the process with this owner id lives and uses the store at `tmp`.
-pub(crate) fn owner_is_alive(tmp: &Path, id: &str) -> bool {
-    if !OwnerId::is_well_formed(id) {
-        return false;
-    }
-    let Ok(file) = File::open(tmp.join(format!("{id}.lock"))) else {
-        return false;
-    };
-    matches!(
-        flock(&file, FlockOperation::NonBlockingLockShared),
-        Err(rustix::io::Errno::WOULDBLOCK)
-    )
-}
-
-/// Removes what dead owners left in `tmp`; says how many there were.
-pub(crate) fn reap(disk: &Disk, tmp: &Path) -> Result<usize> {
-    let mut reaped = 0;
-    let mut directories = Vec::new();
-    for entry in fs::read_dir(tmp).at("read", tmp)? {
-        let name = entry.at("read", tmp)?.file_name();
-        match name.to_str() {
-            Some(name) if name.ends_with(".lock") => reaped += usize::from(reap_owner(disk, tmp, name)?),
-            _ => directories.push(tmp.join(name)),
-        }
-    }
-    for directory in directories {
-        // An owner's lock file is there before its directory, and after it: without one there is no owner.
-        let mut lock = directory.clone().into_os_string();
-        lock.push(".lock");
-        if !Path::new(&lock).exists() && directory.exists() {
-            disk.remove_tree(&directory)?;
-            reaped += 1;
-        }
-    }
-    Ok(reaped)
-}
-
-fn reap_owner(disk: &Disk, tmp: &Path, lock_name: &str) -> Result<bool> {
-    let path = tmp.join(lock_name);
-    let file = match OpenOptions::new().read(true).write(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        result => result.at("open lock", &path)?,
-    };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) if is_linked(&file, &path) => {}
-        Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
-        Err(error) => return Err(error).at("lock", &path),
-    }
-    disk.remove_tree(&tmp.join(lock_name.trim_end_matches(".lock")))?;
-    disk.remove_file(&path)?;
-    Ok(true)
 }
 
 /// Checks a word that becomes a directory's name.

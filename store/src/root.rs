@@ -15,7 +15,8 @@ use crate::digest::DiffId;
 use crate::disk::{Disk, Durability};
 use crate::error::{IoContext, Result, StoreError};
 use crate::layout::{FORMAT, Layout};
-use crate::lock::{self, LockGuard, Owner, OwnerId};
+use crate::lock::{self, LockGuard};
+use crate::owner::{self, Owner, OwnerId};
 
 /// Which attributes overlayfs keeps its marks in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +89,7 @@ impl Root {
         };
         lock::pass(&layout.turn_lock())?;
         let store_lock = lock::shared(&layout.store_lock())?;
-        lock::reap(&disk, &layout.tmp())?;
+        owner::reap(&disk, &layout.tmp())?;
         Ok(Root {
             layout,
             disk,

@@ -15,7 +15,8 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::image::{self, Image, ImageConfig, NamedImage};
 use crate::layer::{Layer, Layers};
 use crate::layout::Layout;
-use crate::lock::{self, LockGuard, OwnerId};
+use crate::lock::{self, LockGuard};
+use crate::owner::{self, OwnerId};
 use crate::record::{self, Record, RecordKind};
 use crate::reference::Reference;
 use crate::root::{OverlayXattrs, Root, StoreOptions};
@@ -262,7 +263,7 @@ impl Store {
 
     /// Whether the process with this owner id lives.
     pub fn owner_is_alive(&self, id: &str) -> bool {
-        lock::owner_is_alive(&self.root.layout.tmp(), id)
+        owner::is_alive(&self.root.layout.tmp(), id)
     }
 
     /// What the parts of this crate that build on the store need.
