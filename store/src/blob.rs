@@ -9,9 +9,19 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::{Digest, Hasher};
 use crate::error::{IoContext, Result, StoreError};
 use crate::root::Root;
+
+/// What a record says of a blob that stands for something else: its OCI descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Packed {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
+}
 
 /// Writes one blob; drop = abort.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, Result};
 use crate::image;
+use crate::index;
 use crate::layer::Condition;
 use crate::record;
 use crate::reference::Reference;
@@ -237,23 +238,33 @@ impl Store {
         Ok(count)
     }
 
-    /// The few files that say the same in every store.
+    /// The few files that say the same in every store, and the index.
     fn check_files(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
         let (root, _) = self.parts();
         let files = files(&root.layout);
+        let index = root.layout.index();
         for (path, text) in &files {
-            if read_quietly(path)?.as_deref() == Some(text.as_bytes()) {
-                continue;
+            let problem = if *path == index {
+                index::problem(root)?
+            } else {
+                let is_same = read_quietly(path)?.as_deref() == Some(text.as_bytes());
+                (!is_same).then_some("it is missing or damaged")
+            };
+            if let Some(problem) = problem {
+                if repair && *path != index {
+                    root.replace(path, text.as_bytes(), crate::disk::Durability::Later)?;
+                }
+                findings.push(Finding {
+                    what: "file",
+                    name: path.display().to_string(),
+                    problem: problem.to_owned(),
+                    is_repaired: repair,
+                });
             }
-            if repair {
-                root.replace(path, text.as_bytes(), crate::disk::Durability::Later)?;
-            }
-            findings.push(Finding {
-                what: "file",
-                name: path.display().to_string(),
-                problem: "it is missing or damaged".to_owned(),
-                is_repaired: repair,
-            });
+        }
+        if repair {
+            // What was removed above may be listed.
+            index::rebuild(root)?;
         }
         Ok(files.len() as u64)
     }

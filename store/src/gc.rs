@@ -14,6 +14,7 @@ mod usage;
 use std::time::Duration;
 
 use crate::error::{Result, StoreError};
+use crate::index;
 use crate::store::Store;
 
 pub use alone::Rest;
@@ -96,7 +97,10 @@ impl Store {
         collected.bytes = gone.bytes;
         collected.left = marks.bytes().saturating_sub(gone.bytes);
         if !options.dry_run {
+            // The index must not list what goes. On a full disk there may be room for a new one only afterwards.
+            let listed = index::rebuild(root);
             sweep::sweep(root, alone, gone)?;
+            listed.or_else(|_| index::rebuild(root))?;
         }
         Ok(collected)
     }

@@ -15,6 +15,7 @@ pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod image;
+mod index;
 pub mod layer;
 pub mod layout;
 pub mod lock;

@@ -258,7 +258,7 @@ fn create(layout: &Layout, disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// Files that say the same in every store, in the order in which they are made.
+/// The files of an empty store, in the order in which they are made.
 pub(crate) fn files(layout: &Layout) -> [(PathBuf, &'static str); 4] {
     [
         (layout.store_lock(), ""),

@@ -13,6 +13,7 @@ use crate::cache_mount::{self, CacheMount, CacheMountInfo, CacheMountSpec, Cache
 use crate::digest::{DiffId, Digest, ImageId};
 use crate::error::{IoContext, Result, StoreError};
 use crate::image::{self, Image, ImageConfig, NamedImage};
+use crate::index;
 use crate::layer::{Layer, Layers};
 use crate::layout::Layout;
 use crate::lock::{self, LockGuard};
@@ -157,12 +158,21 @@ impl Store {
     /// returns, the name is durable too. Nothing is written if the image has the name.
     pub fn tag(&self, reference: &Reference, id: &ImageId) -> Result<()> {
         self.sync()?;
-        image::tag(&self.root, reference, id)
+        image::tag(&self.root, reference, id)?;
+        index::refresh(&self.root, reference)
+    }
+
+    /// Lists the manifest that was made or kept of an image in `index.json`, under each of its names.
+    pub(crate) fn list_manifest(&self, id: &ImageId) -> Result<()> {
+        self.sync()?;
+        index::refresh_image(&self.root, id)
     }
 
     /// Takes a name away; says whether it was there.
     pub fn untag(&self, reference: &Reference) -> Result<bool> {
-        image::untag(&self.root, reference)
+        let removed = image::untag(&self.root, reference)?;
+        index::refresh(&self.root, reference)?;
+        Ok(removed)
     }
 
     /// The image that a name, a whole id (`sha256:…` or 64 hex digits) or the beginning of an id stands for; none if there

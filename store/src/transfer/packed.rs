@@ -10,12 +10,13 @@ use std::io::{self, Write};
 
 use flate2::Compression;
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
-use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobWriter;
+pub(crate) use crate::blob::Packed;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, StoreError};
 use crate::image::Image;
+use crate::index::MANIFESTS;
 use crate::layer::decompress::Decompressor;
 use crate::record::RecordKind;
 use crate::store::Store;
@@ -23,7 +24,6 @@ use crate::transfer::document::{self, DOCUMENT_LIMIT, DocumentError};
 use crate::transfer::gzip::ParallelGzip;
 
 const LAYERS: &str = "packed";
-const MANIFESTS: &str = "manifest";
 /// Levels where none is said.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
@@ -86,14 +86,6 @@ impl std::str::FromStr for Packing {
             _ => Err(wrong()),
         }
     }
-}
-
-/// A layer as others read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Packed {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) media_type: String,
 }
 
 /// An image as others read it.
@@ -286,6 +278,7 @@ pub(crate) fn keep_manifest(
     };
     let record = serde_json::to_vec(&packed).unwrap_or_default();
     store.put_record(&RecordKind::new(MANIFESTS)?, &image.id.0, &record, &[digest])?;
+    store.list_manifest(&image.id)?;
     Ok(digest)
 }
 
