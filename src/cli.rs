@@ -1,6 +1,7 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
 mod cache;
+mod content;
 mod front;
 mod gc;
 mod limits;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::values::{BuildArg, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
+pub(crate) use content::{CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use limits::{LimitArgs, LimitsMode};
@@ -72,6 +74,10 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// Write an image's root file system as a tar.
     Export(ExportArgs),
+    /// Copy files from an image.
+    Cp(CpArgs),
+    /// Show how two images, or two layers, differ.
+    Diff(DiffArgs),
     /// Pull images from a registry.
     Pull(PullArgs),
     /// Push an image to a registry.

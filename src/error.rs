@@ -71,6 +71,12 @@ impl Failure {
     }
 }
 
+impl From<box_store::StoreError> for Failure {
+    fn from(error: box_store::StoreError) -> Self {
+        Self::of(EXIT_BOX, &error)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.prefix, self.message)?;

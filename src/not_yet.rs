@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "attach commit container cp create diff events exec image info kill logs manifest \
+const COMMANDS: &str = "attach commit container create events exec image info kill logs manifest \
                         network pause plugin port ps rename restart rm search secret start stats stop system top \
                         unpause update volume wait lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \

@@ -47,7 +47,7 @@ pub(crate) struct DfArgs {
 /// `box fsck`.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
-    /// Remove what is damaged, so that it is built or pulled again when it is needed.
+    /// Put aside what is damaged (until the next `box gc`), so that it is built or pulled again when it is needed.
     #[arg(long)]
     pub(crate) repair: bool,
     /// How it is printed.

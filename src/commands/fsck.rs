@@ -30,7 +30,7 @@ pub(super) fn run(app: &App, args: &FsckArgs) -> Result<u8, Failure> {
     } else {
         let mut text = String::new();
         for finding in &checked.findings {
-            let done = if finding.is_repaired { " (removed)" } else { "" };
+            let done = if finding.is_repaired { " (put aside)" } else { "" };
             text.push_str(&format!(
                 "{} {}: {}{done}\n",
                 finding.what, finding.name, finding.problem
@@ -47,7 +47,9 @@ pub(super) fn run(app: &App, args: &FsckArgs) -> Result<u8, Failure> {
     }
     let is_left = checked.findings.iter().any(|finding| !finding.is_repaired);
     if is_left && !args.repair {
-        ui::note("box fsck --repair removes what is damaged; it is built or pulled again when it is needed");
+        ui::note(
+            "box fsck --repair puts aside what is damaged; it is built or pulled again when it is needed",
+        );
     }
     Ok(if is_left { EXIT_INPUT } else { 0 })
 }

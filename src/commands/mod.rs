@@ -5,6 +5,8 @@ mod build_source;
 mod cache;
 mod call;
 mod contexts;
+mod cp;
+mod diff;
 mod export;
 mod fsck;
 mod gc;
@@ -36,6 +38,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Load(args) => load::run(&app, &args),
         Command::Save(args) => save::run(&app, &args),
         Command::Export(args) => export::run(&app, &args),
+        Command::Cp(args) => cp::run(&app, &args),
+        Command::Diff(args) => diff::run(&app, &args),
         Command::Pull(args) => pull::run(&app, &args),
         Command::Push(args) => push::run(&app, &args),
         Command::Login(args) => login::login(&args),

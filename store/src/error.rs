@@ -103,6 +103,12 @@ pub enum StoreError {
         /// The path, in the rootfs.
         path: PathBuf,
     },
+    /// A device in a rootfs that would become one of the host.
+    #[error("{} is a device; it is copied only with everything else as it is in the image", path.display())]
+    Device {
+        /// The path, in the rootfs.
+        path: PathBuf,
+    },
     /// More symbolic links than the kernel would follow, most likely a circle.
     #[error("too many symbolic links in {}", path.display())]
     TooManyLinks {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::beneath::{self, Kind};
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Result, StoreError};
 use crate::layer::Layer;
 use crate::layer::apply::{ApplyError, Extract, Limits, Source, extract};
 use crate::layer::tar::{Archive, Header};
@@ -20,11 +20,7 @@ use crate::tree::{Tree, TreeEntry};
 /// # Errors
 /// When a layer can't be read, or the tar can't be written.
 pub fn write_rootfs(layers: &[Layer], out: &mut dyn Write) -> Result<u64> {
-    let mut writer = Writer {
-        tree: Tree::new(layers),
-        archive: Archive::new(out),
-        links: HashMap::new(),
-    };
+    let mut writer = Writer::new(Tree::new(layers), Subtree::default(), out);
     let root = writer.tree.root_attrs();
     writer.archive.header(&Header {
         path: b".",
@@ -35,17 +31,36 @@ pub fn write_rootfs(layers: &[Layer], out: &mut dyn Write) -> Result<u64> {
         xattrs: &root.xattrs,
         ..Header::default()
     })?;
-    let mut ahead: Vec<std::vec::IntoIter<(OsString, TreeEntry)>> =
-        vec![writer.tree.read_dir(Path::new(""))?.into_iter()];
-    while let Some(entries) = ahead.last_mut() {
-        let Some((_, entry)) = entries.next() else {
-            ahead.pop();
-            continue;
-        };
+    writer.below(Path::new(""))?;
+    writer.archive.finish()
+}
+
+/// A part of a root file system, and how it is written.
+#[derive(Debug, Clone, Default)]
+pub struct Subtree {
+    /// Its path, relative to the root, with links followed.
+    pub path: PathBuf,
+    /// What it is called in the archive; empty: what is in the directory is written without it.
+    pub name: PathBuf,
+    /// Who owns everything; then files are neither setuid nor setgid, have no extended attributes, and a device is an error. None: as in the image.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Writes a part of the merged root file system of these layers as a tar, as [`write_rootfs`] does. Hard links to what is outside are files.
+///
+/// # Errors
+/// When there is nothing at the path, a layer can't be read, or the tar can't be written.
+pub fn write_subtree(layers: &[Layer], subtree: &Subtree, out: &mut dyn Write) -> Result<u64> {
+    let tree = Tree::new(layers);
+    let path = subtree.path.clone();
+    let entry = tree.lookup(&path)?;
+    let entry = entry.ok_or_else(|| StoreError::NotFound { path: path.clone() })?;
+    let mut writer = Writer::new(tree, subtree.clone(), out);
+    if !subtree.name.as_os_str().is_empty() {
         writer.entry(&entry)?;
-        if entry.metadata.kind == Kind::Directory {
-            ahead.push(writer.tree.read_dir(&entry.path)?.into_iter());
-        }
+    }
+    if entry.metadata.kind == Kind::Directory {
+        writer.below(&path)?;
     }
     writer.archive.finish()
 }
@@ -56,6 +71,25 @@ pub fn write_rootfs(layers: &[Layer], out: &mut dyn Write) -> Result<u64> {
 /// # Errors
 /// When a layer can't be read, or the directory can't be written.
 pub fn extract_rootfs(layers: &[Layer], directory: &Path) -> std::result::Result<(), ApplyError> {
+    extract_written(directory, |out| write_rootfs(layers, out))
+}
+
+/// Writes a part of the merged root file system of these layers into a directory, as [`extract_rootfs`] does.
+///
+/// # Errors
+/// As those of [`write_subtree`], and when the directory can't be written.
+pub fn extract_subtree(
+    layers: &[Layer],
+    subtree: &Subtree,
+    directory: &Path,
+) -> std::result::Result<(), ApplyError> {
+    extract_written(directory, |out| write_subtree(layers, subtree, out))
+}
+
+fn extract_written(
+    directory: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<u64> + Send,
+) -> std::result::Result<(), ApplyError> {
     std::fs::create_dir_all(directory).at("make directory", directory)?;
     let root = beneath::open_root(directory).at("open", directory)?;
     let limits = Limits {
@@ -71,14 +105,15 @@ pub fn extract_rootfs(layers: &[Layer], directory: &Path) -> std::result::Result
     std::thread::scope(|scope| {
         let written = scope.spawn(move || {
             let mut writer = std::io::BufWriter::with_capacity(1 << 20, writer);
-            let written = write_rootfs(layers, &mut writer).map(drop);
+            let written = write(&mut writer).map(drop);
             written.and_then(|()| writer.flush().at("write", "root file system"))
         });
         let extracted = extract(root.as_fd(), reader, &how).map(drop);
-        // What could not be read says more than that the archive ended too soon.
+        let is_of_reader = |error: &StoreError| matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe);
         match written.join() {
-            Ok(Err(error)) if extracted.is_err() => Err(ApplyError::from(error)),
-            Ok(Ok(()) | Err(_)) => extracted,
+            // What could not be read says more than that the archive ended too soon, but not that nobody wanted more of it.
+            Ok(Err(error)) if !is_of_reader(&error) => Err(ApplyError::from(error)),
+            Ok(_) => extracted,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
@@ -86,19 +121,58 @@ pub fn extract_rootfs(layers: &[Layer], directory: &Path) -> std::result::Result
 
 struct Writer<'a> {
     tree: Tree,
+    part: Subtree,
     archive: Archive<'a>,
     /// The first path of every file with several names.
     links: HashMap<(u64, u64), PathBuf>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(tree: Tree, part: Subtree, out: &'a mut dyn Write) -> Writer<'a> {
+        Writer {
+            tree,
+            part,
+            archive: Archive::new(out),
+            links: HashMap::new(),
+        }
+    }
+
+    /// All that is in a directory.
+    fn below(&mut self, path: &Path) -> Result<()> {
+        let mut ahead: Vec<std::vec::IntoIter<(OsString, TreeEntry)>> =
+            vec![self.tree.read_dir(path)?.into_iter()];
+        while let Some(entries) = ahead.last_mut() {
+            let Some((_, entry)) = entries.next() else {
+                ahead.pop();
+                continue;
+            };
+            self.entry(&entry)?;
+            if entry.metadata.kind == Kind::Directory {
+                ahead.push(self.tree.read_dir(&entry.path)?.into_iter());
+            }
+        }
+        Ok(())
+    }
+
+    /// What an entry is called in the archive.
+    fn name(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.part.path) {
+            Ok(rest) if rest.as_os_str().is_empty() => self.part.name.clone(),
+            Ok(rest) => self.part.name.join(rest),
+            Err(_) => path.to_owned(),
+        }
+    }
+
     fn entry(&mut self, entry: &TreeEntry) -> Result<()> {
         let metadata = &entry.metadata;
+        let name = self.name(&entry.path);
+        let (uid, gid) = self.part.owner.unwrap_or((metadata.uid, metadata.gid));
+        let special = if self.part.owner.is_some() { 0o6000 } else { 0 };
         let base = Header {
-            path: entry.path.as_os_str().as_bytes(),
-            mode: metadata.mode,
-            uid: metadata.uid,
-            gid: metadata.gid,
+            path: name.as_os_str().as_bytes(),
+            mode: metadata.mode & !special,
+            uid,
+            gid,
             mtime: entry.canonical_mtime(),
             ..Header::default()
         };
@@ -111,9 +185,12 @@ impl Writer<'_> {
                     ..base
                 });
             }
-            self.links.insert(metadata.inode, entry.path.clone());
+            self.links.insert(metadata.inode, name.clone());
         }
-        let xattrs = self.tree.xattrs(&entry.path)?;
+        let xattrs = match self.part.owner {
+            None => self.tree.xattrs(&entry.path)?,
+            Some(_) => Vec::new(),
+        };
         let base = Header {
             xattrs: &xattrs,
             ..base
@@ -140,6 +217,9 @@ impl Writer<'_> {
                 })
             }
             Kind::Fifo => self.archive.header(&Header { flag: b'6', ..base }),
+            Kind::CharDevice | Kind::BlockDevice if self.part.owner.is_some() => Err(StoreError::Device {
+                path: entry.path.clone(),
+            }),
             Kind::CharDevice | Kind::BlockDevice => self.archive.header(&Header {
                 flag: if metadata.kind == Kind::CharDevice {
                     b'3'

@@ -28,7 +28,7 @@ pub struct Finding {
     pub name: String,
     /// What is wrong with it.
     pub problem: String,
-    /// Whether it was removed (or written anew), so that it is made or fetched again when it is needed.
+    /// Whether it was put aside (or written anew), so that it is made or fetched again when it is needed.
     pub is_repaired: bool,
 }
 
@@ -53,7 +53,8 @@ enum Task {
 }
 
 impl Store {
-    /// Looks at everything. With `repair`, what is damaged is removed.
+    /// Looks at everything. With `repair`, what is damaged is put aside (`quarantine/`, until the next collection), so that it is made or fetched
+    /// again when it is needed.
     ///
     /// # Errors
     /// When the store can't be read at all.
@@ -136,7 +137,7 @@ impl Store {
                     return Ok(None);
                 }
                 if repair {
-                    root.disk.remove_file(&path)?;
+                    root.set_aside(&path, &format!("blob-{}", digest.hex()))?;
                 }
                 Ok(Some(finding(
                     "blob",
@@ -152,7 +153,7 @@ impl Store {
                     Condition::Damaged => "its tree is not what was recorded",
                 };
                 if repair {
-                    layers.drop_published(diff_id)?;
+                    layers.set_aside(diff_id)?;
                 }
                 Ok(Some(finding("layer", diff_id.to_string(), problem)))
             }
@@ -164,7 +165,7 @@ impl Store {
                     return Ok(None);
                 }
                 if repair {
-                    root.disk.remove_file(path)?;
+                    root.set_aside(path, &format!("record-{kind}-{key}"))?;
                 }
                 Ok(Some(finding("record", format!("{kind}/{key}"), "it is damaged")))
             }
@@ -192,7 +193,8 @@ impl Store {
             if let Some((problem, is_of_no_use)) = problem {
                 let is_repaired = repair && is_of_no_use;
                 if is_repaired {
-                    image::remove(root, id)?;
+                    let record = root.layout.images().join(id.hex());
+                    root.set_aside(&record, &format!("image-{}", id.hex()))?;
                 }
                 findings.push(Finding {
                     what: "image",
@@ -226,7 +228,7 @@ impl Store {
                 Some(_) => "its image is not here",
             };
             if repair {
-                root.disk.remove_file(&path)?;
+                root.set_aside(&path, &format!("name-{file}"))?;
             }
             findings.push(Finding {
                 what: "name",

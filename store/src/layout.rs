@@ -57,6 +57,11 @@ impl Layout {
         self.root.join("index.json")
     }
 
+    /// Where what was found damaged is put aside; made when first needed.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     /// A blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())

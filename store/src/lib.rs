@@ -8,6 +8,7 @@
 pub mod beneath;
 pub mod blob;
 mod cache_mount;
+pub mod compare;
 pub mod digest;
 pub mod disk;
 pub mod error;

@@ -159,6 +159,21 @@ impl Root {
         }
     }
 
+    /// Moves what is damaged out of the way, to be looked at until the next collection; removes it where that can't be (on a full disk).
+    pub(crate) fn set_aside(&self, path: &Path, name: &str) -> Result<()> {
+        if std::fs::symlink_metadata(path).is_err() {
+            return Ok(());
+        }
+        self.wrote();
+        let place = self.layout.quarantine().join(name);
+        // Of what is damaged again the newest is kept.
+        let moved = self
+            .disk
+            .remove_tree(&place)
+            .and_then(|()| self.disk.rename_into(path, &place));
+        moved.or_else(|_| self.disk.remove_tree(path))
+    }
+
     /// Puts a file with these bytes in place of `dest`.
     pub(crate) fn replace(&self, dest: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
         self.disk.replace(&self.temp_path()?, dest, bytes, durability)?;

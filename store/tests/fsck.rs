@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use box_store::gc::GcOptions;
 use box_store::transfer::archive::save_oci;
 use box_store::{Digest, RecordKind, Reference, Store, StoreOptions};
 use common::Fixture;
@@ -141,6 +142,10 @@ fn what_is_repaired_is_gone_and_can_be_made_again() {
             .filter(|finding| finding.what != "image" && finding.what != "name")
             .collect();
         assert!(rest.is_empty(), "{part}: {rest:?}");
+        // What was damaged can be looked at until the next collection; the two files that are the same in every store are written anew.
+        let aside = fixture.root().join("quarantine");
+        let is_aside = fs::read_dir(&aside).is_ok_and(|mut entries| entries.next().is_some());
+        assert_eq!(is_aside, !["index.json", "oci-layout"].contains(&part), "{part}");
         drop(store);
         let again = fixture.written(
             &[],
@@ -179,4 +184,41 @@ fn leftovers_are_findings() {
             "{expected}: {problems:?}"
         );
     }
+}
+
+#[test]
+fn what_was_put_aside_goes_with_the_next_collection() {
+    let fixture = filled();
+    let root = fixture.root();
+    let blob = files(&root)
+        .into_iter()
+        .find(|path| path.starts_with(root.join("blobs")))
+        .unwrap();
+    let damaged = fixture.written(&[], &[("damaged", "text")]).diff_id().unwrap();
+    flip(&blob, 3);
+    flip(&root.join("layers").join(damaged.0.hex()).join("damaged"), 3);
+    let Fixture { dir: _dir, store } = fixture;
+    drop(store);
+    let open = || Store::open(&root, StoreOptions::default()).unwrap();
+    open().check(true).unwrap();
+    let aside = root.join("quarantine");
+    assert_eq!(
+        fs::read_to_string(aside.join(format!("layer-{}/damaged", damaged.0.hex()))).unwrap(),
+        "|ext"
+    );
+    assert!(
+        aside
+            .join(format!("blob-{}", blob.file_name().unwrap().to_str().unwrap()))
+            .exists()
+    );
+    open().collect(&GcOptions::default()).unwrap();
+    assert_eq!(fs::read_dir(&aside).unwrap().count(), 0);
+    assert!(
+        open()
+            .check(false)
+            .unwrap()
+            .findings
+            .iter()
+            .all(|finding| finding.what == "image" || finding.what == "name")
+    );
 }

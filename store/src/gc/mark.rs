@@ -54,7 +54,8 @@ pub(super) struct Marks {
     pub(super) keepers: Vec<Keeper>,
     followers: Vec<Follower>,
     pub(super) objects: BTreeMap<Digest, Object>,
-    fixups: Vec<(PathBuf, u64)>,
+    /// Fix-ups that nobody uses, and what was put aside as damaged.
+    spare: Vec<(PathBuf, u64)>,
     /// Files that stand for nothing.
     damaged: Vec<PathBuf>,
 }
@@ -65,7 +66,8 @@ pub(super) struct Gone {
     pub(super) files: Vec<PathBuf>,
     pub(super) layers: Vec<Digest>,
     pub(super) blobs: Vec<Digest>,
-    pub(super) fixups: Vec<PathBuf>,
+    /// Fix-ups that nobody uses, and what was put aside as damaged.
+    pub(super) spare: Vec<PathBuf>,
     pub(super) bytes: u64,
 }
 
@@ -76,7 +78,7 @@ impl Marks {
             keepers: Vec::new(),
             followers: Vec::new(),
             objects: BTreeMap::new(),
-            fixups: Vec::new(),
+            spare: Vec::new(),
             damaged: Vec::new(),
         };
         marks.read_images(root)?;
@@ -174,8 +176,12 @@ impl Marks {
             };
             if !is_used {
                 let bytes = bytes_of_tree(&path)?;
-                self.fixups.push((path, bytes));
+                self.spare.push((path, bytes));
             }
+        }
+        for (_, path) in entries(&root.layout.quarantine())? {
+            let bytes = bytes_of_tree(&path)?;
+            self.spare.push((path, bytes));
         }
         Ok(())
     }
@@ -264,7 +270,7 @@ impl Marks {
             .values()
             .map(|object| object.layer_bytes + object.blob_bytes)
             .sum();
-        objects + self.fixups.iter().map(|(_, bytes)| bytes).sum::<u64>()
+        objects + self.spare.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// What the rest keeps.
@@ -309,8 +315,8 @@ impl Marks {
                 gone.bytes += object.blob_bytes;
             }
         }
-        for (path, bytes) in &self.fixups {
-            gone.fixups.push(path.clone());
+        for (path, bytes) in &self.spare {
+            gone.spare.push(path.clone());
             gone.bytes += bytes;
         }
         gone

@@ -21,7 +21,7 @@ pub(super) fn sweep(root: &Root, alone: Alone<'_>, gone: Gone) -> Result<()> {
         root.disk.remove_file(&root.layout.synced(&diff_id))?;
         hidden.extend(hide(root, &root.layout.layer(&diff_id))?);
     }
-    for path in &gone.fixups {
+    for path in &gone.spare {
         hidden.extend(hide(root, path)?);
     }
     for digest in &gone.blobs {

@@ -175,6 +175,16 @@ impl Layers {
         self.discard_tree(&self.root.layout.layer(diff_id))
     }
 
+    /// The same for a damaged one, which is kept to be looked at.
+    pub(crate) fn set_aside(&self, diff_id: &DiffId) -> Result<()> {
+        let layout = &self.root.layout;
+        self.root
+            .set_aside(&layout.meta(diff_id), &format!("meta-{}", diff_id.hex()))?;
+        self.root.disk.remove_file(&layout.synced(diff_id))?;
+        self.root
+            .set_aside(&layout.layer(diff_id), &format!("layer-{}", diff_id.hex()))
+    }
+
     fn discard_tree(&self, tree: &Path) -> Result<()> {
         if fs::symlink_metadata(tree).is_err() {
             return Ok(());

@@ -1,0 +1,92 @@
+//! `box cp`: files of an image, without a container.
+
+use std::path::{Path, PathBuf};
+
+use box_store::StoreError;
+use box_store::export::{Subtree, extract_subtree, write_subtree};
+use box_store::layer::apply::ApplyError;
+use box_store::tree::Tree;
+
+use super::export::to;
+use crate::app::App;
+use crate::cli::CpArgs;
+use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+
+/// Copies a file or a directory.
+pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
+    let image = app.image(&args.source.image, EXIT_INPUT)?;
+    let layers = app.layers(&image)?;
+    let asked = args.source.path.as_str();
+    let wants_directory = asked.ends_with('/') || asked.ends_with("/.");
+    let tree = Tree::new(&layers);
+    let found = tree
+        .resolve(Path::new(asked), args.follow_link || wants_directory)
+        .map_err(|e| Failure::of(EXIT_INPUT, &e))?;
+    drop(tree);
+    let shown = format!("{}:{asked}", args.source.image);
+    let Some(entry) = found.entry else {
+        return Err(Failure::input(format!("there is no {shown}")));
+    };
+    let is_dir = entry.metadata.kind == box_store::beneath::Kind::Directory;
+    if wants_directory && !is_dir {
+        return Err(Failure::input(format!("{shown} is no directory")));
+    }
+    let mut subtree = Subtree {
+        name: PathBuf::from(last_name(asked).unwrap_or_default()),
+        path: found.path,
+        owner: (!args.archive).then(|| (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())),
+    };
+    if args.dest.as_os_str() == "-" {
+        to(None, |out| {
+            let written = write_subtree(&layers, &subtree, out);
+            written.map(drop).map_err(|e| Failure::of(EXIT_BOX, &e))
+        })?;
+        return Ok(0);
+    }
+    let directory = place(&args.dest, is_dir, &mut subtree)?;
+    match extract_subtree(&layers, &subtree, &directory) {
+        Ok(()) => Ok(0),
+        Err(ApplyError::Store(error @ StoreError::Device { .. })) => {
+            Err(Failure::of(EXIT_INPUT, &error).hint("box cp --archive copies devices, too"))
+        }
+        Err(error) => Err(Failure::of(EXIT_BOX, &error)),
+    }
+}
+
+/// The directory that the copy is put into; where the destination says so, under another name.
+fn place(dest: &Path, is_dir: bool, subtree: &mut Subtree) -> Result<PathBuf, Failure> {
+    let fail = |e: std::io::Error| Failure::own(format!("cannot copy to {}: {e}", dest.display()));
+    if dest.is_dir() {
+        return std::fs::canonicalize(dest).map_err(fail);
+    }
+    let text = dest.as_os_str().as_encoded_bytes();
+    if !is_dir && text.ends_with(b"/") {
+        return Err(Failure::own(format!("there is no directory {}", dest.display())));
+    }
+    if is_dir && dest.exists() {
+        return Err(Failure::own(format!(
+            "{} is no directory, and a directory can't be copied over it",
+            dest.display()
+        )));
+    }
+    let Some(name) = dest.file_name() else {
+        return Err(Failure::own(format!("there is no {}", dest.display())));
+    };
+    let parent = match dest.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    let parent = std::fs::canonicalize(parent).map_err(fail)?;
+    subtree.name = PathBuf::from(name);
+    Ok(parent)
+}
+
+/// What a copy is called in a directory; none for the root and for the content of a directory.
+fn last_name(path: &str) -> Option<&str> {
+    if path.ends_with("/.") {
+        return None;
+    }
+    let last = path.trim_end_matches('/').rsplit('/').next()?;
+    (!last.is_empty() && last != "..").then_some(last)
+}

@@ -1,0 +1,177 @@
+//! `box cp` and `box diff`: what is in images, looked at without a container.
+#![allow(clippy::unwrap_used)] // a test that panics has failed
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use common::{Bench, sh};
+
+const BOXFILE: &str = "FROM busybox\n\
+    COPY d /d\n\
+    RUN chown 1000:1001 /d/file && chmod 4755 /d/file && ln /d/file /d/hard && ln -s file /d/link && ln -s /d /dir && mkdir -p /gone/deep && echo x > /gone/deep/x\n\
+    RUN rm -r /gone && echo more >> /d/other && chmod 700 /d/sub && rm /d/sub/b && mkdir /new && touch /new/a\n";
+
+fn bench() -> Bench {
+    let bench = Bench::with_busybox();
+    let context = bench.context(
+        "c",
+        &[("d/file", "text\n"), ("d/other", "other\n"), ("d/sub/b", "b")],
+    );
+    bench.build(&context, BOXFILE, &["--network", "none", "-t", "app:1"]);
+    bench
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn files_and_directories_are_copied() {
+    let bench = bench();
+    let out = bench.path("out");
+    fs::create_dir(&out).unwrap();
+    let cp = |args: &[&str]| bench.ok([&["cp"], args].concat());
+    let place = |name: &str| out.join(name).to_str().unwrap().to_owned();
+
+    // Into a directory, under another name, over a file.
+    cp(&["app:1:/d/file", &place("")]);
+    cp(&["app:1:/d/file", &place("copy")]);
+    fs::write(out.join("old"), "a longer old text").unwrap();
+    cp(&["app:1:/d/../d/file", &place("old")]);
+    for name in ["file", "copy", "old"] {
+        assert_eq!(fs::read_to_string(out.join(name)).unwrap(), "text\n");
+        let metadata = fs::metadata(out.join(name)).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), mode(&out.join(name))),
+            (0, 0, 0o755),
+            "{name}"
+        );
+    }
+    cp(&["-a", "app:1:/d/file", &place("as-it-is")]);
+    let metadata = fs::metadata(out.join("as-it-is")).unwrap();
+    assert_eq!(
+        (metadata.uid(), metadata.gid(), mode(&out.join("as-it-is"))),
+        (1000, 1001, 0o4755)
+    );
+
+    // A link is a link; with -L, and in the middle, it is followed in the image.
+    cp(&["app:1:/d/link", &place("")]);
+    assert_eq!(fs::read_link(out.join("link")).unwrap(), Path::new("file"));
+    cp(&["-L", "app:1:/d/link", &place("followed")]);
+    assert_eq!(fs::read_to_string(out.join("followed")).unwrap(), "text\n");
+    cp(&["app:1:/dir/file", &place("through")]);
+    assert_eq!(fs::read_to_string(out.join("through")).unwrap(), "text\n");
+
+    // A directory: into another, as another, its content alone; hard links stay some.
+    cp(&["app:1:/d", &place("")]);
+    cp(&["app:1:/d", &place("e")]);
+    fs::create_dir(out.join("f")).unwrap();
+    cp(&["app:1:/d/.", &place("f")]);
+    for name in ["d", "e", "f"] {
+        let dir = out.join(name);
+        assert_eq!(
+            fs::read_to_string(dir.join("other")).unwrap(),
+            "other\nmore\n",
+            "{name}"
+        );
+        assert_eq!(mode(&dir.join("sub")), 0o700);
+        let inode = |name: &str| fs::metadata(dir.join(name)).unwrap().ino();
+        assert_eq!(inode("file"), inode("hard"), "{name}");
+    }
+    let listing = sh(&format!(
+        "BOX_ROOT={} {} cp app:1:/d - | tar t",
+        bench.store().display(),
+        common::BOX
+    ));
+    assert_eq!(listing, "d/\nd/file\nd/hard\nd/link\nd/other\nd/sub/\n");
+}
+
+#[test]
+fn a_link_on_the_host_is_not_written_through() {
+    let bench = bench();
+    let out = bench.path("out");
+    let outside = bench.path("outside");
+    fs::create_dir_all(out.join("d")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("canary"), "alive").unwrap();
+    std::os::unix::fs::symlink(outside.join("canary"), out.join("file")).unwrap();
+    std::os::unix::fs::symlink(&outside, out.join("d/sub")).unwrap();
+    bench.ok(["cp", "app:1:/d/file", out.to_str().unwrap()]);
+    bench.ok(["cp", "app:1:/d", out.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(outside.join("canary")).unwrap(), "alive");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "text\n");
+}
+
+#[test]
+fn what_cannot_be_copied_is_said() {
+    let bench = bench();
+    let out = bench.path("out");
+    fs::write(&out, "a file").unwrap();
+    let check = |code, args: &[&str], expect: &str| {
+        let said = bench.fails(code, [&["cp"], args].concat());
+        assert!(said.contains(expect), "{args:?}: {said}");
+    };
+    let out = out.to_str().unwrap();
+    check(1, &["app:1:/nothing", out], "there is no app:1:/nothing");
+    check(1, &["app:1:/d/file/", out], "app:1:/d/file/ is no directory");
+    check(1, &["app:2:/d", out], "no image named \"app:2\"");
+    check(125, &["app:1:/d", out], "can't be copied over it");
+    check(
+        125,
+        &["app:1:/d/file", "/no/such/place"],
+        "cannot copy to /no/such/place",
+    );
+    check(125, &[out, "app:1:/d"], "write IMAGE:/PATH");
+    assert_eq!(fs::read_to_string(out).unwrap(), "a file");
+}
+
+#[test]
+fn differences_are_told() {
+    let bench = bench();
+    let last = bench.ok(["diff", "app:1"]);
+    assert_eq!(
+        last,
+        "C /d/other (content)\nC /d/sub (mode)\nD /d/sub/b\nD /gone\nA /new\nA /new/a\n"
+    );
+    let whole = bench.ok(["diff", "busybox", "app:1"]);
+    let expect = "A /d\nA /d/file\nA /d/hard\nA /d/link\nA /d/other\nA /d/sub\nA /dir\nA /new\nA /new/a\n";
+    assert_eq!(whole, expect);
+    assert_eq!(bench.ok(["diff", "app:1", "app:1"]), "");
+    let back: serde_json::Value =
+        serde_json::from_str(&bench.ok(["diff", "--format", "json", "app:1", "busybox"])).unwrap();
+    assert_eq!(
+        back[0],
+        serde_json::json!({"path": "/d", "change": "removed", "what": []})
+    );
+    assert_eq!(back.as_array().unwrap().len(), 3, "{back}");
+
+    let image: serde_json::Value = serde_json::from_str(&bench.ok(["inspect", "app:1"])).unwrap();
+    let layers = image[0]["RootFS"]["Layers"].as_array().unwrap().clone();
+    let layer = |n: usize| layers[n].as_str().unwrap().to_owned();
+    let between = bench.ok(["diff", &layer(1), &layer(2)]);
+    assert!(
+        between.contains("C /d/file (mode, owner)") && between.contains("A /dir\n"),
+        "{between}"
+    );
+    let said = bench.fails(1, ["diff", "app:1", "nothing"]);
+    assert!(said.contains("no image named \"nothing\""), "{said}");
+
+    // An image made of the same in another way differs in times alone.
+    let context = bench.path("c");
+    bench.build(&context, "FROM busybox\nCOPY d /d\n", &["-t", "one"]);
+    bench.build(
+        &context,
+        "FROM busybox\nRUN touch /x\nCOPY d /d\nRUN rm /x\n",
+        &["--network", "none", "-t", "two"],
+    );
+    assert_eq!(bench.ok(["diff", "one", "two"]), "");
+    assert!(
+        bench
+            .ok(["diff", "--times", "one", "two"])
+            .contains("C /d/file (time)")
+    );
+}
