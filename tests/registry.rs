@@ -69,6 +69,79 @@ fn what_is_pushed_is_pulled() {
     assert!(far.fails(1, ["pull", &wrong]).contains("is not in the registry"));
 }
 
+fn flip(path: &std::path::Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_pull_mends_what_was_damaged() {
+    let (bench, registry) = (Bench::with_busybox(), Registry::start());
+    let name = registry.name("app:1");
+    image(&bench, &name);
+    let (digest, _) = pushed(&bench, &[&name]);
+    let far = Bench::new();
+    far.ok(["pull", &name]);
+    let manifest: serde_json::Value = serde_json::from_str(&skopeo(&[
+        "inspect",
+        "--raw",
+        "--tls-verify=false",
+        &format!("docker://{name}"),
+    ]))
+    .unwrap();
+    let blob = |n: usize| manifest["layers"][n]["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    let shown: serde_json::Value = serde_json::from_str(&far.ok(["inspect", &name])).unwrap();
+    let layer = shown[0]["RootFS"]["Layers"][2].as_str().unwrap()["sha256:".len()..].to_owned();
+    // A layer's tree, and another layer's blob.
+    flip(&far.store().join("layers").join(&layer).join("d/y"));
+    flip(&far.store().join("blobs/sha256").join(blob(1)));
+    let found = text(&far.run(["fsck"]).stdout);
+    assert!(found.contains(&layer) && found.contains(&blob(1)), "{found}");
+    far.run(["fsck", "--repair"]);
+    let pulled = far.run(["pull", &name]);
+    assert!(text(&pulled.stderr).contains("2 layers fetched"), "{pulled:?}");
+    success(pulled);
+    assert!(far.ok(["fsck"]).contains("all is well"));
+    assert_eq!(far.sh(&name, "cat /d/y"), "y\n");
+    let (back, _) = pushed(&far, &[&name, &registry.name("back:1")]);
+    assert_eq!(back, digest);
+}
+
+#[test]
+fn others_read_the_store_in_place() {
+    let (bench, registry) = (Bench::with_busybox(), Registry::start());
+    let name = registry.name("app:1");
+    image(&bench, &name);
+    bench.ok(["tag", &name, "local:2"]);
+    let (digest, _) = pushed(&bench, &[&name]);
+    let store = bench.store();
+    for name in [name.as_str(), "docker.io/library/local:2"] {
+        let shown = skopeo(&["inspect", &format!("oci:{}:{name}", store.display())]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["Digest"], digest.as_str());
+        let copy = bench.path("copy");
+        skopeo(&[
+            "copy",
+            "-q",
+            &format!("oci:{}:{name}", store.display()),
+            &format!("dir:{}", copy.display()),
+        ]);
+        assert_eq!(fs::read_dir(&copy).unwrap().count(), 2 + 1 + 4, "{name}");
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    bench.ok(["rmi", "local:2"]);
+    let gone = Command::new("skopeo")
+        .args([
+            "inspect",
+            &format!("oci:{}:docker.io/library/local:2", store.display()),
+        ])
+        .output()
+        .unwrap();
+    assert!(!gone.status.success());
+}
+
 fn skopeo(args: &[&str]) -> String {
     success(Command::new("skopeo").args(args).output().unwrap())
 }

@@ -13,10 +13,12 @@ use super::options::{RegistryOptions, TransferProgress};
 use super::session::{Action, Session, lock};
 use crate::blob::BlobWriter;
 use crate::digest::{DiffId, Digest};
+use crate::error::IoContext;
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::reference::Reference;
 use crate::store::Store;
+use crate::transfer::Progress;
 use crate::transfer::packed::{self, Packed};
 use crate::transfer::{document, logical_times};
 use crate::unpack::{ApplyOptions, LayerBlob};
@@ -134,17 +136,14 @@ fn layer(
     progress: &dyn TransferProgress,
 ) -> Result<(Layer, bool), RegistryError> {
     if let Some(layer) = store.layer(&wanted.diff_id)? {
-        return Ok((layer, false));
+        let is_lost = packed::is_lost(store, &wanted.diff_id, &wanted.digest)?;
+        if is_lost {
+            blob(store, client, wanted, progress)?;
+        }
+        return Ok((layer, is_lost));
     }
     let bar = progress.blob(&wanted.digest, wanted.size);
-    bar.start(Some(wanted.size));
-    let url = client
-        .session()
-        .of_repository(&format!("blobs/{}", wanted.digest));
-    let mut tee = Tee {
-        body: Body::new(client, bar.as_ref(), url, wanted.size),
-        blob: store.blob_writer()?,
-    };
+    let mut tee = tee(store, client, wanted, bar.as_ref())?;
     let about = LayerBlob {
         diff_id: wanted.diff_id,
         digest: Some(wanted.digest),
@@ -178,6 +177,43 @@ fn layer(
         packed::remember(store, &wanted.diff_id, &packed)?;
     }
     Ok((layer, true))
+}
+
+/// Fetches a layer's blob alone.
+fn blob(
+    store: &Store,
+    client: &Client<'_>,
+    wanted: &Wanted,
+    progress: &dyn TransferProgress,
+) -> Result<(), RegistryError> {
+    let bar = progress.blob(&wanted.digest, wanted.size);
+    let mut tee = tee(store, client, wanted, bar.as_ref())?;
+    let copied = io::copy(&mut tee, &mut io::sink());
+    bar.finish();
+    match (copied, tee.body.error) {
+        (Ok(_), _) => {
+            tee.blob.commit(Some(&wanted.digest))?;
+            Ok(())
+        }
+        (Err(_), Some(error)) => Err(error),
+        (Err(error), None) => Ok(Err(error).at("write blob to", &store.layout().tmp())?),
+    }
+}
+
+fn tee<'c>(
+    store: &Store,
+    client: &'c Client<'_>,
+    wanted: &Wanted,
+    bar: &'c dyn Progress,
+) -> Result<Tee<'c>, RegistryError> {
+    bar.start(Some(wanted.size));
+    let url = client
+        .session()
+        .of_repository(&format!("blobs/{}", wanted.digest));
+    Ok(Tee {
+        body: Body::new(client, bar, url, wanted.size),
+        blob: store.blob_writer()?,
+    })
 }
 
 /// A body that is kept as it is read.

@@ -132,6 +132,16 @@ pub(crate) fn has_blob(store: &Store, packed: &Packed) -> Result<bool, StoreErro
         .is_some_and(|blob| blob.size() == packed.size))
 }
 
+/// Whether a layer came as this blob, which is gone since (a repair took it away).
+pub(crate) fn is_lost(store: &Store, diff_id: &DiffId, digest: &Digest) -> Result<bool, StoreError> {
+    let record = store.get_record(&RecordKind::new(LAYERS)?, &diff_id.0)?;
+    let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
+    match packed {
+        Some(packed) if packed.digest == *digest => Ok(!has_blob(store, &packed)?),
+        _ => Ok(false),
+    }
+}
+
 /// Notes that a blob stands for a layer.
 pub(crate) fn remember(store: &Store, diff_id: &DiffId, packed: &Packed) -> Result<(), StoreError> {
     remember_as(store, diff_id, packed, Packing::AsTheyAre)
