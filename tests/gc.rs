@@ -6,17 +6,40 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use common::registry::Registry;
 use common::{Bench, text};
 
-/// Builders with a cache and without, and a collector that never stops: nobody fails, nothing is lost.
+/// Builders with a cache and without, pullers, and a collector that never stops: nobody fails, nothing is lost.
 /// The long form (BOX_LONG=1) takes two minutes.
 #[test]
-fn builders_and_a_collector_get_on() {
-    let bench = Bench::with_busybox();
+fn builders_pullers_and_a_collector_get_on() {
+    let (bench, registry) = (Bench::with_busybox(), Registry::start());
     let long = std::env::var_os("BOX_LONG").is_some();
-    let (builders, time) = if long { (8, 120) } else { (4, 10) };
+    let (builders, pullers, time) = if long { (8, 4, 120) } else { (4, 2, 10) };
+    let context = bench.context("far", &[("a", "far")]);
+    bench.build(
+        &context,
+        "FROM busybox\nCOPY a /far\nRUN cat /far /far > /twice\n",
+        &["--network", "none", "-t", "far"],
+    );
+    let far: Vec<String> = (0..pullers).map(|n| registry.name(&format!("far:{n}"))).collect();
+    for name in &far {
+        bench.ok(["push", "-q", "far", name]);
+    }
+    bench.ok(["rmi", "far"]);
     let end = Instant::now() + Duration::from_secs(time);
     std::thread::scope(|scope| {
+        for name in &far {
+            let bench = &bench;
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    bench.ok(["pull", "-q", name]);
+                    let told = bench.ok(["run", "--rm", "--network", "none", name, "cat", "/twice"]);
+                    assert_eq!(told, "farfar");
+                    bench.ok(["rmi", name]);
+                }
+            });
+        }
         for builder in 0..builders {
             let bench = &bench;
             scope.spawn(move || {
@@ -56,6 +79,7 @@ fn builders_and_a_collector_get_on() {
         });
     });
     bench.ok(["prune"]);
+    assert!(bench.ok(["fsck"]).contains("all is well"));
     for builder in 0..builders {
         bench.ok([
             "run",
