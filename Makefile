@@ -39,6 +39,7 @@ bench:
 
 bench-peers: build
 	bash benches/peers target/release/box
+	bash benches/peers target/release/box transfer
 
 # The corpus' build cases side by side with Docker's BuildKit.
 compare-buildkit: build

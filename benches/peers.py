@@ -48,13 +48,13 @@ def build(tool, name, cold):
             f"-t {name} {WORK}/{name}-buildah")
 
 
-def measure(commands, runs, prepare_command=None):
-    """Medians in seconds of `runs` runs each, as A B A B."""
+def measure(commands, runs, prepare_commands=None):
+    """Medians in seconds of `runs` runs each, as A B A B; what is to be prepared before each run, by tool."""
     times = {tool: [] for tool in commands}
     for _ in range(2):
         for tool, command in commands.items():
             report = f"{WORK}/hyperfine.json"
-            extra = ["--prepare", prepare_command] if prepare_command else []
+            extra = ["--prepare", prepare_commands[tool]] if prepare_commands else []
             subprocess.run(["hyperfine", "-N" if "&&" not in command and ";" not in command else "--shell=sh",
                             "--warmup", "1", "--runs", str(max(2, runs // 2)), "--export-json", report,
                             "--output", "null", *extra, command],
@@ -81,12 +81,12 @@ def syscalls(command):
         return int(next(line for line in file if line.rstrip().endswith("total")).split()[3])
 
 
-def row(what, times, goal):
+def row(what, times, goal, tools=("box", "docker", "buildah", "bare")):
     def cell(tool):
         if tool not in times:
             return "–"
         return f"{times[tool] * 1000:.1f} ms" + (f" ({times[tool] / times['box']:.1f}×)" if tool != "box" else "")
-    print(f"| {what} | {cell('box')} | {cell('docker')} | {cell('buildah')} | {cell('bare')} | {goal} |", flush=True)
+    print(f"| {what} | {' | '.join(cell(tool) for tool in tools)} | {goal} |", flush=True)
 
 
 def main():
@@ -116,4 +116,5 @@ def main():
     print(f"- system calls of `run --rm … true`: {syscalls(runs['box'])}")
 
 
-main()
+if __name__ == "__main__":
+    main()

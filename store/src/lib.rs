@@ -9,6 +9,8 @@ pub mod beneath;
 pub mod blob;
 mod cache_mount;
 pub mod compare;
+#[cfg(test)]
+mod corpus;
 pub mod digest;
 pub mod disk;
 pub mod error;

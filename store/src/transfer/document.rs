@@ -1,5 +1,7 @@
 //! The JSON documents of an image: manifest and index (OCI image spec 1.1, and Docker's of the same form).
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,6 +65,8 @@ pub(crate) fn manifest(
     }
     match manifest.config().media_type().to_string().as_str() {
         "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {}
+        // What Docker wrote in its first manifests of this kind.
+        "application/octet-stream" if media_type.to_string().starts_with("application/vnd.docker.") => {}
         _ => return wrong("its config is not that of an image"),
     }
     match manifest
@@ -121,6 +125,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
     if has("manifests") && (has("layers") || has("config")) {
         return Err(wrong(what, "it is a manifest and an index at once"));
     }
+    let lists = ["layers", "manifests"]
+        .into_iter()
+        .filter_map(|key| value.get(key)?.as_array());
+    let single = ["config", "subject"].into_iter().filter_map(|key| value.get(key));
+    if let Some(problem) = lists.flatten().chain(single).find_map(descriptor_problem) {
+        return Err(wrong(what, &problem));
+    }
     if let Some(own) = value.get("mediaType").and_then(Value::as_str)
         && kind(&MediaType::from(own)) != kind(media_type)
     {
@@ -130,6 +141,49 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
         ));
     }
     serde_json::from_value(value).map_err(|e| wrong(what, &e.to_string()))
+}
+
+/// What the image spec forbids in a descriptor, where reading it would not find it.
+fn descriptor_problem(descriptor: &Value) -> Option<String> {
+    for key in ["mediaType", "artifactType"] {
+        let text = descriptor.get(key).and_then(Value::as_str);
+        if let Some(text) = text.filter(|text| !is_media_type(text)) {
+            return Some(format!("`{text}` is not a media type"));
+        }
+    }
+    let urls = descriptor.get("urls").and_then(Value::as_array);
+    let urls = urls.into_iter().flatten().filter_map(Value::as_str);
+    if let Some(url) = { urls }.find(|url| reqwest::Url::parse(url).is_err()) {
+        return Some(format!("`{url}` is not a URL"));
+    }
+    let data = descriptor.get("data").and_then(Value::as_str)?;
+    let (digest, size) = (
+        descriptor.get("digest")?.as_str()?,
+        descriptor.get("size")?.as_u64()?,
+    );
+    match STANDARD.decode(data) {
+        Err(_) => Some("its data is not base64".to_owned()),
+        Ok(bytes) if bytes.len() as u64 != size => {
+            Some("its data has another length than it says".to_owned())
+        }
+        // Of other algorithms nothing can be said.
+        Ok(bytes) if digest.starts_with("sha256:") && Digest::of(&bytes).to_string() != digest => {
+            Some("its data has another digest than it says".to_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+/// RFC 6838: two names of at most 127 characters that begin with a letter or a digit.
+fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let rest = |b: u8| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b);
+        first && name.len() <= 127 && name.bytes().all(rest)
+    };
+    let base = text.split(';').next().unwrap_or_default().trim_end();
+    base.split_once('/')
+        .is_some_and(|(kind, name)| is_name(kind) && is_name(name))
 }
 
 /// A document is wrong.

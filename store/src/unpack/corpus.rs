@@ -2,6 +2,7 @@
 //!
 //! Each case passes, or is listed in [`JUSTIFIED`] with the reason why box does otherwise.
 
+use crate::corpus::{corpus, read, table};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -36,28 +37,6 @@ const JUSTIFIED: &[(&str, &str)] = &[
     ("umoci-SymlinkScoping-GarbagePrefix2", BELOW),
     ("umoci-SymlinkScoping-GarbagePrefix3", BELOW),
 ];
-
-/// The open part of the corpus; none if there is none here, which on CI is an error.
-fn corpus() -> Option<PathBuf> {
-    let Some(root) = std::env::var_os("BOX_CORPUS") else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "BOX_CORPUS must name the corpus on CI"
-        );
-        println!("NOT TRIED: BOX_CORPUS names no directory with cases of other tools");
-        return None;
-    };
-    Some(Path::new(&root).join("corpus/open"))
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|e| panic!("the corpus lacks {}: {e}", path.display()))
-}
-
-fn table(root: &Path, name: &str) -> Vec<Value> {
-    let table: Value = serde_json::from_slice(&read(&root.join("tables").join(name))).unwrap();
-    table["cases"].as_array().unwrap().clone()
-}
 
 /// A place with things outside of the store that must stay.
 struct Ground {
