@@ -340,6 +340,9 @@ pub(crate) struct ImagesArgs {
     /// Print whole ids.
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Only those of this name; without a tag, of all tags.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// `box rmi`.

@@ -175,3 +175,26 @@ fn differences_are_told() {
             .contains("C /d/file (time)")
     );
 }
+
+#[test]
+fn images_are_listed_by_name() {
+    let bench = Bench::with_busybox();
+    for name in ["app:1", "app:2", "host.example:5000/app:1", "other"] {
+        bench.ok(["tag", "busybox", name]);
+    }
+    let check = |name: &str, expect: &[&str]| {
+        let listed = bench.ok(["images", "--format", "json", name]);
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+        let mut names: Vec<_> = listed.iter().map(|row| row["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, expect, "{name}");
+    };
+    check("app", &["docker.io/library/app:1", "docker.io/library/app:2"]);
+    check("app:2", &["docker.io/library/app:2"]);
+    check("docker.io/library/app:2", &["docker.io/library/app:2"]);
+    check("host.example:5000/app", &["host.example:5000/app:1"]);
+    check("other:latest", &["docker.io/library/other:latest"]);
+    check("nothing", &[]);
+    assert_eq!(bench.ok(["images", "-q"]).lines().count(), 1);
+    assert!(bench.fails(125, ["images", "app*"]).contains("app*"));
+}

@@ -6,14 +6,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use box_store::{Image, ImageId, Reference};
 use serde_json::json;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::cli::{Format, ImagesArgs};
 use crate::error::Failure;
 use crate::ui::{self, human, table};
 
 /// Lists every name, and every image without one.
 pub(super) fn run(app: &App, args: &ImagesArgs) -> Result<u8, Failure> {
-    let rows = rows(app)?;
+    let mut rows = rows(app)?;
+    if let Some(text) = &args.name {
+        let wanted = app::reference(text)?;
+        // A name that says no tag has `latest`, which is not meant here.
+        let says_tag = text
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains([':', '@']));
+        rows.retain(|row| match &row.name {
+            Some(name) if says_tag => *name == wanted,
+            Some(name) => name.repository() == wanted.repository(),
+            None => false,
+        });
+    }
     if args.quiet {
         let mut ids: Vec<String> = rows
             .iter()
