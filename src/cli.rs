@@ -1,6 +1,7 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
 mod cache;
+mod container;
 mod content;
 mod front;
 mod gc;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::values::{BuildArg, HostArg, Memory, TmpfsMount, Volume};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
+pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
@@ -258,6 +260,8 @@ pub(crate) struct RunArgs {
     pub(crate) network: Option<Network>,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
     /// Give the command one more capability (ALL for every one).
     #[arg(long, value_name = "CAP")]
     pub(crate) cap_add: Vec<String>,

@@ -8,11 +8,11 @@ const COMMANDS: &str = "attach commit container create events exec image info ki
                         network pause plugin port ps rename restart rm search secret start stats stop system top \
                         unpause update volume wait lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
-                       --cgroup-parent --cidfile --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
-                       --explain --expose --filter --format --gpus --group-add --health-cmd --ipc --jobs -l --link \
+                       --cgroup-parent --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
+                       --explain --expose --filter --format --gpus --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
                        --override -p -P --pid --privileged --publish --publish-all --restart --secret \
-                       --shm-size --squash --stop-signal --stop-timeout --sysctl --ulimit --userns --uts --volume-driver \
+                       --squash --stop-signal --stop-timeout --userns --uts --volume-driver \
                        --volumes-from --build-arg-file --report --locked";
 
 /// A wrong command line whose wrong word is one of Docker's (or one that is to come).

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod mount;
+pub(crate) mod sysctl;
 
 pub use mount::{FileContent, Mount, MountKind};
 
@@ -212,6 +213,14 @@ pub struct ContainerSpec {
     pub rlimits: Vec<Rlimit>,
     /// The file creation mask, 0o022 as usual.
     pub umask: u32,
+    /// Groups that the process is in, besides those of its user: names of the root file system's, or numbers.
+    pub groups: Vec<String>,
+    /// Bytes that /dev/shm may hold; 64 MiB when not said.
+    pub shm_size: Option<u64>,
+    /// Kernel parameters of the container's own namespaces: name (with dots or slashes) and value.
+    pub sysctls: Vec<(String, String)>,
+    /// How readily the kernel ends it when memory runs out, from -1000 (not at all) to 1000.
+    pub oom_score_adj: Option<i32>,
 }
 
 impl ContainerSpec {
@@ -236,6 +245,10 @@ impl ContainerSpec {
             limits_policy: LimitsPolicy::Enforce,
             rlimits: Vec::new(),
             umask: 0o022,
+            groups: Vec::new(),
+            shm_size: None,
+            sysctls: Vec::new(),
+            oom_score_adj: None,
         }
     }
 
@@ -246,6 +259,13 @@ impl ContainerSpec {
         check_process(&self.process)?;
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
+        sysctl::check(self)?;
+        if self.shm_size == Some(0) {
+            return invalid("size of /dev/shm", "0");
+        }
+        if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+            return invalid("OOM score (-1000 to 1000)", score.to_string());
+        }
         self.mounts.iter().try_for_each(mount::check)?;
         self.network.check()
     }
@@ -386,6 +406,28 @@ mod tests {
         check(|s| s.rootfs.lower.clear(), false);
         check(|s| s.limits.memory = Some(0), false);
         check(|s| s.network = Network::Private, false);
+        check(|s| s.shm_size = Some(0), false);
+        check(|s| s.oom_score_adj = Some(1001), false);
+        let sysctl = |name: &str| vec![(name.to_owned(), "1".to_owned())];
+        for (name, good) in [
+            ("net.core.somaxconn", true),
+            ("net/ipv4/conf/eth0.1/forwarding", true),
+            ("kernel.shmmax", true),
+            ("fs.mqueue.msg_max", true),
+            ("kernel.core_pattern", false),
+            ("kernel.shmmax/../core_pattern", false),
+            ("net/../kernel/core_pattern", false),
+            ("vm.overcommit_memory", false),
+            ("net..x", false),
+            ("", false),
+        ] {
+            check(|s| s.sysctls = sysctl(name), good);
+        }
+        let on_host = |s: &mut ContainerSpec| {
+            s.network = Network::Host;
+            s.sysctls = sysctl("net.core.somaxconn");
+        };
+        check(on_host, false);
         let mount = |target: &str| Mount {
             kind: MountKind::Tmpfs {
                 size: None,

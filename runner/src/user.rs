@@ -23,11 +23,23 @@ pub(crate) struct User {
     pub(crate) home: String,
 }
 
-/// Looks up `user[:group]` in the files of the root at `/`.
-pub(crate) fn lookup(text: &str) -> Result<User, String> {
+/// Looks up `user[:group]` in the files of the root at `/`, and the groups that it is to be in besides.
+pub(crate) fn lookup(text: &str, extra: &[String]) -> Result<User, String> {
     let passwd = read("/etc/passwd").map_err(|e| format!("/etc/passwd: {e}"))?;
     let group = read("/etc/group").map_err(|e| format!("/etc/group: {e}"))?;
-    resolve(text, &passwd, &group)
+    let mut user = resolve(text, &passwd, &group)?;
+    join(&mut user.groups, extra, &group)?;
+    Ok(user)
+}
+
+fn join(groups: &mut Vec<u32>, extra: &[String], group: &str) -> Result<(), String> {
+    for wanted in extra.iter().take(MAX_GROUPS) {
+        let gid = find_group(wanted, group)?;
+        if !groups.contains(&gid) {
+            groups.push(gid);
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &str) -> io::Result<String> {
@@ -185,6 +197,18 @@ mod tests {
         check("last", Err(()));
         check("web:last", Err(()));
         check("nul", Ok((7, 7, &[7], "/")));
+    }
+
+    #[test]
+    fn groups_are_joined() {
+        let join = |extra: &[&str]| {
+            let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
+            let mut groups = vec![34];
+            super::join(&mut groups, &extra, GROUP).map(|()| groups).ok()
+        };
+        assert_eq!(join(&["adm", "77", "web", "4"]), Some(vec![34, 4, 77]));
+        assert_eq!(join(&["nobody"]), None);
+        assert_eq!(join(&["4294967295"]), None);
     }
 
     #[test]

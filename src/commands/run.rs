@@ -49,6 +49,9 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         .as_deref()
         .map(|name| options::claim_name(app, name))
         .transpose()?;
+    if let Some(path) = &args.process.cidfile {
+        options::write_id(path, &id)?;
+    }
     let root_fs = step_mounts::root_fs(snapshot.dirs(), true, args.read_only);
     let spec = spec(args, &image.config.config, &id, root_fs)?;
     say_defaults(args);
@@ -156,6 +159,7 @@ fn spec(
         pids: limits.pids,
         time: None,
     };
+    options::process(&args.process, &mut spec);
     if args.limit.limits == LimitsMode::BestEffort {
         spec.limits_policy = box_runner::LimitsPolicy::BestEffort;
     }

@@ -1,11 +1,14 @@
 //! The options of `box run` that take some reading: capabilities, security options, mounts, files of variables, names.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use box_runner::{Capabilities, ContainerSpec, Mount, MountKind, Seccomp};
 use box_store::{Digest, LockGuard};
 
 use crate::app::{self, App};
+use crate::cli::ProcessArgs;
 use crate::error::{EXIT_BOX, Failure};
 use crate::values::{TmpfsMount, Volume};
 
@@ -34,6 +37,34 @@ pub(super) fn security(given: &[String], spec: &mut ContainerSpec) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// What is said of the process.
+pub(super) fn process(args: &ProcessArgs, spec: &mut ContainerSpec) {
+    spec.rlimits = args.ulimit.iter().map(|limit| limit.0).collect();
+    spec.shm_size = args.shm_size.map(|size| size.0);
+    spec.groups.clone_from(&args.group_add);
+    spec.sysctls = args
+        .sysctl
+        .iter()
+        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+        .collect();
+    spec.oom_score_adj = args.oom_score_adj;
+    if let Some(mask) = args.umask {
+        spec.umask = mask.0;
+    }
+}
+
+/// Writes the container's id into a new file.
+pub(super) fn write_id(path: &Path, id: &str) -> Result<(), Failure> {
+    let written = File::create_new(path).and_then(|mut file| file.write_all(id.as_bytes()));
+    written.map_err(|e| {
+        Failure::own(format!(
+            "cannot write the container's id to {}: {e}",
+            path.display()
+        ))
+        .hint("--cidfile takes a file that is not there")
+    })
 }
 
 /// Bind mounts and tmpfs.

@@ -53,6 +53,11 @@ pub(super) fn rlimits(limits: &[RlimitOp]) -> Done {
     })
 }
 
+/// Less than it is needs a right that the container does not have.
+pub(super) fn oom_score(score: i32) -> Done {
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(failed("set the OOM score"))
+}
+
 fn set_rlimit(limit: &RlimitOp) -> io::Result<()> {
     let number = number(limit.resource);
     match sys::set_rlimit(number, limit.soft, limit.hard) {
@@ -111,7 +116,7 @@ pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {
         what: format!("{text}\n{reason}"),
         errno: None,
     };
-    let user = user::lookup(text).map_err(unknown)?;
+    let user = user::lookup(text, &ctx.extra_groups).map_err(unknown)?;
     if let Some(terminal) = &ctx.terminal {
         rustix::fs::fchown(terminal.as_fd(), owner(user.uid), None)
             .map_err(|e| failed("give the terminal to the user")(e.into()))?;

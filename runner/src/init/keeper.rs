@@ -110,6 +110,7 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
         tasks: Vec::new(),
         unified: None,
         report: Some(report),
+        extra_groups: Vec::new(),
         user: None,
         terminal: None,
     })

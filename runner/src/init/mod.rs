@@ -91,6 +91,8 @@ struct Context {
     unified: Option<OwnedFd>,
     /// Where the container's first process reports.
     report: Option<UnixStream>,
+    /// Groups the user is to be in besides its own.
+    extra_groups: Vec<String>,
     /// Set by SwitchUser.
     user: Option<user::User>,
     /// Set by Terminal: the slave side.
@@ -163,7 +165,12 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
             rustix::system::sethostname(name.as_bytes()).map_err(|e| failed("set the host name")(e.into()))
         }
         SetupOp::Loopback => sys::loopback_up().map_err(failed("bring up loopback")),
-        SetupOp::Sysctl { name, value } => mounts::sysctl(ctx, &name, &value),
+        SetupOp::Sysctl {
+            name,
+            value,
+            is_required,
+        } => mounts::sysctl(ctx, &name, &value, is_required),
+        SetupOp::OomScore(score) => confine::oom_score(score),
         SetupOp::Terminal => exec::terminal(ctx),
         SetupOp::Umask(mask) => {
             rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
@@ -177,6 +184,10 @@ fn perform_confinement(ctx: &mut Context, op: SetupOp) -> Done {
     match op {
         SetupOp::BoundingSet(caps) => {
             sys::limit_bounding_set(caps.bits()).map_err(failed("limit the bounding set"))
+        }
+        SetupOp::ExtraGroups(groups) => {
+            ctx.extra_groups = groups;
+            Ok(())
         }
         SetupOp::SwitchUser(text) => confine::switch_user(ctx, &text),
         SetupOp::Chdir(path) => confine::chdir(&path),

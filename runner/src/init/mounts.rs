@@ -277,7 +277,7 @@ pub(super) fn make_cwd(ctx: &Context, path: &Raw) -> Done {
     targets::make_dirs(root, path.as_path()).map_err(|e| fail()(e.into()))
 }
 
-pub(super) fn sysctl(ctx: &Context, name: &str, value: &str) -> Done {
+pub(super) fn sysctl(ctx: &Context, name: &str, value: &str, is_required: bool) -> Done {
     let write = || -> io::Result<()> {
         // Nothing mounted over a part of /proc is written to (CVE-2025-52881).
         let resolve = BENEATH.union(ResolveFlags::NO_XDEV);
@@ -290,7 +290,7 @@ pub(super) fn sysctl(ctx: &Context, name: &str, value: &str) -> Done {
             resolve,
         );
         match file {
-            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOENT) if !is_required => Ok(()),
             file => std::fs::File::from(file?).write_all(value.as_bytes()),
         }
     };

@@ -42,6 +42,7 @@ pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
         ops.push(SetupOp::GivePipes { uid });
     }
     ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
+    ops.extend(spec.oom_score_adj.map(SetupOp::OomScore));
     ops.push(SetupOp::LockMounts(callers::directory(&spec.rootfs)));
     ops
 }
@@ -98,7 +99,7 @@ fn rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
     kept.chain(own).collect()
 }
 
-/// Host name and network.
+/// Host name, network and the kernel's parameters.
 fn identity(spec: &ContainerSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::Hostname(spec.hostname.clone())];
     if spec.network == Network::None {
@@ -106,22 +107,30 @@ fn identity(spec: &ContainerSpec) -> Vec<SetupOp> {
         ops.push(SetupOp::Sysctl {
             name: "net/ipv4/ip_unprivileged_port_start".into(),
             value: "0".into(),
+            is_required: false,
         });
     }
+    ops.extend(spec.sysctls.iter().map(|(name, value)| SetupOp::Sysctl {
+        name: crate::spec::sysctl::path(name),
+        value: value.clone(),
+        is_required: true,
+    }));
     ops
 }
 
 /// User and privileges. Without no_new_privs only CAP_SYS_ADMIN may load a filter, so it is loaded
 /// before that is dropped; with it, loading comes last.
 fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
-    let mut ops = vec![
-        SetupOp::Umask(spec.umask),
-        SetupOp::BoundingSet(spec.caps),
+    let mut ops = vec![SetupOp::Umask(spec.umask), SetupOp::BoundingSet(spec.caps)];
+    if !spec.groups.is_empty() {
+        ops.push(SetupOp::ExtraGroups(spec.groups.clone()));
+    }
+    ops.extend([
         SetupOp::SwitchUser(spec.process.user.clone()),
         SetupOp::Chdir(Raw::from(&spec.process.cwd)),
         SetupOp::CloseFds,
         SetupOp::RegainCaps,
-    ];
+    ]);
     let filter = (spec.seccomp == Seccomp::Default).then_some(SetupOp::Seccomp(spec.caps));
     let caps = SetupOp::Capabilities(spec.caps);
     if spec.no_new_privs {

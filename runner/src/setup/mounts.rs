@@ -209,17 +209,19 @@ fn dev(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
             target,
         });
     }
-    ops.extend(dev_mounts(around));
+    ops.extend(dev_mounts(spec.shm_size, around));
     ops
 }
 
-fn dev_mounts(around: &Surroundings) -> Vec<SetupOp> {
+fn dev_mounts(shm_size: Option<u64>, around: &Surroundings) -> Vec<SetupOp> {
     const ATTRS: u64 = NOSUID | NODEV | NOEXEC;
     const TTY_GROUP: u32 = 5;
     let mut pts = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
     if around.ids.contains(TTY_GROUP) {
         pts.push(("gid", "5"));
     }
+    let shm_size = shm_size.map_or_else(|| "64m".to_owned(), |bytes| bytes.to_string());
+    let shm = [("mode", "1777"), ("size", shm_size.as_str())];
     let mounts = [
         (
             "pts",
@@ -231,11 +233,7 @@ fn dev_mounts(around: &Surroundings) -> Vec<SetupOp> {
             new_mount(Slot::Mqueue, "mqueue", &[], ATTRS),
             Slot::Mqueue,
         ),
-        (
-            "shm",
-            new_mount(Slot::Shm, "tmpfs", &[("mode", "1777"), ("size", "64m")], ATTRS),
-            Slot::Shm,
-        ),
+        ("shm", new_mount(Slot::Shm, "tmpfs", &shm, ATTRS), Slot::Shm),
     ];
     let place = |(name, mount, slot): (&str, SetupOp, Slot)| {
         let path = name.to_owned();

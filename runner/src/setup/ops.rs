@@ -190,11 +190,15 @@ pub(crate) enum SetupOp {
     },
     Hostname(String),
     Loopback,
-    /// Writes below /proc/sys, by the descriptor of /proc; one the kernel doesn't have is left out.
+    /// Writes below /proc/sys, by the descriptor of /proc.
     Sysctl {
         name: String,
         value: String,
+        /// Otherwise one the kernel doesn't have is left out.
+        is_required: bool,
     },
+    /// The keeper's, before it gives up its rights, and so the container's.
+    OomScore(i32),
     /// Makes the working directory when missing.
     MakeCwd(Raw),
     /// Enters the root and detaches the old one.
@@ -218,6 +222,8 @@ pub(crate) enum SetupOp {
     Terminal,
     Umask(u32),
     BoundingSet(Capabilities),
+    /// The groups that the user is in besides its own.
+    ExtraGroups(Vec<String>),
     /// Looks the user up in the root file system and becomes it; keeps the capabilities for now.
     SwitchUser(String),
     /// Enters the working directory; one outside the root is refused.
