@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit
+.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit interop
 
 deps:
 	bash scripts/install-deps.sh
@@ -44,3 +44,7 @@ bench-peers: build
 # The corpus' build cases side by side with Docker's BuildKit.
 compare-buildkit: build
 	bash scripts/compare-buildkit.sh target/release/box
+
+# Images to and from Docker, Podman, skopeo, umoci, containerd and a registry.
+interop: build
+	bash scripts/interop.sh target/release/box

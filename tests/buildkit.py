@@ -33,12 +33,12 @@ FINE = {"same", "neither", "explained", "refused", "too new for this BuildKit"}
 class Daemon:
     """A Docker daemon of our own."""
 
-    def __init__(self, work):
+    def __init__(self, work, *more):
         self.socket = f"unix://{work}/docker.sock"
         self.log = open(f"{work}/dockerd.log", "w")
         self.process = subprocess.Popen(
             ["dockerd", "--data-root", f"{work}/docker", "--exec-root", f"{work}/docker-run", "--pidfile", f"{work}/docker.pid",
-             "-H", self.socket, "--iptables=false", "--bridge=none"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+             "-H", self.socket, "--iptables=false", "--bridge=none", *more], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         for _ in range(300):
             if self.docker("version", check=False).returncode == 0:
                 return

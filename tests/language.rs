@@ -313,7 +313,7 @@ fn hosts_can_be_added() {
 #[test]
 fn outputs_are_written_beside_the_store() {
     let bench = Bench::with_busybox();
-    let boxfile = "FROM busybox\nRUN mkdir /d && echo hi > /d/x && ln /d/x /d/y && ln -s x /d/l && chown 7:8 /d && rm /etc/passwd\n";
+    let boxfile = "FROM busybox\nRUN mkdir /d && echo hi > /d/x && ln /d/x /d/y && ln -s x /d/l && chown 7:8 /d && rm /etc/passwd && chmod 751 /\n";
     let context = bench.context("c", &[("Boxfile", boxfile)]);
     let (directory, tar, oci) = (bench.path("out"), bench.path("o.tar"), bench.path("o.oci"));
     let outputs = [
@@ -326,6 +326,7 @@ fn outputs_are_written_beside_the_store() {
     assert_eq!(code, 0, "{told}");
     use std::os::unix::fs::MetadataExt;
     let metadata = |path: &str| std::fs::symlink_metadata(directory.join(path)).unwrap();
+    assert_eq!(metadata("").mode() & 0o7777, 0o751);
     assert_eq!((metadata("d").uid(), metadata("d").gid()), (7, 8));
     assert_eq!(metadata("d/x").ino(), metadata("d/y").ino());
     assert!(!directory.join("etc/passwd").exists() && directory.join("bin/sh").exists());

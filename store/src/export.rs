@@ -12,6 +12,7 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::layer::Layer;
 use crate::layer::apply::{ApplyError, Extract, Limits, Source, extract};
 use crate::layer::tar::{Archive, Header};
+use crate::snapshot::set_dir_attrs;
 use crate::tree::{Tree, TreeEntry};
 
 /// Writes the merged root file system of these layers (bottom first) as a tar: directories before what is in them, sorted by
@@ -65,13 +66,18 @@ pub fn write_subtree(layers: &[Layer], subtree: &Subtree, out: &mut dyn Write) -
     writer.archive.finish()
 }
 
-/// Writes the merged root file system of these layers into a directory, which is made if it is not there. What is there and of the same
-/// name is replaced; no link in it is followed.
+/// Writes the merged root file system of these layers into a directory, which is made if it is not there, with the root
+/// directory's attributes. What is there and of the same name is replaced; no link in it is followed.
 ///
 /// # Errors
 /// When a layer can't be read, or the directory can't be written.
 pub fn extract_rootfs(layers: &[Layer], directory: &Path) -> std::result::Result<(), ApplyError> {
-    extract_written(directory, |out| write_rootfs(layers, out))
+    let is_new = !directory.exists();
+    extract_written(directory, |out| write_rootfs(layers, out))?;
+    if is_new {
+        set_dir_attrs(directory, &Tree::new(layers).root_attrs())?;
+    }
+    Ok(())
 }
 
 /// Writes a part of the merged root file system of these layers into a directory, as [`extract_rootfs`] does.

@@ -205,7 +205,7 @@ fn set_attrs(dir: impl AsFd, path: &Path, planned: &Planned) -> Result<()> {
 }
 
 /// Gives a directory of ours (by its trusted path) these attributes.
-pub(super) fn set_dir_attrs(path: &Path, attrs: &DirAttrs) -> Result<()> {
+pub(crate) fn set_dir_attrs(path: &Path, attrs: &DirAttrs) -> Result<()> {
     let dir = beneath::open_root(path).at("open", path)?;
     if (attrs.uid, attrs.gid) != (0, 0) {
         let (uid, gid) = (Uid::from_raw(attrs.uid), Gid::from_raw(attrs.gid));

@@ -23,7 +23,7 @@ pub(crate) use crate::snapshot::clock::logical_time;
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
 
-pub(crate) use fixup::Fixups;
+pub(crate) use fixup::{Fixups, set_dir_attrs};
 
 /// A place to write into, on top of layers. Dropping it discards what was written.
 #[derive(Debug)]
