@@ -16,11 +16,29 @@ EMPTY = ("/base/far xattrs: {\"user.empty\": \"\"} | {}", "a PAX record without 
 # no more (so it is in images that Docker has built itself, too).
 ROOT = [("/ mode: \"751\" | \"755\"", "the topmost layer's directory, as Docker and containerd make it"),
         ("/ mtime: 0 | *", "the topmost layer's directory, new")]
+
+
+def without(reason):
+    """The lines of a tree in which the image's user attributes are missing."""
+    where = (("/added/folder/file", "of-the-archive"), ("/added/folder/name", "of-the-archive"), ("/base", "of-a-directory"),
+             ("/base/mode", "binary"), ("/copied/attributed", "of-the-context"), ("/empty", "dir"), ("/kept", "step"))
+    return [(f"{path} xattrs: {{\"user.{name}\": \"*\"}} | {{}}", reason) for path, name in where]
+
+
 KNOWN = {
     "docker": [EMPTY, *ROOT],
     "podman": [EMPTY, ("/ mode: \"751\" | \"555\"", "the topmost layer's directory, as Podman makes it"), ROOT[1]],
     "containerd": ROOT,
     "umoci": [EMPTY],
+    "docker build": [
+        EMPTY, ROOT[0],
+        ("/* mtime: * | *", "box gives what a step writes a time that the inputs alone decide"),
+        *((f"/{path} mode: \"4750\" | \"750\"", "the classic builder sets the owner last, and that takes setuid away")
+          for path in ("copied/file", "owned")),
+        *((f"/copied/{path} same file: [[]\"/copied/{path}\"[]] | *", "box takes no hard links from a context, for a clone of it has none")
+          for path in ("below/file", "hard")),
+        *without("the classic builder keeps of a step's attributes security.capability alone"),
+    ],
     # Here umoci's is the second tree.
     "box load": [EMPTY, ("/ mtime: 0 | *", "umoci lists the root directory with a time, which box does not keep")],
     "docker export": [
@@ -29,9 +47,7 @@ KNOWN = {
           ("/.dockerenv", "/dev", "/dev/console", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
            "/proc", "/sys")),
         ("/etc mtime: 1704067200 | *", "these files have been made in it"),
-        *((f"{path} xattrs: {{\"user.{name}\": \"*\"}} | {{}}", "of the attributes only security.capability is exported") for path, name in
-          (("/added/folder/file", "of-the-archive"), ("/added/folder/name", "of-the-archive"), ("/base", "of-a-directory"),
-           ("/base/far", "empty"), ("/base/mode", "binary"), ("/copied/attributed", "of-the-context"), ("/empty", "dir"), ("/kept", "step"))),
+        *without("of the attributes only security.capability is exported"), EMPTY,
     ],
 }
 
@@ -44,6 +60,7 @@ def compare(bench, found_id, tree, known=()):
 
 def from_box(bench):
     """Cases: what box has saved is what the others load."""
+    yield "box build: the image holds what it should", lambda: image.lacks(bench.tree)
     yield "box build -o DIR = box export", lambda: trees.differences(bench.tree, trees.from_directory(f"{bench.work}/built"), OUTPUT)
     yield "box save → box load", lambda: to_other_box(bench)
 
@@ -96,6 +113,7 @@ def as_layout(bench):
 
 def to_box(bench):
     """Cases: what the others have made and saved is what box loads."""
+    yield "docker build = box build", lambda: built_alike(bench)
     makers = {"docker build": by_docker, "podman commit": by_podman, "umoci repack": by_umoci}
     for maker, make in makers.items():
         # Each is made once, when its first case needs it.
@@ -110,6 +128,10 @@ def load_theirs(bench, made, save):
     found = bench.box.load(archive)
     wrong = [] if found == expected_id else [f"the id is {found}, not {expected_id}"]
     return wrong + trees.differences(bench.box.tree(found), reference.tree(), KNOWN["box load"])
+
+
+def built_alike(bench):
+    return trees.differences(bench.tree, bench.docker.tree(by_docker(bench)), KNOWN["docker build"])
 
 
 def by_docker(bench):

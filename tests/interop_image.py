@@ -53,6 +53,44 @@ WORKDIR /work
 LABEL of=interop
 CMD ["sh", "-c", "echo $GREETING"]
 """
+# What box's image must be for the comparisons to mean something.
+HOLDS = {
+    "/": {"mode": "751"},
+    "/names/caf\udce9": {"size": 6},
+    f"/names/{DEEP}/file": {"same file": [f"/names/{DEEP}/file", "/names/hard"]},
+    f"/names/{LONG}/{LONG}": {"size": 5},
+    # Overlay file systems part a name from the others when it is written through.
+    "/hard/a": {"same file": ["/hard/a", "/hard/c"], "size": 9},
+    "/hard/b": {"same file": ["/hard/b"], "size": 14},
+    "/base/hard": {"same file": ["/base/hard", "/base/hard-too"]},
+    "/base/null": {"type": "char", "device": "1:3"},
+    "/base/block": {"type": "block", "device": "7:99"},
+    "/base/pipe": {"type": "fifo", "mode": "600"},
+    "/base/mode": {"mode": "700", "xattrs": {"user.binary": bytes(range(256)).hex()}},
+    "/base/far": {"owner": "1234567:2345678"},
+    "/base/opaque": {"type": "directory"},
+    "/special/pipe": {"type": "fifo", "mode": "640"},
+    "/special/sparse": {"size": (8 << 20) + 4},
+    "/special/capable": {"xattrs": {"security.capability": "0100000200200000000000000000000000000000"}},
+    "/modes/4755": {"mode": "4755", "owner": "1000:1000"},
+    "/modes/d7777": {"mode": "7777"},
+    "/kept": {"xattrs": {"user.step": b"of-a-step".hex()}},
+    "/kind/file": {"type": "directory"},
+    "/kind/dir": {"type": "file"},
+    "/owned": {"mode": "4750", "owner": "7:8"},
+    "/copied/attributed": {"xattrs": {"user.of-the-context": b"value".hex()}},
+    "/added/folder/file": {"mode": "6711", "owner": f"{1 << 20}:0", "mtime": 1234567890},
+}
+GONE = ["/gone-file", "/gone-dir", "/opaque/old", "/base/gone", "/base/opaque/old", "/base/opaque-empty/x", "/kind/dir/x"]
+
+
+def lacks(tree):
+    """What the image ought to be and is not."""
+    wrong = [f"{path} is still there" for path in GONE if path in tree]
+    for path, facts in HOLDS.items():
+        found = tree.get(path, {})
+        wrong += [f"{path} {fact}: {found.get(fact)}, not {wanted}" for fact, wanted in facts.items() if found.get(fact) != wanted]
+    return wrong
 
 
 def write(path, text, mode=0o644):
@@ -111,8 +149,9 @@ def make_context(work):
     write(f"{context}/Boxfile", BOXFILE)
     with tarfile.open(f"{context}/archive.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         add(tar, "folder", type=tarfile.DIRTYPE, mode=0o2775, uid=5, gid=6, mtime=1234567890)
-        add(tar, "folder/file", b"file\n", mode=0o6711, uid=1 << 20, mtime=1234567890.75, pax_headers={"SCHILY.xattr.user.of-the-archive": "\u00e4"})
-        add(tar, "folder/name", type=tarfile.LNKTYPE, linkname="folder/file")
+        file = {"mode": 0o6711, "uid": 1 << 20, "mtime": 1234567890.75, "pax_headers": {"SCHILY.xattr.user.of-the-archive": "\u00e4"}}
+        add(tar, "folder/file", b"file\n", **file)
+        add(tar, "folder/name", type=tarfile.LNKTYPE, linkname="folder/file", **file)
         add(tar, "folder/link", type=tarfile.SYMTYPE, linkname="/" + DEEP, uid=9)
         add(tar, "folder/future", b"later\n", mtime=4102444800)
     return context
