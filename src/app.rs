@@ -10,6 +10,7 @@ use box_store::{Digest, Image, ImageId, OverlayXattrs, Reference, Store, StoreOp
 
 use crate::cli::Global;
 use crate::error::{EXIT_BOX, Failure};
+use crate::user_files;
 
 /// A command's surroundings.
 pub(crate) struct App {
@@ -25,7 +26,11 @@ impl App {
     pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
         let rootless = match nix::unistd::geteuid().is_root() {
             true => None,
-            false => Some(box_runner::enter_user_namespace().map_err(|e| Failure::of(EXIT_BOX, &e))?),
+            // The program is started again there.
+            false => Some(
+                user_files::with_umask(box_runner::enter_user_namespace)
+                    .map_err(|e| Failure::of(EXIT_BOX, &e))?,
+            ),
         };
         let root = match &global.root {
             Some(root) => root.clone(),

@@ -16,6 +16,7 @@ mod signals;
 mod step_mounts;
 mod terminal;
 mod ui;
+mod user_files;
 mod values;
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // A container's init is this program started again; it never returns from here.
     box_runner::init_main_if_requested();
-    box_runner::clean_start();
+    user_files::set_umask(box_runner::clean_start());
     match start() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

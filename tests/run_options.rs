@@ -175,7 +175,11 @@ fn the_rest() {
         &["--cidfile", file],
         "--cidfile takes a file that is not there",
     );
+}
 
+#[test]
+fn as_an_ordinary_user() {
+    let bench = Bench::with_busybox();
     let user = OrdinaryUser::new(&bench);
     user.ok([
         "import",
@@ -221,4 +225,63 @@ fn the_rest() {
         common::text(&less.stderr).contains("set the OOM score"),
         "{less:?}"
     );
+}
+
+#[test]
+fn what_is_made_for_the_user_has_the_users_modes() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("Boxfile", "FROM busybox\nRUN chmod 755 /\n")]);
+    let user = OrdinaryUser::new(&bench);
+    user.ok([
+        "import",
+        "--progress",
+        "quiet",
+        bench.busybox_tar().to_str().unwrap(),
+        "busybox",
+    ]);
+    for (mask, file, directory) in [
+        ("022", "644", "755"),
+        ("007", "660", "770"),
+        ("077", "600", "700"),
+    ] {
+        let check = |out: &std::path::Path, command: &mut std::process::Command| {
+            let place = |name: &str| out.join(name).display().to_string();
+            let local = place("a/b/c");
+            command.args([
+                "build",
+                "-q",
+                "--network",
+                "none",
+                "--iidfile",
+                &place("id"),
+                "-o",
+                &format!("type=tar,dest={}", place("tar")),
+                "-o",
+                &local,
+            ]);
+            command.arg(&context);
+            common::success(command.output().unwrap());
+            let modes = common::sh(&format!(
+                "cd {} && stat -c '%a %n' id tar a a/b a/b/c",
+                out.display()
+            ));
+            assert_eq!(
+                modes,
+                format!("{file} id\n{file} tar\n{directory} a\n{directory} a/b\n755 a/b/c\n")
+            );
+        };
+        let out = bench.path(&format!("out{mask}"));
+        std::fs::create_dir(&out).unwrap();
+        // The shell sets the mask, then is the program.
+        let script = format!("umask {mask}; exec \"$0\" \"$@\"");
+        let mut root = std::process::Command::new("sh");
+        root.args(["-c", &script, common::BOX])
+            .env("BOX_ROOT", bench.store());
+        check(&out, &mut root);
+        let theirs = user.home.join(format!("out{mask}"));
+        std::fs::create_dir(&theirs).unwrap();
+        common::sh(&format!("chown {0}:{0} {1}", common::USER_ID, theirs.display()));
+        let mut command = user.command::<&str>([]);
+        check(&theirs, command.env("TEST_UMASK", mask));
+    }
 }

@@ -1,6 +1,7 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,7 +20,7 @@ use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::{call, contexts, export};
-use crate::{binfmt, signals, ui};
+use crate::{binfmt, signals, ui, user_files};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -77,7 +78,8 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         export::write(app, &outcome.image, &tags, output)?;
     }
     if let Some(path) = &args.iidfile {
-        std::fs::write(path, id.to_string())
+        user_files::create(path)
+            .and_then(|mut file| file.write_all(id.to_string().as_bytes()))
             .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
     }
     ui::build_finished(mode, &id.to_string());

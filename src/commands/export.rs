@@ -1,6 +1,6 @@
 //! `box export`, and what `box build --output` writes besides the image in the store.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use box_store::{Image, Reference};
 use crate::app::App;
 use crate::cli::{ExportArgs, OutputKind, OutputSpec};
 use crate::error::{EXIT_BOX, Failure};
+use crate::user_files;
 
 /// Writes an image's root file system as a tar.
 pub(super) fn run(app: &App, args: &ExportArgs) -> Result<u8, Failure> {
@@ -32,6 +33,10 @@ pub(super) fn write(
     let layers = app.layers(image)?;
     match (&output.kind, &output.place) {
         (OutputKind::Local, Some(directory)) => {
+            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                user_files::create_dir_all(parent)
+                    .map_err(|e| Failure::own(format!("cannot make {}: {e}", parent.display())))?;
+            }
             box_store::export::extract_rootfs(&layers, directory).map_err(|e| Failure::of(EXIT_BOX, &e))
         }
         (OutputKind::Local, None) => Err(Failure::own("an output of type=local needs dest=DIRECTORY")),
@@ -64,7 +69,7 @@ pub(super) fn to(
     };
     let fail = |e: std::io::Error| Failure::own(format!("cannot write {}: {e}", path.display()));
     let unfinished = Unfinished::beside(path);
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(&unfinished.path).map_err(fail)?);
+    let mut file = BufWriter::with_capacity(1 << 20, user_files::create(&unfinished.path).map_err(fail)?);
     write(&mut file)?;
     let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
     file.sync_all().map_err(fail)?;

@@ -1,6 +1,5 @@
 //! The options of `box run` that take some reading: capabilities, security options, mounts, files of variables, names.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use box_store::{Digest, LockGuard};
 use crate::app::{self, App};
 use crate::cli::ProcessArgs;
 use crate::error::{EXIT_BOX, Failure};
+use crate::user_files;
 use crate::values::{TmpfsMount, Volume};
 
 /// The default capabilities, first fewer, then more.
@@ -57,7 +57,7 @@ pub(super) fn process(args: &ProcessArgs, spec: &mut ContainerSpec) {
 
 /// Writes the container's id into a new file.
 pub(super) fn write_id(path: &Path, id: &str) -> Result<(), Failure> {
-    let written = File::create_new(path).and_then(|mut file| file.write_all(id.as_bytes()));
+    let written = user_files::create_new(path).and_then(|mut file| file.write_all(id.as_bytes()));
     written.map_err(|e| {
         Failure::own(format!(
             "cannot write the container's id to {}: {e}",

@@ -176,7 +176,7 @@ pub fn sh(line: &str) -> String {
 /// An ordinary user with subordinate ids, known only inside a mount namespace of the test's own: nothing of the machine's
 /// user data is changed.
 pub struct OrdinaryUser {
-    home: PathBuf,
+    pub home: PathBuf,
     subids: bool,
 }
 
@@ -227,7 +227,7 @@ impl OrdinaryUser {
         let etc = etc.display();
         let enter = format!(
             "for f in passwd group subuid subgid; do [ -e /etc/$f ] || : >/etc/$f; mount --bind {etc}/$f /etc/$f; done; \
-             cd \"$HOME\"; exec setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups \"$@\""
+             cd \"$HOME\"; umask ${{TEST_UMASK:-022}}; exec setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups \"$@\""
         );
         let mut command = Command::new("unshare");
         command.args(["-m", "--propagation", "private", "sh", "-c", &enter, "sh"]);

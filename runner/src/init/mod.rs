@@ -67,12 +67,13 @@ pub fn init_main_if_requested() {
 
 /// To be called at the start of `main`, after [`init_main_if_requested`]: undoes what a caller may have set against this
 /// program. An ignored SIGCHLD would hide how a container ended; its open files reach no program started from here; what is
-/// made is for the user alone, and not without the user's own rights either.
-pub fn clean_start() {
+/// made is for the user alone, and not without the user's own rights either. Returns the file creation mask that was set.
+pub fn clean_start() -> u32 {
     sys::default_child_signal();
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // The kernels without close_range(2) are too old for anything else here too.
     let _ = sys::cloexec_from(3);
+    mask.as_raw_mode()
 }
 
 /// What the operations work on.

@@ -196,7 +196,7 @@ fn blob(
             Ok(())
         }
         (Err(_), Some(error)) => Err(error),
-        (Err(error), None) => Ok(Err(error).at("write blob to", &store.layout().tmp())?),
+        (Err(error), None) => Ok(Err(error).at("write blob to", store.layout().tmp())?),
     }
 }
 
