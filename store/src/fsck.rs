@@ -148,7 +148,10 @@ impl Store {
             Task::Layer(diff_id) => {
                 let problem = match layers.condition(diff_id)? {
                     Condition::Whole | Condition::Absent => return Ok(None),
-                    Condition::NoRecord => "its record is missing or damaged",
+                    // Not damaged: an image that needs it has a finding of its own.
+                    Condition::Leftover if repair => return layers.drop_published(diff_id).map(|()| None),
+                    Condition::Leftover => return Ok(None),
+                    Condition::BadRecord => "its record is damaged",
                     Condition::NoTree => "it has a record, but no tree",
                     Condition::Damaged => "its tree is not what was recorded",
                 };

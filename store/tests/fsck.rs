@@ -158,30 +158,49 @@ fn what_is_repaired_is_gone_and_can_be_made_again() {
     }
 }
 
+/// A tree without a record is what a killed process leaves, and no damage; but what needs it says so.
 #[test]
-fn leftovers_are_findings() {
+fn what_is_only_half_there_is_told_apart() {
     let fixture = filled();
     let root = fixture.root();
-    fs::create_dir(root.join("layers").join("0".repeat(64))).unwrap();
-    let meta = fs::read_dir(root.join("meta"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let hex = meta.file_name().unwrap().to_owned();
-    let gone = root.join("layers").join(&hex);
-    fs::rename(&gone, root.join("away")).unwrap();
-    let checked = open(&fixture).check(false).unwrap();
-    let problems: Vec<_> = checked
-        .findings
-        .iter()
-        .map(|finding| finding.problem.as_str())
-        .collect();
-    for expected in ["its record is missing", "a record, but no tree", "is not here"] {
+    let leftover = root.join("layers").join("0".repeat(64));
+    fs::create_dir(&leftover).unwrap();
+    assert_eq!(open(&fixture).check(false).unwrap().findings, []);
+    assert!(leftover.exists(), "nothing is removed unless that is asked for");
+    assert_eq!(open(&fixture).check(true).unwrap().findings, []);
+    assert!(!leftover.exists());
+
+    let problems = || -> Vec<String> {
+        let checked = open(&fixture).check(false).unwrap();
+        checked
+            .findings
+            .into_iter()
+            .map(|finding| finding.problem)
+            .collect()
+    };
+    let mut metas = fs::read_dir(root.join("meta")).unwrap();
+    let meta = metas.next().unwrap().unwrap().path();
+    let record = fs::read(&meta).unwrap();
+    fs::remove_file(&meta).unwrap();
+    let told = problems();
+    assert!(
+        told.iter().any(|problem| problem.contains("is not here")),
+        "{told:?}"
+    );
+    fs::write(&meta, "?").unwrap();
+    let told = problems();
+    assert!(
+        told.iter().any(|problem| problem == "its record is damaged"),
+        "{told:?}"
+    );
+    fs::write(&meta, record).unwrap();
+    let tree = root.join("layers").join(meta.file_name().unwrap());
+    fs::rename(tree, root.join("away")).unwrap();
+    let told = problems();
+    for expected in ["a record, but no tree", "is not here"] {
         assert!(
-            problems.iter().any(|problem| problem.contains(expected)),
-            "{expected}: {problems:?}"
+            told.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {told:?}"
         );
     }
 }

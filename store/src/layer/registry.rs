@@ -41,8 +41,10 @@ pub(crate) enum Condition {
     Whole,
     /// It is not here.
     Absent,
-    /// There is a tree, but nothing says what it is.
-    NoRecord,
+    /// There is a tree, but no record: whoever was making or removing it was killed. It is made anew when it is needed.
+    Leftover,
+    /// There is a tree, and a record that can't be read.
+    BadRecord,
     /// There is a record, but no tree.
     NoTree,
     /// The tree is another than was recorded.
@@ -126,7 +128,8 @@ impl Layers {
         match (has_tree, meta) {
             (false, _) if sealed.is_none() => Ok(Condition::Absent),
             (false, _) => Ok(Condition::NoTree),
-            (true, None) => Ok(Condition::NoRecord),
+            (true, None) if sealed.is_none() => Ok(Condition::Leftover),
+            (true, None) => Ok(Condition::BadRecord),
             (true, Some(meta)) => match self.is_whole(diff_id, &meta)? {
                 true => Ok(Condition::Whole),
                 false => Ok(Condition::Damaged),
