@@ -65,6 +65,8 @@ pub(crate) struct Root {
     /// Temporary directories to be removed when there is time for it.
     trash: Arc<Mutex<Vec<PathBuf>>>,
     dirty: AtomicBool,
+    /// Whether an image was met that may be another's, killed before its sync. Images have no markers as layers have.
+    has_met_image: AtomicBool,
     unsynced: Mutex<Vec<DiffId>>,
     /// The root directory, open from the start, so that a sync tells of every error since.
     dir: File,
@@ -101,6 +103,7 @@ impl Root {
             counter: AtomicU64::new(0),
             trash: Arc::default(),
             dirty: AtomicBool::new(false),
+            has_met_image: AtomicBool::new(false),
             unsynced: Mutex::default(),
             dir: File::open(path).at("open", path)?,
             failed_ahead: Mutex::default(),
@@ -186,6 +189,19 @@ impl Root {
         self.dirty.store(true, Ordering::Release);
     }
 
+    /// Notes an image that was there.
+    pub(crate) fn met_image(&self) {
+        self.has_met_image.store(true, Ordering::Release);
+    }
+
+    /// As [`Root::sync`], before a name is written: of images that others wrote, too.
+    pub(crate) fn sync_for_name(&self) -> Result<()> {
+        if self.has_met_image.load(Ordering::Acquire) {
+            self.wrote();
+        }
+        self.sync()
+    }
+
     /// Notes a layer that gets its marker with the next sync.
     pub(crate) fn wrote_layer(&self, diff_id: DiffId) {
         self.unsynced
@@ -202,6 +218,7 @@ impl Root {
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
+        self.has_met_image.store(false, Ordering::Release);
         let layers = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
         let result = self.sync_layers(&layers);
         if result.is_err() {

@@ -157,15 +157,9 @@ impl Store {
     /// Gives an image a name, taking it from the image that had it. Everything written before is synced first; when this
     /// returns, the name is durable too. Nothing is written if the image has the name.
     pub fn tag(&self, reference: &Reference, id: &ImageId) -> Result<()> {
-        self.sync()?;
+        self.layers.settle();
         image::tag(&self.root, reference, id)?;
         index::refresh(&self.root, reference)
-    }
-
-    /// Lists the manifest that was made or kept of an image in `index.json`, under each of its names.
-    pub(crate) fn list_manifest(&self, id: &ImageId) -> Result<()> {
-        self.sync()?;
-        index::refresh_image(&self.root, id)
     }
 
     /// Takes a name away; says whether it was there.

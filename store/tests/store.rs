@@ -501,6 +501,44 @@ fn a_failed_sync_is_an_error_and_is_tried_again() {
     assert_eq!(fs::read_dir(fixture.root().join("synced")).unwrap().count(), 1);
 }
 
+/// What was made by a process that was killed before its sync is made durable by the first that builds on it.
+#[test]
+fn what_another_left_unsynced_is_synced_before_a_name_is_written() {
+    let killed = Fixture::new();
+    let diff_id = killed.written(&[], &[("f", "x")]).diff_id().unwrap();
+    let image = killed.store.put_image(&config(&[diff_id])).unwrap();
+    let syncs = || {
+        let faults = Arc::new(FailAt {
+            op: Some(DiskOp::Sync),
+            at: usize::MAX,
+            seen: AtomicUsize::new(0),
+        });
+        let options = StoreOptions {
+            disk: Disk::with_faults(faults.clone()),
+            ..StoreOptions::default()
+        };
+        (Store::open(&killed.root(), options).unwrap(), faults)
+    };
+    let marker = killed.root().join("synced").join(diff_id.hex());
+    assert!(!marker.exists());
+    let (store, seen) = syncs();
+    store.layer(&diff_id).unwrap().unwrap();
+    store.sync().unwrap();
+    assert!(marker.exists(), "the layer has its marker");
+    assert_eq!(seen.seen.load(Ordering::SeqCst), 1);
+    // The layer is durable; the image need not be.
+    for (name, expected) in [("app", 3), ("app", 0)] {
+        let (store, seen) = syncs();
+        assert_eq!(store.put_image(&config(&[diff_id])).unwrap(), image);
+        store.tag(&Reference::parse(name).unwrap(), &image.id).unwrap();
+        let count = seen.seen.load(Ordering::SeqCst);
+        assert_eq!(
+            count, expected,
+            "the file system, the name and its directory; once"
+        );
+    }
+}
+
 #[test]
 fn a_boxfile_names_no_image_by_a_few_digits() {
     let fixture = Fixture::new();

@@ -95,6 +95,9 @@ fn read_record(root: &Root, id: &ImageId) -> Result<Option<i64>> {
         .disk
         .read(&root.layout.images().join(id.hex()), RECORD_LIMIT)?;
     let record = sealed.and_then(|sealed| record::open(CLASS, &id.hex(), &sealed));
+    if record.is_some() {
+        root.met_image();
+    }
     Ok(record
         .and_then(|record| serde_json::from_slice::<ImageRecord>(&record.bytes).ok())
         .map(|record| record.built))
@@ -159,12 +162,13 @@ pub(crate) fn name_path(root: &Root, reference: &Reference) -> PathBuf {
     root.layout.names().join(escaped)
 }
 
-/// Gives an image a name, durably; all that was written before is synced first. Nothing is written if it has it.
+/// Gives an image a name, durably; all that was written before is synced first, be it by another process that was killed before
+/// it could. Nothing is written if it has it.
 pub(crate) fn tag(root: &Root, reference: &Reference, id: &ImageId) -> Result<()> {
-    root.sync()?;
     if lookup(root, reference)? == Some(*id) {
-        return Ok(());
+        return root.sync();
     }
+    root.sync_for_name()?;
     let full = reference.full();
     let sealed = record::seal(NAME_CLASS, &full, &[id.0], id.to_string().as_bytes());
     let dest = name_path(root, reference);

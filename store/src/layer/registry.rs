@@ -207,6 +207,10 @@ impl Layers {
     }
 
     fn open_published(&self, diff_id: &DiffId, meta: LayerMeta) -> Result<Layer> {
+        // Whoever made it may have been killed before its sync: whatever is made with it is not durable without.
+        if !self.root.layout.synced(diff_id).exists() {
+            self.root.wrote_layer(*diff_id);
+        }
         let layer = self.handle(meta.facts, self.root.layout.layer(diff_id), None);
         layer.set_digest(Ok(*diff_id));
         self.remember(diff_id, &layer);
