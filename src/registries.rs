@@ -5,7 +5,7 @@ use box_builder::progress::{Event, EventSink};
 use box_builder::request::{ImagePuller, Platform};
 use box_store::registry::{RegistryError, RegistryOptions};
 use box_store::transfer::http::Proxies;
-use box_store::{Image, Reference, Store};
+use box_store::{Image, Reference, Store, StoreError};
 
 use crate::app::{self, App};
 use crate::cli::{ProgressMode, PullMode, RegistryArgs};
@@ -127,17 +127,21 @@ pub(crate) fn image_to_run(
     if mode == PullMode::Never {
         return app.image(text, EXIT_BOX);
     }
-    let found = app.store.resolve(text).ok().flatten();
+    let found = match app.store.resolve(text) {
+        // It may well be here.
+        Err(error @ StoreError::Io { .. }) => return Err(Failure::of(EXIT_BOX, &error)),
+        found => found.ok().flatten(),
+    };
     let Ok(name) = Reference::parse(text) else {
         return found.map_or_else(|| app.image(text, EXIT_BOX), Ok);
     };
     if let Some(image) = found {
         // An id can only be here.
-        let is_name = || {
-            let names = app.store.names().unwrap_or_default();
-            names.iter().any(|known| known.reference == name)
+        let is_name = || -> Result<bool, Failure> {
+            let names = app.store.names().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+            Ok(names.iter().any(|known| known.reference == name))
         };
-        if mode == PullMode::Missing || !is_name() {
+        if mode == PullMode::Missing || !is_name()? {
             return Ok(image);
         }
     }

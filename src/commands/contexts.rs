@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use box_builder::request::NamedContext;
-use box_store::Layer;
+use box_store::{Layer, StoreError};
 
 use crate::cli::BuildContext;
 use crate::error::{EXIT_BOX, Failure};
@@ -42,9 +42,10 @@ pub(super) fn named(
         kept.push(layer);
         return Ok(NamedContext::Directory(directory));
     }
-    let image = fetching.app.store.resolve_base(place).ok().flatten();
-    if image.is_some() {
-        return Ok(NamedContext::Image(place.to_owned()));
+    match fetching.app.store.resolve_base(place) {
+        Ok(Some(_)) => return Ok(NamedContext::Image(place.to_owned())),
+        Err(error @ StoreError::Io { .. }) => return Err(Failure::of(EXIT_BOX, &error)),
+        _ => {}
     }
     let message = format!(
         "the build context {}={place} is neither a directory, a URL, a git repository nor an image of the store",

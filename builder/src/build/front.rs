@@ -1,10 +1,11 @@
 //! From a request to a plan: nothing is built yet, and what is wrong is said at once.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use box_store::Store;
+use box_store::{Image, Store, StoreError};
 
 use crate::ast::{Boxfile, Check, InstructionKind};
 use crate::context::{Context, resolve};
@@ -118,19 +119,26 @@ impl<'a> Front<'a> {
         }
     }
 
-    /// The stages that are built.
+    /// The stages that are built; without the triggers of images that can't be read.
     pub(crate) fn graph(&self, loaded: &Loaded) -> Result<StageGraph, Vec<Diagnostic>> {
+        self.graph_of(loaded, &|name| self.store.resolve_base(name).ok().flatten())
+    }
+
+    fn graph_of(
+        &self,
+        loaded: &Loaded,
+        find: &dyn Fn(&str) -> Option<Image>,
+    ) -> Result<StageGraph, Vec<Diagnostic>> {
         let triggers = |stage: StageId, base: &Base| {
             let image = match base {
-                Base::Image(name) => self.store.resolve_base(name).ok().flatten(),
+                Base::Image(name) => find(name),
                 Base::OciLayout { .. } => loaded.stages.get(&stage).cloned(),
                 Base::Context(name) => match self.request.contexts.get(&name.value) {
-                    Some(NamedContext::Image(image)) => self.store.resolve_base(image).ok().flatten(),
+                    Some(NamedContext::Image(image)) => find(image),
                     _ => loaded.contexts.get(&name.value).cloned(),
                 },
                 _ => None,
             };
-            // What can't be read is told of later.
             let triggers = image.and_then(|image| image.config.config.on_build);
             triggers.unwrap_or_default()
         };
@@ -139,8 +147,22 @@ impl<'a> Front<'a> {
 
     /// As [`Front::graph`]; what is wrong is an error of the build.
     pub(crate) fn built_graph(&self, loaded: &Loaded) -> Result<StageGraph, BuildError> {
-        let graph = self.graph(loaded);
-        graph.map_err(|diagnostics| self.error(diagnostics))
+        let failed = Cell::new(None);
+        let find = |name: &str| match self.store.resolve_base(name) {
+            Ok(image) => image,
+            // Else its triggers would be left out, if it can be read the next time.
+            Err(error @ StoreError::Io { .. }) => {
+                failed.set(Some(error));
+                None
+            }
+            // What is no name, or damaged, is told of later.
+            Err(_) => None,
+        };
+        let graph = self.graph_of(loaded, &find);
+        match failed.take() {
+            Some(error) => Err(error.into()),
+            None => graph.map_err(|diagnostics| self.error(diagnostics)),
+        }
     }
 
     /// What the lints say.

@@ -1,6 +1,6 @@
 //! Images of registries, brought into the store before the stages are lowered: their configs are needed then.
 
-use box_store::{Reference, Store};
+use box_store::{Reference, Store, StoreError};
 
 use crate::error::BuildError;
 use crate::graph::StageGraph;
@@ -37,7 +37,12 @@ pub(super) fn pull(
         let Ok(reference) = Reference::parse(&name) else {
             continue;
         };
-        if matches!(store.resolve_base(&name), Ok(Some(_))) {
+        let found = match store.resolve_base(&name) {
+            // It may well be here.
+            Err(error @ StoreError::Io { .. }) => return Err(error.into()),
+            found => found.ok().flatten(),
+        };
+        if found.is_some() {
             let is_name = || -> Result<bool, BuildError> {
                 Ok(store.names()?.iter().any(|known| known.reference == reference))
             };
