@@ -44,13 +44,13 @@ impl Failure {
 
     /// The error with all its causes, as one message.
     pub(crate) fn of(code: u8, error: &dyn Error) -> Self {
-        let failure = Self::new(code, chain(error));
         if is_full(error) {
-            return failure.hint(
+            // No input is at fault.
+            return Self::new(EXIT_BOX, chain(error)).hint(
                 "the disk of the store is full; free some space there, or choose another place with --root",
             );
         }
-        failure
+        Self::new(code, chain(error))
     }
 
     /// What failed, without the hint.

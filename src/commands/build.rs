@@ -228,7 +228,9 @@ pub(super) fn failure(error: &BuildError, signal: i32) -> Failure {
     if signal != 0 {
         return interruption(signal);
     }
-    let failure = Failure::of(EXIT_INPUT, error);
+    let mut failure = Failure::of(EXIT_INPUT, error);
+    // Whatever it failed for, a full disk included.
+    failure.code = EXIT_INPUT;
     match error {
         BuildError::Boxfile { .. } => failure.rendered(),
         BuildError::Step { source, .. } if is_unenforceable(source) => failure

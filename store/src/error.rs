@@ -18,7 +18,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// An operation of the file system failed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", shown(path))]
     Io {
         /// What was tried, as a verb ("read", "rename").
         action: &'static str,
@@ -158,6 +158,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+}
+
+/// A path; the top of a tree, to which paths in it are relative, is `/`.
+fn shown(path: &Path) -> std::path::Display<'_> {
+    match path.as_os_str().is_empty() {
+        true => Path::new("/").display(),
+        false => path.display(),
+    }
 }
 
 /// What most functions of this crate return.

@@ -9,6 +9,7 @@ use super::index::{self, Found};
 use super::layout::{self, Layout};
 use super::options::{LoadOptions, LoadedImage};
 use crate::digest::{DiffId, Digest};
+use crate::error::IoContext;
 use crate::image::ImageConfig;
 use crate::store::Store;
 use crate::transfer::document;
@@ -169,12 +170,9 @@ fn copy_blob(
 ) -> Result<(), ArchiveError> {
     let (_, mut file) = layout::open(layout, descriptor, "layer")?;
     let mut writer = store.blob_writer()?;
-    let failed = |source| ArchiveError::Read {
-        path: digest.to_string().into(),
-        source,
-    };
-    std::io::copy(&mut file, &mut writer).map_err(failed)?;
-    writer.flush().map_err(failed)?;
+    let dest = store.layout().blob(digest);
+    std::io::copy(&mut file, &mut writer).at("write", &dest)?;
+    writer.flush().at("write", &dest)?;
     writer.commit(Some(digest))?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::docker;
 use super::error::ArchiveError;
 use super::layout::{Layout, check_version};
 use crate::digest::{Digest, Hasher};
+use crate::error::IoContext;
 use crate::layer::apply::{ApplyError, EntryName, Kind, Limits, Members};
 use crate::layer::decompress::Decompressor;
 use crate::root::TempDir;
@@ -189,7 +190,7 @@ impl Staged {
     fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         let digest = Digest::of(bytes);
         let path = self.path(&digest);
-        std::fs::write(&path, bytes).map_err(|source| ArchiveError::Read { path, source })?;
+        std::fs::write(&path, bytes).at("write", &path)?;
         self.blobs.insert(digest);
         Ok(())
     }
@@ -205,7 +206,7 @@ impl Staged {
         let path = self.temp.path().join("other");
         let (digest, size) = write(&path, members)?;
         let place = self.path(&digest);
-        std::fs::rename(&path, &place).map_err(|source| ArchiveError::Read { path: place, source })?;
+        std::fs::rename(&path, &place).at("rename to", &place)?;
         self.blobs.insert(digest);
         documents.parts.insert(name, docker::Part::File(digest, size));
         Ok(())
@@ -225,16 +226,12 @@ impl Staged {
 
 /// Writes an entry's bytes; gives their digest and number.
 fn write<R: Read>(path: &Path, members: &mut Members<'_, R>) -> Result<(Digest, u64), ArchiveError> {
-    let failed = |source| ArchiveError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::create(path).map_err(failed)?;
+    let mut file = File::create(path).at("create", path)?;
     let (mut hasher, mut size) = (Hasher::new(), 0);
     each_chunk(members, |chunk| {
         hasher.update(chunk);
         size += chunk.len() as u64;
-        file.write_all(chunk).map_err(failed)
+        Ok(file.write_all(chunk).at("write", path)?)
     })?;
     Ok((hasher.finish(), size))
 }
