@@ -25,7 +25,7 @@ lint:
 audit:
 	cargo deny check advisories
 
-# The long forms of the campaigns that `make test` runs in short (kill points, malicious archives, clock).
+# The long forms of the campaigns that `make test` runs in short (kill points, failing disks, malicious archives, clock).
 long-test: deps
 	BOX_LONG=1 bash scripts/test.sh
 

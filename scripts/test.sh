@@ -19,6 +19,7 @@ need "pid namespaces" unshare -fp true
 need "overlay file systems (upper on the temporary directory's file system)" overlay
 need "a cgroup file system with memory, cpu and pids" test -e /proc/self/cgroup
 need "newuidmap" command -v newuidmap
+need "tracing of processes (strace, ptrace)" strace -o /dev/null true
 need "a static busybox" command -v busybox
 if [ ${#missing[@]} -gt 0 ]; then
 	printf 'the tests need abilities that this machine lacks:\n' >&2

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 pub mod registry;
+#[cfg(target_arch = "x86_64")]
+pub mod tracer;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -43,6 +43,8 @@ pub enum Act {
     Silence(Duration),
     /// The whole answer, whatever part was asked for.
     Whole,
+    /// These bytes (status line and headers), then others again and again until so many were sent or nobody listens.
+    Flood(String, Vec<u8>, u64),
 }
 
 /// What is to happen to the n-th request (counted from 0).
@@ -178,6 +180,12 @@ fn answer(stream: &mut TcpStream, request: &Request, content: &Mutex<Content>, a
             std::thread::sleep(pause);
             false
         }
+        Some(Act::Flood(head, again, total)) => {
+            let times = total / again.len() as u64;
+            let _ = stream.write_all(head.as_bytes());
+            (0..times).all(|_| stream.write_all(&again).is_ok());
+            false
+        }
     }
 }
 
@@ -234,7 +242,11 @@ fn right(request: &Request, content: &Mutex<Content>, ignores_range: bool) -> An
                     None => (200, vec![kind], bytes.clone()),
                     Some(from) => {
                         let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
-                        (206, vec![kind, ("Content-Range", range)], bytes[from..].to_vec())
+                        (
+                            206,
+                            vec![kind, ("Content-Range", range)],
+                            bytes.get(from..).unwrap_or_default().to_vec(),
+                        )
                     }
                 }
             }
