@@ -14,11 +14,12 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
 use crate::disk::Disk;
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Result, StoreError};
 use crate::lock::is_linked;
 
 /// The lock files of this process' own owners: nobody here may open them. Held while any lock file is open for a moment.
@@ -181,10 +182,23 @@ pub(crate) fn reap(disk: &Disk, tmp: &Path) -> Result<()> {
         let mut lock = directory.clone().into_os_string();
         lock.push(".lock");
         if !Path::new(&lock).exists() && directory.exists() {
-            disk.remove_tree(&directory)?;
+            remove_left(disk, &directory)?;
         }
     }
     Ok(())
+}
+
+/// Removes what a dead owner left; false if something is made in it all the time. Its containers' processes may be dying only now.
+fn remove_left(disk: &Disk, directory: &Path) -> Result<bool> {
+    for _ in 0..10 {
+        match disk.remove_tree(directory) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result.map(|()| true),
+        }
+    }
+    Ok(false)
 }
 
 fn reap_owner(disk: &Disk, tmp: &Path, lock_name: &str) -> Result<()> {
@@ -200,7 +214,9 @@ fn reap_owner(disk: &Disk, tmp: &Path, lock_name: &str) -> Result<()> {
     if !try_record_lock(&file, ALONE).at("lock", &path)? || !is_linked(&file, &path) {
         return Ok(());
     }
-    disk.remove_tree(&tmp.join(lock_name.trim_end_matches(".lock")))?;
-    disk.remove_file(&path)?;
+    // The lock file stays as long as the directory: a later command removes them.
+    if remove_left(disk, &tmp.join(lock_name.trim_end_matches(".lock")))? {
+        disk.remove_file(&path)?;
+    }
     Ok(())
 }

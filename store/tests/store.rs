@@ -539,6 +539,41 @@ fn what_another_left_unsynced_is_synced_before_a_name_is_written() {
     }
 }
 
+/// As if a process made something in it at the same time, so many times.
+struct Busy(AtomicUsize);
+
+impl Faults for Busy {
+    fn check(&self, op: DiskOp, path: &Path) -> std::io::Result<()> {
+        let is_busy = op == DiskOp::Remove
+            && path.ends_with("0123456789abcdef")
+            && self
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+        match is_busy {
+            true => Err(std::io::ErrorKind::DirectoryNotEmpty.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn what_a_dying_container_still_fills_is_removed_later() {
+    let fixture = Fixture::new();
+    let left = fixture.root().join("tmp/0123456789abcdef");
+    let lock = fixture.root().join("tmp/0123456789abcdef.lock");
+    for (times, stays) in [(3, false), (1000, true), (0, false)] {
+        fs::create_dir_all(left.join("0/work")).unwrap();
+        fs::write(&lock, "").unwrap();
+        let options = StoreOptions {
+            disk: Disk::with_faults(Arc::new(Busy(AtomicUsize::new(times)))),
+            ..StoreOptions::default()
+        };
+        Store::open(&fixture.root(), options).unwrap();
+        assert_eq!((left.exists(), lock.exists()), (stays, stays), "{times} times");
+    }
+}
+
 #[test]
 fn a_boxfile_names_no_image_by_a_few_digits() {
     let fixture = Fixture::new();
