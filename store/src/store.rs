@@ -162,6 +162,12 @@ impl Store {
         index::refresh(&self.root, reference)
     }
 
+    /// Lists the manifest that was made or kept of an image in `index.json`, under each of its names.
+    pub(crate) fn list_manifest(&self, id: &ImageId) -> Result<()> {
+        self.sync()?;
+        index::refresh_image(&self.root, id)
+    }
+
     /// Takes a name away; says whether it was there.
     pub fn untag(&self, reference: &Reference) -> Result<bool> {
         let removed = image::untag(&self.root, reference)?;
