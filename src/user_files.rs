@@ -50,6 +50,16 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// What is there and is neither a file nor a directory (a device, a pipe), to be written to: nothing can take its place.
+pub(crate) fn special(path: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+            OpenOptions::new().write(true).open(path).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// A directory and those that it lies in, as far as they are not there.
 pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
@@ -61,7 +71,11 @@ pub(crate) fn create_dir_all(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         // Somebody else made it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o777 & !umask())),
+        Ok(()) => {
+            // A set-group-ID bit comes from the directory above.
+            let inherited = fs::metadata(path)?.permissions().mode() & 0o7000;
+            fs::set_permissions(path, Permissions::from_mode(inherited | (0o777 & !umask())))
+        }
         result => result,
     }
 }

@@ -100,10 +100,72 @@ fn a_link_on_the_host_is_not_written_through() {
     std::os::unix::fs::symlink(outside.join("canary"), out.join("file")).unwrap();
     std::os::unix::fs::symlink(&outside, out.join("d/sub")).unwrap();
     bench.ok(["cp", "app:1:/d/file", out.to_str().unwrap()]);
-    bench.ok(["cp", "app:1:/d", out.to_str().unwrap()]);
+    // A link is no directory, and is left alone.
+    let said = bench.fails(125, ["cp", "app:1:/d", out.to_str().unwrap()]);
+    assert!(said.contains("that is no directory"), "{said}");
     assert_eq!(fs::read_to_string(outside.join("canary")).unwrap(), "alive");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "text\n");
+}
+
+#[test]
+fn what_is_there_is_not_lost() {
+    let bench = bench();
+    let context = bench.path("c");
+    let boxfile = "FROM app:1\nRUN mkdir -p /v/conf && ln -s /d /v/data && echo new > /v/file && echo x > /v/conf/x && dd if=/dev/zero of=/big bs=1k count=600\n";
+    bench.build(&context, boxfile, &["--network", "none", "-t", "v"]);
+    let out = bench.path("out");
+    let check = |source: &str, dest: &Path, expect: &str| {
+        let said = bench.fails(125, ["cp", source, dest.to_str().unwrap()]);
+        assert!(said.contains(expect), "{source}: {said}");
+    };
+    // A directory of the user's where the image has a link or a file, and a file where it has a directory.
+    fs::create_dir_all(out.join("data")).unwrap();
+    fs::create_dir_all(out.join("v/file")).unwrap();
+    fs::write(out.join("data/precious"), "p").unwrap();
+    fs::write(out.join("v/file/precious"), "p").unwrap();
+    check("v:/v/data", &out, "there is a directory of this name");
+    check("v:/v", &out, "there is a directory of this name");
+    fs::remove_dir_all(out.join("v")).unwrap();
+    fs::create_dir(out.join("v")).unwrap();
+    fs::write(out.join("v/conf"), "a file").unwrap();
+    check("v:/v", &out, "that is no directory");
+    assert_eq!(fs::read_to_string(out.join("data/precious")).unwrap(), "p");
+    assert_eq!(fs::read_to_string(out.join("v/conf")).unwrap(), "a file");
+
+    // A device, a pipe, and a link to one of them are written to.
+    let device = out.join("null");
+    sh(&format!("mknod {} c 1 3", device.display()));
+    bench.ok(["cp", "v:/v/file", device.to_str().unwrap()]);
+    for command in ["save", "export"] {
+        bench.ok([command, "-o", device.to_str().unwrap(), "v"]);
+    }
+    assert!(!fs::metadata(&device).unwrap().is_file());
+    std::os::unix::fs::symlink("/dev/fd/1", out.join("stdout")).unwrap();
+    let place = out.join("stdout");
+    assert_eq!(bench.ok(["cp", "v:/v/file", place.to_str().unwrap()]), "new\n");
+    let tar = bench.run(["export", "-o", place.to_str().unwrap(), "v"]);
+    assert_eq!(tar.stdout, bench.run(["export", "v"]).stdout);
+    assert!(fs::symlink_metadata(&place).unwrap().is_symlink());
+
+    // A file stays as it was when there is no room for the new one.
+    let script = format!(
+        "mount -t tmpfs -o size=300k none {0} && echo old > {0}/big && ! {1} cp v:/big {0} 2>{0}/said && cat {0}/big && ls -A {0} && cat {0}/said",
+        out.display(),
+        common::BOX
+    );
+    let told = common::success(
+        std::process::Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", &script])
+            .env("BOX_ROOT", bench.store())
+            .output()
+            .unwrap(),
+    );
+    assert!(told.starts_with("old\nbig\nsaid\n"), "{told}");
+    assert!(
+        told.contains("No space left") && !told.contains("--root"),
+        "{told}"
+    );
 }
 
 #[test]

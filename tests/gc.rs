@@ -128,6 +128,51 @@ fn a_running_container_keeps_what_it_lies_on() {
 }
 
 #[test]
+fn a_damaged_layer_stays_while_a_container_lies_on_it() {
+    let bench = Bench::with_busybox();
+    let mut child = bench
+        .command([
+            "run",
+            "--rm",
+            "-i",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "echo up; read line; ls /bin/busybox",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    let files = walkdir::WalkDir::new(bench.store().join("layers"))
+        .into_iter()
+        .flatten();
+    let damaged = files
+        .filter(|entry| entry.file_type().is_file())
+        .find(|entry| entry.path().ends_with("etc/passwd"));
+    std::fs::write(damaged.unwrap().path(), "damaged").unwrap();
+    bench.run(["fsck", "--repair"]);
+    bench.ok(["gc", "--wait", "10"]);
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(rest, "/bin/busybox\n");
+    assert!(child.wait().unwrap().success());
+    bench.ok(["gc"]);
+    assert_eq!(
+        std::fs::read_dir(bench.store().join("quarantine"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
 fn storage_can_be_bounded() {
     let bench = Bench::with_busybox();
     let context = bench.context("context", &[]);

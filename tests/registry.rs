@@ -110,6 +110,45 @@ fn a_pull_mends_what_was_damaged() {
 }
 
 #[test]
+fn a_pull_brings_every_blob() {
+    let (bench, registry) = (Bench::with_busybox(), Registry::start());
+    let name = registry.name("app:1");
+    image(&bench, &name);
+    let (digest, _) = pushed(&bench, &["--compression", "zstd", &name]);
+    // A layer that came another way is fetched too, so that the image can be passed on as it is.
+    let far = Bench::with_busybox();
+    far.ok(["pull", &name]);
+    let listed = || {
+        fs::read_to_string(far.store().join("index.json"))
+            .unwrap()
+            .contains(&digest)
+    };
+    assert!(listed());
+    far.ok(["gc"]);
+    assert!(listed() && far.ok(["fsck"]).contains("all is well"));
+    let (back, _) = pushed(&far, &[&name, &registry.name("back:1")]);
+    assert_eq!(back, digest);
+    // What says which blob stands for a layer is lost, and the blob with the next collection: nothing lists it then, and a pull brings it again.
+    let far = Bench::new();
+    far.ok(["pull", &name]);
+    let records = far.store().join("records");
+    sh(&format!("rm -r {0}/packed {0}/manifest", records.display()));
+    far.ok(["gc"]);
+    let text = fs::read_to_string(far.store().join("index.json")).unwrap();
+    assert!(
+        text.contains(r#""manifests":[]"#) && far.ok(["fsck"]).contains("all is well"),
+        "{text}"
+    );
+    far.ok(["pull", &name]);
+    assert!(
+        fs::read_to_string(far.store().join("index.json"))
+            .unwrap()
+            .contains(&digest)
+    );
+    assert!(far.ok(["fsck"]).contains("all is well"));
+}
+
+#[test]
 fn others_read_the_store_in_place() {
     let (bench, registry) = (Bench::with_busybox(), Registry::start());
     let name = registry.name("app:1");

@@ -39,6 +39,11 @@ fn limits_of_processes() {
         limits(&["--ulimit", "nofile=77", "--ulimit", "core=-1"]),
         "77\n77\nunlimited\nunlimited\n"
     );
+    // The last one counts; a small one stops the command at most.
+    let twice = ["--ulimit", "nofile=10:20", "--ulimit", "nofile=30:40"];
+    assert_eq!(limits(&twice), "30\n40\n0\n0\n");
+    let small = ["--ulimit", "nofile=6", "--ulimit", "fsize=0"];
+    assert_eq!(told(&bench, &small, "echo on"), "on\n");
     refused(
         &bench,
         &["--ulimit", "nofile=200:100"],
@@ -168,6 +173,7 @@ fn the_rest() {
     refused(&bench, &["--oom-score-adj", "1001"], "bad OOM score");
     let file = bench.path("cid");
     let file = file.to_str().unwrap();
+    refused(&bench, &["--cidfile", file, "-u", "nobody-knows"], "no such user");
     let name = told(&bench, &["--cidfile", file], "hostname");
     assert_eq!(std::fs::read_to_string(file).unwrap(), name.trim());
     refused(

@@ -260,8 +260,8 @@ impl ContainerSpec {
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
         sysctl::check(self)?;
-        if self.shm_size == Some(0) {
-            return invalid("size of /dev/shm", "0");
+        if let Some(size) = self.shm_size.filter(|size| !(1..=1 << 62).contains(size)) {
+            return invalid("size of /dev/shm", size.to_string());
         }
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return invalid("OOM score (-1000 to 1000)", score.to_string());
@@ -412,6 +412,8 @@ mod tests {
         for (name, good) in [
             ("net.core.somaxconn", true),
             ("net/ipv4/conf/eth0.1/forwarding", true),
+            ("net.ipv4.conf.eth0/1.forwarding", true),
+            ("net./../kernel.core_pattern", false),
             ("kernel.shmmax", true),
             ("fs.mqueue.msg_max", true),
             ("kernel.core_pattern", false),

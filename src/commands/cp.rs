@@ -11,6 +11,7 @@ use super::export::to;
 use crate::app::App;
 use crate::cli::CpArgs;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::user_files;
 
 /// Copies a file or a directory.
 pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
@@ -43,13 +44,33 @@ pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
         })?;
         return Ok(0);
     }
+    let fail = |e: std::io::Error| Failure::own(format!("cannot write {}: {e}", args.dest.display()));
+    if let Some(mut special) = user_files::special(&args.dest).map_err(fail)? {
+        if entry.metadata.kind != box_store::beneath::Kind::File {
+            return Err(Failure::own(format!(
+                "{} is no directory, and only a file's content can be written to it",
+                args.dest.display()
+            )));
+        }
+        let tree = Tree::new(&layers);
+        let mut file = tree
+            .open_file(&subtree.path)
+            .map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        std::io::copy(&mut file, &mut special).map_err(fail)?;
+        return Ok(0);
+    }
     let directory = place(&args.dest, is_dir, &mut subtree)?;
     match extract_subtree(&layers, &subtree, &directory) {
         Ok(()) => Ok(0),
         Err(ApplyError::Store(error @ StoreError::Device { .. })) => {
             Err(Failure::of(EXIT_INPUT, &error).hint("box cp --archive copies devices, too"))
         }
-        Err(error) => Err(Failure::of(EXIT_BOX, &error)),
+        Err(error @ ApplyError::Entry { .. }) => Err(Failure::of(EXIT_BOX, &error)),
+        // The disk that may be full is not the store's.
+        Err(error) => Err(Failure::own(format!(
+            "cannot copy to {}: {error}",
+            args.dest.display()
+        ))),
     }
 }
 
@@ -69,6 +90,8 @@ fn place(dest: &Path, is_dir: bool, subtree: &mut Subtree) -> Result<PathBuf, Fa
             dest.display()
         )));
     }
+    // Of a link that is there the file is meant that it leads to.
+    let dest = &std::fs::canonicalize(dest).unwrap_or_else(|_| dest.to_owned());
     let Some(name) = dest.file_name() else {
         return Err(Failure::own(format!("there is no {}", dest.display())));
     };

@@ -68,6 +68,12 @@ pub(super) fn to(
             .map_err(|e| Failure::own(format!("cannot write to standard output: {e}")));
     };
     let fail = |e: std::io::Error| Failure::own(format!("cannot write {}: {e}", path.display()));
+    if let Some(mut special) = user_files::special(path).map_err(fail)? {
+        write(&mut special)?;
+        return special.flush().map_err(fail);
+    }
+    // Of a link that is there the file is meant that it leads to.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let unfinished = Unfinished::beside(path);
     let mut file = BufWriter::with_capacity(1 << 20, user_files::create(&unfinished.path).map_err(fail)?);
     write(&mut file)?;

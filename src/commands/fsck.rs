@@ -30,7 +30,11 @@ pub(super) fn run(app: &App, args: &FsckArgs) -> Result<u8, Failure> {
     } else {
         let mut text = String::new();
         for finding in &checked.findings {
-            let done = if finding.is_repaired { " (put aside)" } else { "" };
+            let done = match finding.what {
+                _ if !finding.is_repaired => "",
+                "file" => " (written anew)",
+                _ => " (put aside)",
+            };
             text.push_str(&format!(
                 "{} {}: {}{done}\n",
                 finding.what, finding.name, finding.problem

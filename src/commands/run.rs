@@ -49,15 +49,14 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         .as_deref()
         .map(|name| options::claim_name(app, name))
         .transpose()?;
-    if let Some(path) = &args.process.cidfile {
-        options::write_id(path, &id)?;
-    }
+    options::check_id_file(&args.process)?;
     let root_fs = step_mounts::root_fs(snapshot.dirs(), true, args.read_only);
     let spec = spec(args, &image.config.config, &id, root_fs)?;
     say_defaults(args);
     let mut running = runtime
         .spawn(&spec, &ids.namespace, stdio(args))
         .map_err(|e| failure(&e))?;
+    options::write_id(&args.process, &id)?;
     // A sweep may go on meanwhile; without room for the locks it has to wait.
     let _rest = app.store.rest(snapshot.dirs()).ok();
     let session = running

@@ -55,15 +55,26 @@ pub(super) fn process(args: &ProcessArgs, spec: &mut ContainerSpec) {
     }
 }
 
-/// Writes the container's id into a new file.
-pub(super) fn write_id(path: &Path, id: &str) -> Result<(), Failure> {
+/// Whether the container's id can be written, before it has one.
+pub(super) fn check_id_file(args: &ProcessArgs) -> Result<(), Failure> {
+    match &args.cidfile {
+        Some(path) if path.symlink_metadata().is_ok() => {
+            Err(Failure::own(format!("{} is there already", path.display()))
+                .hint("--cidfile takes a file that is not there"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes the id of the container, which runs, into a new file.
+pub(super) fn write_id(args: &ProcessArgs, id: &str) -> Result<(), Failure> {
+    let Some(path) = &args.cidfile else { return Ok(()) };
     let written = user_files::create_new(path).and_then(|mut file| file.write_all(id.as_bytes()));
     written.map_err(|e| {
         Failure::own(format!(
             "cannot write the container's id to {}: {e}",
             path.display()
         ))
-        .hint("--cidfile takes a file that is not there")
     })
 }
 

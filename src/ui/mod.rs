@@ -42,7 +42,17 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
 
 /// A JSON document on standard output.
 pub(crate) fn json(value: &serde_json::Value) -> Result<(), Failure> {
-    result(&format!("{value:#}\n"))
+    // serde_json leaves the controls beyond ASCII, which a terminal may obey, as they are; they occur in strings alone.
+    let text = format!("{value:#}\n");
+    let is_control = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
+    if !text.contains(is_control) {
+        return result(&text);
+    }
+    let escaped = text.chars().map(|c| match c {
+        c if is_control(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    result(&escaped.collect::<String>())
 }
 
 /// The mode that is meant: `auto` is a live display where standard error is a terminal.

@@ -103,6 +103,7 @@ fn extract_written(
         ..Limits::default()
     };
     let how = Extract {
+        is_into_users: true,
         source: Source::Rootfs,
         limits: &limits,
         retime: None,

@@ -98,7 +98,8 @@ impl Store {
         collected.left = marks.bytes().saturating_sub(gone.bytes);
         if !options.dry_run {
             // The index must not list what goes. On a full disk there may be room for a new one only afterwards.
-            let listed = index::rebuild(root);
+            let blobs = gone.blobs.iter().copied().collect();
+            let listed = index::rebuild_without(root, &blobs);
             sweep::sweep(root, alone, gone)?;
             listed.or_else(|_| index::rebuild(root))?;
         }

@@ -3,6 +3,7 @@
 //! It follows the names; a command that is killed between a name and the index leaves an older index, which the next change of that name, a
 //! collection or a repair brings up to date. A checksum in it tells an old index from a damaged one.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use oci_spec::image::ImageManifest;
@@ -13,7 +14,7 @@ use crate::digest::{Digest, ImageId};
 use crate::disk::Durability;
 use crate::error::{IoContext, Result, StoreError};
 use crate::image::{self, NamedImage};
-use crate::lock;
+use crate::lock::{self, LockGuard};
 use crate::record::{self, RecordKind};
 use crate::reference::Reference;
 use crate::root::Root;
@@ -84,11 +85,11 @@ pub(crate) fn problem(root: &Root) -> Result<Option<&'static str>> {
     let Some(entries) = read(root)? else {
         return Ok(Some("it is missing or damaged"));
     };
-    let is_gone = |entry: &Entry| !root.layout.blob(&entry.digest).exists();
+    let is_gone = |entry: &Entry| !is_whole(root, &entry.digest, &|digest| root.layout.blob(digest).exists());
     Ok(entries
         .iter()
         .any(is_gone)
-        .then_some("it lists a manifest that is not here"))
+        .then_some("it lists an image of which something is not here"))
 }
 
 /// None if it is missing or damaged.
@@ -103,7 +104,7 @@ fn read(root: &Root) -> Result<Option<Vec<Entry>>> {
 pub(crate) fn refresh(root: &Root, name: &Reference) -> Result<()> {
     let full = name.full();
     let wanted = |id: Option<ImageId>| match id {
-        Some(id) => entry(root, &full, &id),
+        Some(id) => entry(root, &full, &id, &BTreeSet::new()),
         None => Ok(None),
     };
     let is_said = |entries: &[Entry], wanted: &Option<Entry>| {
@@ -115,9 +116,9 @@ pub(crate) fn refresh(root: &Root, name: &Reference) -> Result<()> {
     {
         return Ok(());
     }
-    let _alone = lock::exclusive(&root.layout.locks("x-index").join("index"), false)?;
+    let _alone = alone(root)?;
     let Some(mut entries) = read(root)? else {
-        return write(root, all(root)?);
+        return write(root, all(root, &BTreeSet::new())?);
     };
     let wanted = wanted(image::lookup(root, name)?)?;
     if is_said(&entries, &wanted) {
@@ -136,19 +137,29 @@ pub(crate) fn refresh_image(root: &Root, id: &ImageId) -> Result<()> {
     Ok(())
 }
 
+fn alone(root: &Root) -> Result<Option<LockGuard>> {
+    lock::exclusive(&root.layout.locks("x-index").join("index"), false)
+}
+
 /// Writes the index anew if it is not as it should be.
 pub(crate) fn rebuild(root: &Root) -> Result<()> {
-    let entries = all(root)?;
+    let _alone = alone(root)?;
+    rebuild_without(root, &BTreeSet::new())
+}
+
+/// The same for who is alone with the store, before these blobs go.
+pub(crate) fn rebuild_without(root: &Root, gone: &BTreeSet<Digest>) -> Result<()> {
+    let entries = all(root, gone)?;
     if read(root)?.is_some_and(|found| found == entries) {
         return Ok(());
     }
     write(root, entries)
 }
 
-fn all(root: &Root) -> Result<Vec<Entry>> {
+fn all(root: &Root, gone: &BTreeSet<Digest>) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for NamedImage { reference, id } in image::names(root)? {
-        entries.extend(entry(root, &reference.full(), &id)?);
+        entries.extend(entry(root, &reference.full(), &id, gone)?);
     }
     sort(&mut entries);
     Ok(entries)
@@ -159,24 +170,14 @@ fn sort(entries: &mut [Entry]) {
 }
 
 /// An image as the index lists it; none if it has no manifest or something of it is not here.
-fn entry(root: &Root, name: &str, id: &ImageId) -> Result<Option<Entry>> {
+fn entry(root: &Root, name: &str, id: &ImageId, gone: &BTreeSet<Digest>) -> Result<Option<Entry>> {
     let record = record::get(root, &RecordKind::new(MANIFESTS)?, &id.0)?;
     let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
     let Some(packed) = packed else {
         return Ok(None);
     };
-    let Ok(Some(bytes)) = blob::read(root, &packed.digest, LIMIT) else {
-        return Ok(None);
-    };
-    let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&bytes) else {
-        return Ok(None);
-    };
-    let is_here = |digest: &str| {
-        let digest: Option<Digest> = digest.parse().ok();
-        digest.is_some_and(|digest| root.layout.blob(&digest).exists())
-    };
-    let mut parts = manifest.layers().iter().chain([manifest.config()]);
-    if !parts.all(|part| is_here(part.digest().as_ref())) {
+    let is_here = |digest: &Digest| !gone.contains(digest) && root.layout.blob(digest).exists();
+    if !is_whole(root, &packed.digest, &is_here) {
         return Ok(None);
     }
     Ok(Some(Entry {
@@ -189,13 +190,36 @@ fn entry(root: &Root, name: &str, id: &ImageId) -> Result<Option<Entry>> {
     }))
 }
 
+/// Whether a manifest and all that it names is here.
+fn is_whole(root: &Root, manifest: &Digest, is_here: &dyn Fn(&Digest) -> bool) -> bool {
+    if !is_here(manifest) {
+        return false;
+    }
+    let Ok(Some(bytes)) = blob::read(root, manifest, LIMIT) else {
+        return false;
+    };
+    let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&bytes) else {
+        return false;
+    };
+    let mut parts = manifest.layers().iter().chain([manifest.config()]);
+    parts.all(|part| {
+        part.digest()
+            .as_ref()
+            .parse()
+            .is_ok_and(|digest| is_here(&digest))
+    })
+}
+
 fn write(root: &Root, mut entries: Vec<Entry>) -> Result<()> {
     sort(&mut entries);
     let bytes = render(entries);
     let path = root.layout.index();
     match root.replace(&path, &bytes, Durability::Now) {
         // Removing a name must work on a full disk: a shorter index fits where the longer one is.
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+        Err(StoreError::Io { source, .. })
+            if is_full(&source)
+                && std::fs::metadata(&path).is_ok_and(|old| bytes.len() as u64 <= old.len()) =>
+        {
             let file = std::fs::File::options().write(true).open(&path);
             let mut file = file.at("open", &path)?;
             file.write_all(&bytes).at("write", &path)?;
@@ -203,4 +227,9 @@ fn write(root: &Root, mut entries: Vec<Entry>) -> Result<()> {
         }
         result => result,
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

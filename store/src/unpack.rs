@@ -70,6 +70,7 @@ impl Store {
         options: &ApplyOptions,
     ) -> Result<AppliedArchive, ApplyError> {
         let how = Extract {
+            is_into_users: false,
             source: Source::Rootfs,
             limits: &options.limits,
             retime: None,
@@ -102,6 +103,7 @@ impl Store {
         let opaque_xattr = self.overlay_xattrs().opaque();
         let retime = about.logical_time.map(retime_now);
         let how = Extract {
+            is_into_users: false,
             source: Source::Layer { opaque_xattr },
             limits: &options.limits,
             retime,

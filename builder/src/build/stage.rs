@@ -107,7 +107,11 @@ impl Stage<'_> {
         self.result.history.push(History {
             created,
             created_by: Some(step.created_by.clone()),
-            comment: Some("box".to_owned()),
+            // What is loaded elsewhere keeps its times, unless they are logical ones that say "box".
+            comment: Some(match self.shared.tools.request.mtimes {
+                TimesMode::Logical => "box".to_owned(),
+                TimesMode::Real => "box --mtimes real".to_owned(),
+            }),
             empty_layer: time.is_none().then_some(true),
             ..History::default()
         });

@@ -58,6 +58,26 @@ pub(super) fn oom_score(score: i32) -> Done {
     std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(failed("set the OOM score"))
 }
 
+/// Only root has a right to that, and not everywhere.
+pub(super) fn raise_rlimits(limits: &[RlimitOp]) -> Done {
+    limits.iter().try_for_each(|limit| {
+        let number = number(limit.resource);
+        let raise = || match sys::rlimit(number)? {
+            (_, hard) if hard >= limit.hard => Ok(()),
+            (soft, _) => sys::set_rlimit(number, soft, limit.hard),
+        };
+        raise().map_err(|e: io::Error| Failure {
+            // Not what a container in a container lacks.
+            kind: FailureKind::Setup,
+            what: format!(
+                "raise the hard {:?} limit to {}, which is higher than box's own",
+                limit.resource, limit.hard
+            ),
+            errno: e.raw_os_error(),
+        })
+    })
+}
+
 fn set_rlimit(limit: &RlimitOp) -> io::Result<()> {
     let number = number(limit.resource);
     match sys::set_rlimit(number, limit.soft, limit.hard) {
@@ -128,7 +148,10 @@ pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {
     })?;
     sys::keep_caps().map_err(failed("keep capabilities"))?;
     sys::set_ids(user.uid, user.gid, &user.groups).map_err(|e| match e.raw_os_error() {
-        Some(libc::EINVAL) => unknown("its ids are outside the container's range".into()),
+        Some(libc::EINVAL) => unknown(format!(
+            "of its ids {}:{} and groups {:?} one is outside the container's range",
+            user.uid, user.gid, user.groups
+        )),
         _ => failed(format!("become user {text:?}"))(e),
     })?;
     ctx.user = Some(user);

@@ -154,6 +154,7 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::HostSys => mounts::host_sys(ctx),
         SetupOp::GivePipes { uid } => confine::give_pipes(uid),
         SetupOp::Rlimits(limits) => confine::rlimits(&limits),
+        SetupOp::RaiseRlimits(limits) => confine::raise_rlimits(&limits),
         SetupOp::LockMounts(on) => lock::attach(ctx, on.as_path()),
         SetupOp::JoinUser => join(Some(ctx.userns.as_fd()), libc::CLONE_NEWUSER, "user"),
         SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),

@@ -41,7 +41,10 @@ pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
     if let Some(uid) = ids.to_host(0) {
         ops.push(SetupOp::GivePipes { uid });
     }
-    ops.push(SetupOp::Rlimits(rlimits(&spec.rlimits)));
+    ops.push(SetupOp::Rlimits(default_rlimits(&spec.rlimits)));
+    if !spec.rlimits.is_empty() {
+        ops.push(SetupOp::RaiseRlimits(asked_rlimits(&spec.rlimits)));
+    }
     ops.extend(spec.oom_score_adj.map(SetupOp::OomScore));
     ops.push(SetupOp::LockMounts(callers::directory(&spec.rootfs)));
     ops
@@ -79,24 +82,33 @@ fn entering(network: Network) -> Vec<SetupOp> {
     ops
 }
 
-fn rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
+fn default_rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
     let defaults = [(Resource::Core, 0, 0), (Resource::Nofile, 1024, 524_288)];
     let kept = defaults
         .into_iter()
         .filter(|(r, ..)| asked.iter().all(|a| a.resource != *r));
-    let kept = kept.map(|(resource, soft, hard)| RlimitOp {
+    kept.map(|(resource, soft, hard)| RlimitOp {
         resource,
         soft,
         hard,
         clamp: true,
-    });
-    let own = asked.iter().map(|a| RlimitOp {
-        resource: a.resource,
-        soft: a.soft,
-        hard: a.hard,
-        clamp: false,
-    });
-    kept.chain(own).collect()
+    })
+    .collect()
+}
+
+/// Of several for one resource the last.
+fn asked_rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
+    let mut ops: Vec<RlimitOp> = Vec::with_capacity(asked.len());
+    for limit in asked {
+        ops.retain(|op| op.resource != limit.resource);
+        ops.push(RlimitOp {
+            resource: limit.resource,
+            soft: limit.soft,
+            hard: limit.hard,
+            clamp: false,
+        });
+    }
+    ops
 }
 
 /// Host name, network and the kernel's parameters.
@@ -128,9 +140,12 @@ fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
     ops.extend([
         SetupOp::SwitchUser(spec.process.user.clone()),
         SetupOp::Chdir(Raw::from(&spec.process.cwd)),
-        SetupOp::CloseFds,
-        SetupOp::RegainCaps,
     ]);
+    if !spec.rlimits.is_empty() {
+        // Not earlier: a small one would stop the setting up itself.
+        ops.push(SetupOp::Rlimits(asked_rlimits(&spec.rlimits)));
+    }
+    ops.extend([SetupOp::CloseFds, SetupOp::RegainCaps]);
     let filter = (spec.seccomp == Seccomp::Default).then_some(SetupOp::Seccomp(spec.caps));
     let caps = SetupOp::Capabilities(spec.caps);
     if spec.no_new_privs {

@@ -197,6 +197,8 @@ pub(crate) enum SetupOp {
         /// Otherwise one the kernel doesn't have is left out.
         is_required: bool,
     },
+    /// Hard limits that are to be higher than they are, while there may be a right to that.
+    RaiseRlimits(Vec<RlimitOp>),
     /// The keeper's, before it gives up its rights, and so the container's.
     OomScore(i32),
     /// Makes the working directory when missing.

@@ -18,10 +18,17 @@ const OF_IPC: [&str; 8] = [
 
 /// The path below /proc/sys of a name as sysctl(8) writes it, with dots or slashes.
 pub(crate) fn path(name: &str) -> String {
-    if name.contains('/') {
-        name.to_owned()
-    } else {
-        name.replace('.', "/")
+    // What comes first says which of the two divides; the other one stands for it then.
+    match name.find(['.', '/']) {
+        Some(at) if name[at..].starts_with('.') => {
+            let swap = |c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            };
+            name.chars().map(swap).collect()
+        }
+        _ => name.to_owned(),
     }
 }
 
@@ -33,12 +40,15 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), RunnerError> {
             let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
             !part.is_empty() && part != "." && part != ".." && part.chars().all(good)
         };
-        if !path.split('/').all(is_plain) || value.contains('\0') {
+        if !path.split('/').all(is_plain) || value.is_empty() || value.contains('\0') {
             return invalid("sysctl", name);
         }
         let is_net = path.starts_with("net/");
         if is_net && spec.network == Network::Host {
-            return invalid("sysctl (with the host's network it would be the host's)", name);
+            return invalid(
+                "sysctl (with the host's network it would be the host's; --network none gives the container its own)",
+                name,
+            );
         }
         if !is_net && !OF_IPC.contains(&path.as_str()) && !path.starts_with("fs/mqueue/") {
             return invalid(

@@ -179,7 +179,14 @@ impl Marks {
                 self.spare.push((path, bytes));
             }
         }
-        for (_, path) in entries(&root.layout.quarantine())? {
+        for (name, path) in entries(&root.layout.quarantine())? {
+            // A container may lie on a layer that was found damaged.
+            let layer = name
+                .strip_prefix("layer-")
+                .and_then(|hex| Digest::from_hex(hex).ok());
+            if layer.map_or(Ok(false), |digest| alone.is_used(&digest))? {
+                continue;
+            }
             let bytes = bytes_of_tree(&path)?;
             self.spare.push((path, bytes));
         }

@@ -29,6 +29,7 @@ mod pax;
 mod place;
 mod sparse;
 mod trouble;
+mod users;
 mod whiteout;
 
 use std::io::Read;

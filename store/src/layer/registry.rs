@@ -178,8 +178,12 @@ impl Layers {
         self.discard_tree(&self.root.layout.layer(diff_id))
     }
 
-    /// The same for a damaged one, which is kept to be looked at.
+    /// The same for one that is damaged (somebody may have mended it since), which is kept to be looked at.
     pub(crate) fn set_aside(&self, diff_id: &DiffId) -> Result<()> {
+        let _lock = lock::exclusive(&self.lock_path(diff_id), false)?;
+        if matches!(self.look(diff_id)?, Condition::Whole | Condition::Absent) {
+            return Ok(());
+        }
         let layout = &self.root.layout;
         self.root
             .set_aside(&layout.meta(diff_id), &format!("meta-{}", diff_id.hex()))?;

@@ -12,10 +12,12 @@ use super::manifest::{Found, find};
 use super::options::{RegistryOptions, TransferProgress};
 use super::session::{Action, Session, lock};
 use crate::blob::BlobWriter;
-use crate::digest::{DiffId, Digest};
+use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::IoContext;
 use crate::image::Image;
 use crate::layer::Layer;
+use crate::layer::apply::ApplyError;
+use crate::layer::decompress::Decompressor;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::transfer::Progress;
@@ -135,12 +137,19 @@ fn layer(
     wanted: &Wanted,
     progress: &dyn TransferProgress,
 ) -> Result<(Layer, bool), RegistryError> {
+    let as_packed = Packed {
+        digest: wanted.digest,
+        size: wanted.size,
+        media_type: wanted.media_type.clone(),
+    };
     if let Some(layer) = store.layer(&wanted.diff_id)? {
-        let is_lost = packed::is_lost(store, &wanted.diff_id, &wanted.digest)?;
-        if is_lost {
+        let is_fetched = !packed::has_blob(store, &as_packed)?;
+        if is_fetched {
+            // The layer came by another way; what the manifest names must be here, too, or it can't be passed on.
             blob(store, client, wanted, progress)?;
+            packed::remember_too(store, &wanted.diff_id, &as_packed)?;
         }
-        return Ok((layer, is_lost));
+        return Ok((layer, is_fetched));
     }
     let bar = progress.blob(&wanted.digest, wanted.size);
     let mut tee = tee(store, client, wanted, bar.as_ref())?;
@@ -166,20 +175,15 @@ fn layer(
         }
         (Ok(layer), _) => layer,
     };
-    let packed = Packed {
-        digest: wanted.digest,
-        size: wanted.size,
-        media_type: wanted.media_type.clone(),
-    };
     // An equal layer may have come by another way meanwhile; then nothing was read.
     if blob.size() == wanted.size {
         blob.commit(Some(&wanted.digest))?;
-        packed::remember(store, &wanted.diff_id, &packed)?;
+        packed::remember(store, &wanted.diff_id, &as_packed)?;
     }
     Ok((layer, true))
 }
 
-/// Fetches a layer's blob alone.
+/// Fetches the blob of a layer that is here; it must hold that layer.
 fn blob(
     store: &Store,
     client: &Client<'_>,
@@ -188,16 +192,36 @@ fn blob(
 ) -> Result<(), RegistryError> {
     let bar = progress.blob(&wanted.digest, wanted.size);
     let mut tee = tee(store, client, wanted, bar.as_ref())?;
-    let copied = io::copy(&mut tee, &mut io::sink());
+    let found = diff_id_of(&mut tee);
     bar.finish();
-    match (copied, tee.body.error) {
-        (Ok(_), _) => {
-            tee.blob.commit(Some(&wanted.digest))?;
-            Ok(())
-        }
-        (Err(_), Some(error)) => Err(error),
-        (Err(error), None) => Ok(Err(error).at("write blob to", store.layout().tmp())?),
+    let found = match (found, tee.body.error) {
+        (Err(_), Some(error)) => return Err(error),
+        (Err(error), None) => Err(error).at("write blob to", store.layout().tmp())?,
+        (Ok(found), _) => found,
+    };
+    if found != wanted.diff_id {
+        let expected = wanted.diff_id;
+        return Err(RegistryError::Layer {
+            digest: wanted.digest,
+            source: Box::new(ApplyError::DiffId { expected, found }),
+        });
     }
+    tee.blob.commit(Some(&wanted.digest))?;
+    Ok(())
+}
+
+fn diff_id_of(packed: &mut impl Read) -> io::Result<DiffId> {
+    let mut plain = Decompressor::new(packed)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match plain.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    plain.drain_input()?;
+    Ok(DiffId(hasher.finish()))
 }
 
 fn tee<'c>(

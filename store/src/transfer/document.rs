@@ -75,8 +75,8 @@ pub(crate) fn manifest(
         .find(|layer| !is_layer(layer.media_type()))
     {
         Some(layer) => wrong(&format!(
-            "its layers have the unknown media type {}",
-            layer.media_type()
+            "its layers have the unknown media type {:?}",
+            layer.media_type().to_string()
         )),
         None => Ok(manifest),
     }
@@ -125,11 +125,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
     if has("manifests") && (has("layers") || has("config")) {
         return Err(wrong(what, "it is a manifest and an index at once"));
     }
-    let lists = ["layers", "manifests"]
-        .into_iter()
-        .filter_map(|key| value.get(key)?.as_array());
-    let single = ["config", "subject"].into_iter().filter_map(|key| value.get(key));
-    if let Some(problem) = lists.flatten().chain(single).find_map(descriptor_problem) {
+    let list = |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten();
+    let problem = list("layers")
+        .chain(value.get("config"))
+        .find_map(descriptor_problem);
+    // Of the other images of an index only what they are is looked at.
+    if let Some(problem) = problem.or_else(|| list("manifests").find_map(type_problem)) {
         return Err(wrong(what, &problem));
     }
     if let Some(own) = value.get("mediaType").and_then(Value::as_str)
@@ -143,20 +144,21 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], media_type: &MediaType, what: &str) 
     serde_json::from_value(value).map_err(|e| wrong(what, &e.to_string()))
 }
 
-/// What the image spec forbids in a descriptor, where reading it would not find it.
+/// A media type that is none. One that is empty is as good as left out.
+fn type_problem(descriptor: &Value) -> Option<String> {
+    let text = descriptor.get("mediaType").and_then(Value::as_str)?;
+    (!text.is_empty() && !is_media_type(text)).then(|| format!("{text:?} is not a media type"))
+}
+
+/// What the image spec forbids in a descriptor, where reading it would not find it. Its URLs are never looked at.
 fn descriptor_problem(descriptor: &Value) -> Option<String> {
-    for key in ["mediaType", "artifactType"] {
-        let text = descriptor.get(key).and_then(Value::as_str);
-        if let Some(text) = text.filter(|text| !is_media_type(text)) {
-            return Some(format!("`{text}` is not a media type"));
-        }
+    if let Some(problem) = type_problem(descriptor) {
+        return Some(problem);
     }
-    let urls = descriptor.get("urls").and_then(Value::as_array);
-    let urls = urls.into_iter().flatten().filter_map(Value::as_str);
-    if let Some(url) = { urls }.find(|url| reqwest::Url::parse(url).is_err()) {
-        return Some(format!("`{url}` is not a URL"));
-    }
-    let data = descriptor.get("data").and_then(Value::as_str)?;
+    let data = descriptor
+        .get("data")
+        .and_then(Value::as_str)
+        .filter(|data| !data.is_empty())?;
     let (digest, size) = (
         descriptor.get("digest")?.as_str()?,
         descriptor.get("size")?.as_u64()?,

@@ -132,13 +132,11 @@ pub(crate) fn has_blob(store: &Store, packed: &Packed) -> Result<bool, StoreErro
         .is_some_and(|blob| blob.size() == packed.size))
 }
 
-/// Whether a layer came as this blob, which is gone since (a repair took it away).
-pub(crate) fn is_lost(store: &Store, diff_id: &DiffId, digest: &Digest) -> Result<bool, StoreError> {
-    let record = store.get_record(&RecordKind::new(LAYERS)?, &diff_id.0)?;
-    let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
-    match packed {
-        Some(packed) if packed.digest == *digest => Ok(!has_blob(store, &packed)?),
-        _ => Ok(false),
+/// Notes that a blob that was fetched stands for a layer that was here, unless another does.
+pub(crate) fn remember_too(store: &Store, diff_id: &DiffId, packed: &Packed) -> Result<(), StoreError> {
+    match known(store, diff_id, Packing::AsTheyAre)? {
+        Some(_) => Ok(()),
+        None => remember(store, diff_id, packed),
     }
 }
 
@@ -287,7 +285,17 @@ pub(crate) fn keep_manifest(
         media_type: media_type.to_string(),
     };
     let record = serde_json::to_vec(&packed).unwrap_or_default();
-    store.put_record(&RecordKind::new(MANIFESTS)?, &image.id.0, &record, &[digest])?;
+    // What it names stays with it, so that it can be written elsewhere as it is.
+    let mut keeps = vec![digest];
+    if let Ok(manifest) = document::manifest(bytes, media_type, "manifest") {
+        keeps.extend(
+            manifest
+                .layers()
+                .iter()
+                .filter_map(|layer| document::digest(layer, "manifest").ok()),
+        );
+    }
+    store.put_record(&RecordKind::new(MANIFESTS)?, &image.id.0, &record, &keeps)?;
     store.list_manifest(&image.id)?;
     Ok(digest)
 }

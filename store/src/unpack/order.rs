@@ -55,6 +55,7 @@ impl Store {
             ..Limits::default()
         };
         let how = Extract {
+            is_into_users: false,
             source: Source::Layer {
                 opaque_xattr: self.overlay_xattrs().opaque(),
             },

@@ -148,6 +148,12 @@ pub enum Problem {
     /// A parent is no directory.
     #[error("its parent `{0}` is not a directory")]
     ParentNotDirectory(EntryName),
+    /// A directory of the user would have to be removed for it.
+    #[error("there is a directory of this name; it was left alone")]
+    OverDirectory,
+    /// A file of the user would have to be removed for a directory.
+    #[error("there is something of this name that is no directory; it was left alone")]
+    OverFile,
     /// A hard link to what is not there.
     #[error("the hard link's target `{0}` is not in this layer, or comes after it")]
     LinkTargetMissing(EntryName),

@@ -53,6 +53,8 @@ pub(crate) enum Source {
 pub(crate) struct Extract<'a> {
     pub(crate) source: Source,
     pub(crate) limits: &'a Limits,
+    /// Whether it goes into a directory of the user: what is there is replaced by a like thing alone, and only when the new one is whole.
+    pub(crate) is_into_users: bool,
     /// For layers that box made: entries with the layer's logical time get the time of the import.
     pub(crate) retime: Option<Retime>,
 }

@@ -16,6 +16,7 @@ use super::error::{ApplyError, EntryName, Problem};
 use super::member::{Content, Kind, Member, Members};
 use super::options::{Extract, Extracted, Source};
 use super::trouble::{Trouble, failed};
+use super::users;
 use super::whiteout::{self, Meaning};
 
 /// As many symbolic links as the kernel follows in one name.
@@ -256,6 +257,9 @@ impl<'a> Placer<'a> {
     /// Removes what an earlier entry made here.
     fn clear(&mut self, place: &Place<'_>) -> Result<(), Trouble> {
         let found = look_at(place.fd(), place.name).map_err(failed("look at what it replaces"))?;
+        if self.how.is_into_users && found == Some(FileType::Directory) {
+            return Err(Problem::OverDirectory.into());
+        }
         if found != Some(FileType::Directory) {
             return rustix::fs::unlinkat(place.fd(), place.name, AtFlags::empty())
                 .map_err(failed("replace what was there"));
@@ -274,7 +278,14 @@ impl<'a> Placer<'a> {
             Err(Errno::EXIST) if look_at(place.fd(), place.name)? == Some(FileType::Directory) => Ok(()),
             other => other,
         };
-        self.make(place, "make the directory", make)?;
+        if self.how.is_into_users {
+            make().map_err(|error| match error {
+                Errno::EXIST => Problem::OverFile.into(),
+                error => failed("make the directory")(error),
+            })?;
+        } else {
+            self.make(place, "make the directory", make)?;
+        }
         self.ending.directory(place.path(), attrs);
         Ok(())
     }
@@ -287,6 +298,12 @@ impl<'a> Placer<'a> {
         members: &mut Members<'_, R>,
     ) -> Result<(), Trouble> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.how.is_into_users {
+            return users::put_file(place.fd(), place.name, |mut file| {
+                fill(&mut file, content, members)?;
+                Ok(attrs.set_on(file.as_fd())?)
+            });
+        }
         let make = || rustix::fs::openat(place.fd(), place.name, flags, Mode::RUSR | Mode::WUSR);
         let mut file = File::from(self.make(place, "make the file", make)?);
         fill(&mut file, content, members)?;

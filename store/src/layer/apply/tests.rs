@@ -43,6 +43,7 @@ impl Ground {
     fn apply(&self, source: Source, tar: &[u8], limits: &Limits) -> Result<Extracted, ApplyError> {
         let root = fs::File::open(self.base.join("root")).unwrap();
         let how = Extract {
+            is_into_users: false,
             source,
             limits,
             retime: None,
