@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use common::registry::Registry;
@@ -92,36 +93,55 @@ fn builders_pullers_and_a_collector_get_on() {
     }
 }
 
+/// A container that waits for a line, and then looks for a program of its image.
+struct Waiting {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Waiting {
+    fn start(bench: &Bench) -> Waiting {
+        let script = "echo up; read line; ls /bin/busybox";
+        let mut child = bench
+            .command([
+                "run",
+                "--rm",
+                "-i",
+                "--network",
+                "none",
+                "busybox",
+                "sh",
+                "-c",
+                script,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        Waiting { child, out }
+    }
+
+    /// It finds it.
+    fn finish(mut self) {
+        self.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "/bin/busybox\n");
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn a_running_container_keeps_what_it_lies_on() {
     let bench = Bench::with_busybox();
-    let mut child = bench
-        .command([
-            "run",
-            "--rm",
-            "-i",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo up; read line; ls /bin/busybox",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    assert_eq!(line, "up\n");
+    let container = Waiting::start(&bench);
     bench.ok(["rmi", "busybox"]);
     bench.ok(["prune", "--wait", "10"]);
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
-    let mut rest = String::new();
-    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
-    assert_eq!(rest, "/bin/busybox\n");
-    assert!(child.wait().unwrap().success());
+    container.finish();
     let told = bench.ok(["prune"]);
     assert!(told.contains("1 layers"), "{told}");
     assert!(told.contains("0B are left"), "{told}");
@@ -130,46 +150,23 @@ fn a_running_container_keeps_what_it_lies_on() {
 #[test]
 fn a_damaged_layer_stays_while_a_container_lies_on_it() {
     let bench = Bench::with_busybox();
-    let mut child = bench
-        .command([
-            "run",
-            "--rm",
-            "-i",
-            "--network",
-            "none",
-            "busybox",
-            "sh",
-            "-c",
-            "echo up; read line; ls /bin/busybox",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    let files = walkdir::WalkDir::new(bench.store().join("layers"))
+    let container = Waiting::start(&bench);
+    let mut files = walkdir::WalkDir::new(bench.store().join("layers"))
         .into_iter()
         .flatten();
-    let damaged = files
-        .filter(|entry| entry.file_type().is_file())
-        .find(|entry| entry.path().ends_with("etc/passwd"));
-    std::fs::write(damaged.unwrap().path(), "damaged").unwrap();
+    let damaged = files.find(|entry| entry.path().ends_with("etc/passwd")).unwrap();
+    std::fs::write(damaged.path(), "damaged").unwrap();
     bench.run(["fsck", "--repair"]);
-    bench.ok(["gc", "--wait", "10"]);
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"\n").unwrap();
-    let mut rest = String::new();
-    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
-    assert_eq!(rest, "/bin/busybox\n");
-    assert!(child.wait().unwrap().success());
-    bench.ok(["gc"]);
-    assert_eq!(
+    let aside = || {
         std::fs::read_dir(bench.store().join("quarantine"))
             .unwrap()
-            .count(),
-        0
-    );
+            .count()
+    };
+    bench.ok(["gc", "--wait", "10"]);
+    assert_eq!(aside(), 1, "the tree alone");
+    container.finish();
+    bench.ok(["gc"]);
+    assert_eq!(aside(), 0);
 }
 
 #[test]

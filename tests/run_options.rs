@@ -27,6 +27,14 @@ fn refused(bench: &Bench, options: &[&str], expect: &str) {
     assert!(said.contains(expect), "{options:?}: {said}");
 }
 
+/// An ordinary user with the image `busybox`.
+fn ordinary(bench: &Bench) -> OrdinaryUser {
+    let user = OrdinaryUser::new(bench);
+    let tar = bench.busybox_tar();
+    user.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "busybox"]);
+    user
+}
+
 #[test]
 fn limits_of_processes() {
     let bench = Bench::with_busybox();
@@ -186,14 +194,7 @@ fn the_rest() {
 #[test]
 fn as_an_ordinary_user() {
     let bench = Bench::with_busybox();
-    let user = OrdinaryUser::new(&bench);
-    user.ok([
-        "import",
-        "--progress",
-        "quiet",
-        bench.busybox_tar().to_str().unwrap(),
-        "busybox",
-    ]);
+    let user = ordinary(&bench);
     let args = [
         "run",
         "--rm",
@@ -237,14 +238,7 @@ fn as_an_ordinary_user() {
 fn what_is_made_for_the_user_has_the_users_modes() {
     let bench = Bench::with_busybox();
     let context = bench.context("c", &[("Boxfile", "FROM busybox\nRUN chmod 755 /\n")]);
-    let user = OrdinaryUser::new(&bench);
-    user.ok([
-        "import",
-        "--progress",
-        "quiet",
-        bench.busybox_tar().to_str().unwrap(),
-        "busybox",
-    ]);
+    let user = ordinary(&bench);
     for (mask, file, directory) in [
         ("022", "644", "755"),
         ("007", "660", "770"),

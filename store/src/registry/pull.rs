@@ -192,7 +192,8 @@ fn blob(
 ) -> Result<(), RegistryError> {
     let bar = progress.blob(&wanted.digest, wanted.size);
     let mut tee = tee(store, client, wanted, bar.as_ref())?;
-    let found = diff_id_of(&mut tee);
+    let limit = client.session().options.layer_limits.max_expanded;
+    let found = diff_id_of(&mut tee, limit);
     bar.finish();
     let found = match (found, tee.body.error) {
         (Err(_), Some(error)) => return Err(error),
@@ -210,12 +211,14 @@ fn blob(
     Ok(())
 }
 
-fn diff_id_of(packed: &mut impl Read) -> io::Result<DiffId> {
+/// Of at most `limit` bytes: what is longer is cut, and so another layer.
+fn diff_id_of(packed: &mut impl Read, limit: u64) -> io::Result<DiffId> {
     let mut plain = Decompressor::new(packed)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 256 << 10];
+    let mut within = plain.by_ref().take(limit);
     loop {
-        match plain.read(&mut buffer)? {
+        match within.read(&mut buffer)? {
             0 => break,
             count => hasher.update(&buffer[..count]),
         }
