@@ -103,6 +103,37 @@ pub struct Process {
     pub user: String,
 }
 
+/// Files that are copied from within a container, instead of a command. What is copied goes as a tar over standard output or input; what fails
+/// is told on standard error, with exit code 1.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum FileCopy {
+    /// Out of the container.
+    Out {
+        /// What, absolute.
+        path: PathBuf,
+        /// What it is called in the tar; empty: what is in the directory is copied without it.
+        name: PathBuf,
+        /// Follow a link at the end of the path.
+        follow: bool,
+        /// Who owns everything in the tar; then nothing is setuid or setgid. None: as it is.
+        owner: Option<(u32, u32)>,
+    },
+    /// Into the container: a tar in which all paths begin with one same name.
+    In {
+        /// Where to: into a directory that is there, else under this name.
+        dest: PathBuf,
+        /// What it is called in a directory.
+        name: PathBuf,
+        /// Whether it is a directory.
+        is_dir: bool,
+    },
+    /// A tar as it is into a directory that is there.
+    Unpack {
+        /// The directory.
+        dest: PathBuf,
+    },
+}
+
 /// Files bound over the image's own, kept on a tmpfs and so never in a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EtcFiles {
@@ -187,6 +218,8 @@ pub struct ContainerSpec {
     pub rootfs: RootFs,
     /// What is started.
     pub process: Process,
+    /// What is done instead of starting a command. (Its user and working directory count.)
+    pub copy: Option<FileCopy>,
     /// Its host name, at most 64 bytes.
     pub hostname: String,
     /// Give it a terminal of its own; see [`Running::take_terminal`](crate::Running::take_terminal).
@@ -233,6 +266,7 @@ impl ContainerSpec {
             id,
             rootfs,
             process,
+            copy: None,
             terminal: false,
             init: false,
             caps: Capabilities::default(),

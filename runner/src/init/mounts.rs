@@ -48,7 +48,7 @@ pub(super) fn bind_source(ctx: &mut Context, slot: Slot, source: &Raw, idmapped:
         errno: e.raw_os_error(),
     };
     let clone = clone_of(CWD, source.as_path(), true).map_err(|e| fail(FailureKind::BindSource, e.into()))?;
-    let idmap = idmapped.then(|| ctx.userns.as_fd());
+    let idmap = idmapped.then(|| ctx.entrance.as_fd());
     sys::mount_setattr(clone.as_fd(), true, attrs, idmap).map_err(|e| match e.raw_os_error() {
         Some(libc::EINVAL | libc::EPERM) if idmapped => fail(FailureKind::BindNotMappable, e),
         _ => fail(FailureKind::BindSource, e),
