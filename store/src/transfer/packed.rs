@@ -227,9 +227,7 @@ enum Encoder {
 
 impl Encoder {
     fn new(out: BlobWriter, packing: Packing) -> io::Result<Encoder> {
-        let gzip = |out, level| {
-            Ok(Encoder::Gzip(Box::new(ParallelGzip::new(out, level)?)))
-        };
+        let gzip = |out, level| Ok(Encoder::Gzip(Box::new(ParallelGzip::new(out, level)?)));
         match packing {
             Packing::AsTheyAre => gzip(out, GZIP_LEVEL.unsigned_abs()),
             Packing::Gzip(level) => gzip(out, level),
