@@ -1,5 +1,9 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod container;
+
+pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
