@@ -36,6 +36,7 @@ pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
         name: PathBuf::from(last_name(asked).unwrap_or_default()),
         path: found.path,
         owner: (!args.archive).then(|| (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())),
+        ..Subtree::default()
     };
     if args.dest.as_os_str() == "-" {
         to(None, |out| {

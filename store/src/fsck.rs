@@ -18,11 +18,12 @@ use crate::record;
 use crate::reference::Reference;
 use crate::root::{entries, files, read_quietly};
 use crate::store::Store;
+use crate::volume::{self, VolumeName};
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `file`.
+    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `file`.
     pub what: &'static str,
     /// Which: a digest, a name or a path.
     pub name: String,
@@ -86,6 +87,7 @@ impl Store {
         // Then what leads to those: an image whose layer is gone, a name whose image is.
         count += self.check_images(repair, &mut findings)?;
         count += self.check_names(repair, &mut findings)?;
+        count += self.check_volumes(repair, &mut findings)?;
         count += self.check_files(repair, &mut findings)?;
         findings.sort_unstable();
         if repair {
@@ -241,6 +243,24 @@ impl Store {
             });
         }
         Ok(count)
+    }
+
+    /// What volumes hold is their users' own; here only what the store keeps of them is looked at.
+    fn check_volumes(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
+        let (root, _) = self.parts();
+        let all = entries(&root.layout.volumes())?;
+        let names: Vec<VolumeName> = all.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+        for name in &names {
+            if let Some((problem, is_repaired)) = volume::mend(root, name, repair)? {
+                findings.push(Finding {
+                    what: "volume",
+                    name: name.to_string(),
+                    problem: problem.to_owned(),
+                    is_repaired,
+                });
+            }
+        }
+        Ok(names.len() as u64)
     }
 
     /// The few files that say the same in every store, and the index.

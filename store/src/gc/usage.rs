@@ -30,6 +30,8 @@ pub struct Usage {
     pub blobs: u64,
     /// Caches of `RUN --mount=type=cache`.
     pub cache_mounts: u64,
+    /// Volumes.
+    pub volumes: u64,
 }
 
 /// Bytes of one image's layers on the disk.
@@ -92,6 +94,7 @@ impl Store {
             cache_layers: layers.values().sum::<u64>() - image_layers,
             blobs,
             cache_mounts: bytes_of_tree(&root.layout.cache_mounts())?,
+            volumes: bytes_of_tree(&root.layout.volumes())?,
         })
     }
 }
