@@ -8,6 +8,7 @@ mod gc;
 mod limits;
 mod output;
 mod registry;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,9 @@ pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use limits::{LimitArgs, LimitsMode};
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
+pub(crate) use volume::{
+    VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
+};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]
@@ -109,6 +113,9 @@ pub(crate) enum Command {
     /// List or remove the caches of RUN --mount=type=cache.
     #[command(subcommand)]
     Cache(CacheAction),
+    /// Make, list, show or remove volumes: directories that outlive containers.
+    #[command(subcommand)]
+    Volume(VolumeAction),
 }
 
 /// How a listing is printed.

@@ -6,7 +6,7 @@ use crate::error::Failure;
 
 const COMMANDS: &str = "attach commit container create events exec image info kill logs manifest \
                         network pause plugin port ps rename restart rm search secret start stats stop system top \
-                        unpause update volume wait lock plan";
+                        unpause update wait lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --health-cmd --ipc --jobs -l --link \

@@ -23,6 +23,7 @@ mod run;
 mod run_options;
 mod save;
 mod tag;
+mod volume;
 
 use crate::app::App;
 use crate::cli::{Cli, Command};
@@ -53,6 +54,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Df(args) => gc::df(&app, &args),
         Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
+        Command::Volume(action) => volume::run(&app, &action),
         Command::History(args) => history::run(&app, &args),
     }
 }

@@ -38,16 +38,8 @@ fn take(f: &Fixture, volume: &str, layers: &[Layer], path: &str) -> box_store::V
 fn a_volume_is_made_once_and_listed() {
     let f = Fixture::new();
     assert!(f.store.volumes().unwrap().is_empty());
-    assert!(
-        f.store
-            .create_volume(&name("data"), &labelled("a", "b"))
-            .unwrap()
-    );
-    assert!(
-        !f.store
-            .create_volume(&name("data"), &labelled("c", "d"))
-            .unwrap()
-    );
+    assert!(f.store.create_volume(&name("data"), &labelled("a", "b")).unwrap());
+    assert!(!f.store.create_volume(&name("data"), &labelled("c", "d")).unwrap());
     let info = f.store.volume(&name("data")).unwrap().unwrap();
     assert_eq!(info.labels, labelled("a", "b").labels);
     assert_eq!(info.data, f.root().join("volumes/data/data"));
@@ -204,10 +196,7 @@ fn two_first_users_fill_it_once() {
                 assert_eq!(fs::read_dir(used.data()).unwrap().count(), 200);
                 let file = fs::metadata(used.data().join("0")).unwrap();
                 // Each sees the same files, which nobody replaces.
-                assert_eq!(
-                    file.ino(),
-                    fs::metadata(used.data().join("0")).unwrap().ino()
-                );
+                assert_eq!(file.ino(), fs::metadata(used.data().join("0")).unwrap().ino());
             });
         }
     });
@@ -254,9 +243,7 @@ fn a_fleeting_volume_goes_with_its_process() {
 #[test]
 fn a_damaged_record_costs_no_data() {
     let f = Fixture::new();
-    f.store
-        .create_volume(&name("data"), &labelled("a", "b"))
-        .unwrap();
+    f.store.create_volume(&name("data"), &labelled("a", "b")).unwrap();
     let record = f.root().join("volumes/data/volume");
     let mut bytes = fs::read(&record).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
