@@ -32,8 +32,8 @@ pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
-    ContainerSpec, EtcFiles, FileContent, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Process,
-    Resource, Rlimit, RootFs, Seccomp,
+    ContainerSpec, DeviceAccess, EtcFiles, FileContent, IdExtent, IdMap, Limits, LimitsPolicy, Mount,
+    MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
 };
 pub use state::{Reaped, reap};
 pub use userns::UserNamespace;
