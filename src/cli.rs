@@ -6,6 +6,7 @@ mod content;
 mod front;
 mod gc;
 mod limits;
+mod mounts;
 mod output;
 mod registry;
 mod volume;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{BuildArg, HostArg, Memory, TmpfsMount, Volume};
+use crate::values::{BuildArg, HostArg, Memory};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
@@ -22,6 +23,7 @@ pub(crate) use content::{CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use limits::{LimitArgs, LimitsMode};
+pub(crate) use mounts::MountArgs;
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use volume::{
@@ -253,12 +255,8 @@ pub(crate) struct RunArgs {
     /// The container's host name [default: the container's id].
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Bind a directory or file of the host into the container.
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
-    pub(crate) volumes: Vec<Volume>,
-    /// Mount an empty tmpfs.
-    #[arg(long, value_name = "TARGET[:size=BYTES,mode=OCTAL]")]
-    pub(crate) tmpfs: Vec<TmpfsMount>,
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
     /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,

@@ -8,6 +8,7 @@ mod commands;
 mod credentials;
 mod error;
 mod executor;
+mod mounts;
 mod not_yet;
 mod ranges;
 mod registries;

@@ -16,7 +16,7 @@ use crate::error::{EXIT_BOX, Failure};
 use crate::executor::{self, Ids};
 use crate::terminal::Session;
 use crate::values::HostArg;
-use crate::{registries, signals, step_mounts, ui};
+use crate::{mounts, registries, signals, step_mounts, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
@@ -34,7 +34,14 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     // The container's init loads while the rest is made ready.
     runtime.start_ahead(stdio(args));
     let layers = app.layers(&image)?;
-    let ids = Ids::take(app, &runtime, &id_pages(&layers)).map_err(|e| failure(&e))?;
+    let plan = mounts::plan(
+        app,
+        &options::asked_mounts(&args.mount),
+        &image.config.config,
+        Vec::new(),
+    )?;
+    let pages = id_pages(layers.iter().chain(&mounts::image_layers(app, &plan)?));
+    let ids = Ids::take(app, &runtime, &pages).map_err(|e| failure(&e))?;
     let prepare = PrepareOptions {
         mount_stubs: PrepareOptions::standard_stubs(),
         ..PrepareOptions::default()
@@ -51,14 +58,21 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         .transpose()?;
     options::check_id_file(&args.process)?;
     let root_fs = step_mounts::root_fs(snapshot.dirs(), true, args.read_only);
-    let spec = spec(args, &image.config.config, &id, root_fs)?;
+    let mut spec = spec(args, &image.config.config, &id, root_fs)?;
+    let opening = mounts::Opening {
+        layers: &layers,
+        // The container is removed when it ends.
+        is_fleeting: true,
+    };
+    let (mounted, mount_guard) = mounts::open(app, &plan, &opening)?;
+    spec.mounts = mounted;
     say_defaults(args);
     let mut running = runtime
         .spawn(&spec, &ids.namespace, stdio(args))
         .map_err(|e| failure(&e))?;
     options::write_id(&args.process, &id)?;
     // A sweep may go on meanwhile; without room for the locks it has to wait.
-    let _rest = app.store.rest(snapshot.dirs()).ok();
+    let _rest = app.store.rest(&mount_guard.held(snapshot.dirs())).ok();
     let session = running
         .take_terminal()
         .map(|terminal| Session::attach(terminal, args.interactive));
@@ -69,7 +83,7 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         session.finish();
     }
     let outcome = outcome.map_err(|e| failure(&e))?;
-    drop(snapshot);
+    drop((mount_guard, snapshot));
     Ok(exit_code(&outcome, args))
 }
 
@@ -150,7 +164,6 @@ fn spec(
     spec.hostname = hostname;
     spec.caps = options::capabilities(&args.cap_add, &args.cap_drop)?;
     options::security(&args.security_opt, &mut spec)?;
-    spec.mounts = options::mounts(&args.volumes, &args.tmpfs)?;
     let limits = super::build::limits(&args.limit);
     spec.limits = box_runner::Limits {
         memory: limits.memory,
@@ -225,9 +238,8 @@ fn workdir(args: &RunArgs, config: &ContainerConfig) -> PathBuf {
 }
 
 /// The pages of ids that the layers' files use.
-fn id_pages(layers: &[Layer]) -> BTreeSet<u32> {
+fn id_pages<'a>(layers: impl Iterator<Item = &'a Layer>) -> BTreeSet<u32> {
     layers
-        .iter()
         .flat_map(|layer| layer.id_pages().iter().copied())
         .collect()
 }

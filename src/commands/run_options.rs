@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use box_runner::{Capabilities, ContainerSpec, Mount, MountKind, Seccomp};
+use box_runner::{Capabilities, ContainerSpec, Seccomp};
 use box_store::{Digest, LockGuard};
 
 use crate::app::{self, App};
-use crate::cli::ProcessArgs;
+use crate::cli::{MountArgs, ProcessArgs};
 use crate::error::{EXIT_BOX, Failure};
+use crate::mounts::Asked;
 use crate::user_files;
-use crate::values::{TmpfsMount, Volume};
 
 /// The default capabilities, first fewer, then more.
 pub(super) fn capabilities(add: &[String], drop: &[String]) -> Result<Capabilities, Failure> {
@@ -78,31 +78,15 @@ pub(super) fn write_id(args: &ProcessArgs, id: &str) -> Result<(), Failure> {
     })
 }
 
-/// Bind mounts and tmpfs.
-pub(super) fn mounts(volumes: &[Volume], tmpfs: &[TmpfsMount]) -> Result<Vec<Mount>, Failure> {
-    let bind = |volume: &Volume| {
-        let source = std::path::absolute(&volume.source)
-            .map_err(|e| Failure::own(format!("bind source {}: {e}", volume.source.display())))?;
-        let kind = MountKind::Bind { source };
-        Ok(Mount {
-            kind,
-            target: volume.target.clone(),
-            read_only: volume.read_only,
-        })
-    };
-    let memory = |mount: &TmpfsMount| {
-        let kind = MountKind::Tmpfs {
-            size: mount.size,
-            mode: mount.mode.unwrap_or(0o1777),
-            exec: false,
-        };
-        Ok(Mount {
-            kind,
-            target: mount.target.clone(),
-            read_only: false,
-        })
-    };
-    volumes.iter().map(bind).chain(tmpfs.iter().map(memory)).collect()
+/// What was asked for of mounts.
+pub(super) fn asked_mounts(args: &MountArgs) -> Asked<'_> {
+    Asked {
+        volumes: &args.volumes,
+        mounts: &args.mounts,
+        tmpfs: &args.tmpfs,
+        secrets: &args.secrets,
+        devices: &args.devices,
+    }
 }
 
 /// `NAME=VALUE` lines, or `NAME` for the environment's value; `#` begins a comment line.
