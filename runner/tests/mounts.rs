@@ -267,3 +267,32 @@ fn a_tmpfs_as_it_is_asked_for() {
     let line = "stat -c %a:%u:%g /m; touch /m/1 /m/2; touch /m/3 2>/dev/null || echo full; grep ' /m ' /proc/mounts | grep -c noexec";
     check(tmpfs, line, "751:7:8\nfull\n0\n");
 }
+
+/// A link of the root file system that leads to what is not there yet, relative, absolute, through another one, and in a circle.
+#[test]
+fn targets_behind_dangling_links() {
+    let check = |target: &str, expected: Option<&str>| {
+        let f = Fixture::new();
+        symlink("made/here", f.lower().join("relative")).unwrap();
+        symlink("/made/there", f.lower().join("absolute")).unwrap();
+        symlink("../../../up", f.lower().join("out")).unwrap();
+        symlink("absolute/more", f.lower().join("through")).unwrap();
+        symlink("circle", f.lower().join("circle")).unwrap();
+        let mut spec = f.spec(&[
+            "sh",
+            "-c",
+            "grep ' tmpfs ' /proc/mounts | grep -o ' /[mu][a-z/]* '",
+        ]);
+        spec.mounts
+            .push(Mount::new(MountKind::Tmpfs(Tmpfs::default()), target));
+        match expected {
+            Some(expected) => assert_eq!(f.run(&spec).stdout.trim(), expected, "{target}"),
+            None => assert!(f.try_run(&spec).is_err(), "{target}"),
+        }
+    };
+    check("/relative", Some("/made/here"));
+    check("/absolute/sub", Some("/made/there/sub"));
+    check("/out", Some("/up"));
+    check("/through", Some("/made/there/more"));
+    check("/circle/x", None);
+}

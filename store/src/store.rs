@@ -257,6 +257,11 @@ impl Store {
         volume::list(&self.root)
     }
 
+    /// Removes the volumes that were to go with a process that was killed.
+    pub fn reap_volumes(&self) -> Result<(), VolumeError> {
+        volume::reap(&self.root)
+    }
+
     /// Whether a volume is used now.
     pub fn is_volume_in_use(&self, name: &VolumeName) -> Result<bool, VolumeError> {
         volume::is_in_use(&self.root, name)

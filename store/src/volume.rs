@@ -207,24 +207,34 @@ pub(crate) fn get(root: &Root, name: &VolumeName) -> Result<Option<VolumeInfo>> 
     }))
 }
 
-/// All volumes, sorted by name. Those whose process was killed, with which they were to go, are removed on the way.
+/// All volumes, sorted by name.
 pub(crate) fn list(root: &Root) -> Result<Vec<VolumeInfo>> {
+    reap(root)?;
     let mut found = Vec::new();
     for (name, _) in entries(&root.layout.volumes())? {
-        let Ok(name) = name.parse::<VolumeName>() else {
+        if let Ok(name) = name.parse() {
+            found.extend(get(root, &name)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the volumes whose process was killed, with which they were to go.
+pub(crate) fn reap(root: &Root) -> Result<()> {
+    for (name, _) in entries(&root.layout.volumes())? {
+        let Some(name) = name.parse::<VolumeName>().ok().filter(VolumeName::is_random) else {
             continue;
         };
         let owner = record::read(root, &name)?.and_then(|record| record.owner);
         if owner.is_some_and(|owner| !owner::is_alive(&root.layout.tmp(), &owner)) {
             match remove(root, &name, &|_| Vec::new()) {
                 // The containers of the killed process may be dying only now.
-                Ok(()) | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. }) => continue,
+                Ok(()) | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        found.extend(get(root, &name)?);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Whether somebody uses, makes or removes it now.
@@ -273,9 +283,13 @@ pub(crate) fn remove(
 
 /// Takes the volume out of sight, then removes it. Where there is no byte free for that, it is removed where it is.
 fn hide(root: &Root, dir: &Path) -> Result<()> {
-    let away = root
-        .temp_path()
-        .ok()
-        .filter(|away| root.disk.rename_into(dir, away).is_ok());
-    Ok(root.disk.remove_tree(away.as_deref().unwrap_or(dir))?)
+    let away = root.temp_path();
+    match away.and_then(|away| root.disk.rename_into(dir, &away).map(|()| away)) {
+        Ok(away) => {
+            // What can't be removed now is removed with this process' directory.
+            let _ = root.disk.remove_tree(&away);
+            Ok(())
+        }
+        Err(_) => Ok(root.disk.remove_tree(dir)?),
+    }
 }

@@ -122,7 +122,14 @@ pub(super) fn new_mount(
     options: &[(String, Option<String>)],
     attrs: u64,
 ) -> Done {
-    let mount = new_file_system(fs, options, attrs).map_err(failed(format!("mount {fs} for {slot:?}")))?;
+    let mount = new_file_system(fs, options, attrs).map_err(|e| {
+        let option = |(key, value): &(String, Option<String>)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => key.clone(),
+        };
+        let options: Vec<String> = options.iter().map(option).collect();
+        failed(format!("mount {fs} ({}) for {slot:?}", options.join(",")))(e)
+    })?;
     ctx.slots.insert(slot, mount);
     Ok(())
 }

@@ -35,6 +35,11 @@ impl VolumeName {
         ))
     }
 
+    /// Whether it looks as one that nobody chose.
+    pub(super) fn is_random(&self) -> bool {
+        self.0.len() == 64 && self.0.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
