@@ -798,3 +798,59 @@ fn mistakes_are_told_with_their_cure() {
         assert!(told.contains(expected), "{options:?}: {told}");
     }
 }
+
+/// box is killed at moments spread over all that it does before the container runs; the next run finds the volume whole.
+#[test]
+fn a_kill_while_a_volume_is_filled() {
+    let who = Who::root();
+    who.build(
+        "FROM busybox\nRUN mkdir /d && for n in $(seq 300); do echo $n > /d/$n; done\n",
+        "many",
+    );
+    let before = Traces::of(&who.bench);
+    let mut killed = 0;
+    for number in 0..40 {
+        let mount = format!("data{}:/d", number / 4);
+        let mut running = who
+            .run_command(&["-v", &mount], "many", "sleep 5")
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(1500 * (number % 20)));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        killed += 1;
+        if number % 4 == 3 {
+            let told = who.run(&["-v", &mount], "many", "ls /d | wc -l; cat /d/300");
+            assert_eq!(told, "300\n300\n", "after {killed} kills");
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(10);
+    while Traces::of(&who.bench) != before {
+        who.ok(&["images"]);
+        assert!(Instant::now() < end, "{:?}", Traces::of(&who.bench));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(who.ok(&["fsck"]).contains("all is well"));
+    assert_eq!(fs::read_dir(who.store().join("tmp")).unwrap().count(), 0);
+}
+
+/// A running container holds the layers of the images that it has mounted.
+#[test]
+fn a_collection_leaves_mounted_images() {
+    let who = Who::root();
+    let started = who.directory("started");
+    let bind = format!("{}:/s", started.display());
+    let line = "echo > /s/up; until [ -e /s/end ]; do sleep 0.05; done; cat /i/srv/data/file";
+    let options = ["-v", &bind, "--mount", "type=image,src=app,dst=/i"];
+    let mut command = who.run_command(&options, "busybox", line);
+    let running = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    while !started.join("up").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    who.ok(&["rmi", "app"]);
+    who.ok(&["prune", "--wait", "5"]);
+    fs::write(started.join("end"), "").unwrap();
+    assert_eq!(success(running.wait_with_output().unwrap()), "of the image\n");
+    let left = who.ok(&["prune", "--wait", "5"]);
+    assert!(left.contains(" 1 layers") || left.contains(" 2 layers"), "{left}");
+}

@@ -18,7 +18,7 @@ use crate::record;
 use crate::reference::Reference;
 use crate::root::{entries, files, read_quietly};
 use crate::store::Store;
-use crate::volume::{self, VolumeName};
+use crate::volume;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,8 +248,7 @@ impl Store {
     /// What volumes hold is their users' own; here only what the store keeps of them is looked at.
     fn check_volumes(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
         let (root, _) = self.parts();
-        let all = entries(&root.layout.volumes())?;
-        let names: Vec<VolumeName> = all.iter().filter_map(|(name, _)| name.parse().ok()).collect();
+        let names = volume::names(root)?;
         for name in &names {
             if let Some((problem, is_repaired)) = volume::mend(root, name, repair)? {
                 findings.push(Finding {

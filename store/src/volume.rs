@@ -73,7 +73,7 @@ pub struct VolumeInfo {
 pub struct VolumeUse {
     name: VolumeName,
     data: PathBuf,
-    _lock: File,
+    _lock: LockGuard,
 }
 
 impl VolumeUse {
@@ -140,8 +140,7 @@ fn take_made(
     _making: &LockGuard,
 ) -> Result<VolumeUse> {
     let dir = root.layout.volume(name.as_str());
-    let lock = File::open(&dir).at("open", &dir)?;
-    lock::take_shared(&lock).at("lock", &dir)?;
+    let lock = lock::shared(&dir)?;
     let data = dir.join(DATA);
     fill::finish(root, &dir)?;
     if let Some(source) = source
@@ -211,20 +210,22 @@ pub(crate) fn get(root: &Root, name: &VolumeName) -> Result<Option<VolumeInfo>> 
 pub(crate) fn list(root: &Root) -> Result<Vec<VolumeInfo>> {
     reap(root)?;
     let mut found = Vec::new();
-    for (name, _) in entries(&root.layout.volumes())? {
-        if let Ok(name) = name.parse() {
-            found.extend(get(root, &name)?);
-        }
+    for name in names(root)? {
+        found.extend(get(root, &name)?);
     }
     Ok(found)
 }
 
+/// What is a volume by its name and its kind.
+pub(crate) fn names(root: &Root) -> Result<Vec<VolumeName>, StoreError> {
+    let all = entries(&root.layout.volumes())?.into_iter();
+    let directories = all.filter(|(_, path)| path.is_dir());
+    Ok(directories.filter_map(|(name, _)| name.parse().ok()).collect())
+}
+
 /// Removes the volumes whose process was killed, with which they were to go.
 pub(crate) fn reap(root: &Root) -> Result<()> {
-    for (name, _) in entries(&root.layout.volumes())? {
-        let Some(name) = name.parse::<VolumeName>().ok().filter(VolumeName::is_random) else {
-            continue;
-        };
+    for name in names(root)?.into_iter().filter(VolumeName::is_random) {
         let owner = record::read(root, &name)?.and_then(|record| record.owner);
         if owner.is_some_and(|owner| !owner::is_alive(&root.layout.tmp(), &owner)) {
             match remove(root, &name, &|_| Vec::new()) {

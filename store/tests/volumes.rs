@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use box_store::disk::{Disk, DiskOp, Faults};
 use box_store::gc::GcOptions;
 use box_store::{Layer, NewVolume, StoreOptions, VolumeError, VolumeName, VolumeSource};
 use common::Fixture;
@@ -257,4 +260,96 @@ fn a_damaged_record_costs_no_data() {
     let info = f.store.volume(&name("data")).unwrap().unwrap();
     assert!(!info.is_damaged && info.labels.is_empty());
     assert!(info.data.join("file").exists());
+}
+
+/// Fails the n-th change of the disk, and tells whether there were so many.
+struct FailAt {
+    left: AtomicUsize,
+}
+
+impl Faults for FailAt {
+    fn check(&self, _: DiskOp, _: &Path) -> std::io::Result<()> {
+        match self.left.fetch_sub(1, Ordering::SeqCst) {
+            1 => Err(std::io::Error::other("injected")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whatever fails: there is no volume, or a whole one that is empty or filled; and the next one to ask gets a filled one.
+#[test]
+fn a_bad_disk_leaves_no_half_volume() {
+    for fail_at in 1.. {
+        let f = Fixture::new();
+        let layers = [f.written(&[], &[("data/a", "1"), ("data/b", "2"), ("data/c/d", "3")])];
+        let diff_id = layers[0].diff_id().unwrap();
+        f.store.sync().unwrap();
+        let faults = Arc::new(FailAt {
+            left: AtomicUsize::new(0),
+        });
+        let bad = f.reopen(StoreOptions {
+            disk: Disk::with_faults(faults.clone()),
+            ..StoreOptions::default()
+        });
+        let of_bad = [bad.layer(&diff_id).unwrap().unwrap()];
+        let source = VolumeSource {
+            layers: &of_bad,
+            path: Path::new("/data"),
+        };
+        let new = NewVolume::default();
+        faults.left.store(fail_at, Ordering::SeqCst);
+        let failed = bad.use_volume(&name("data"), &new, Some(&source)).is_err();
+        let was_met = !(1..=fail_at).contains(&faults.left.load(Ordering::SeqCst));
+        drop(bad);
+        for info in f.store.volumes().unwrap() {
+            assert!(!info.is_damaged, "operation {fail_at}");
+        }
+        assert!(
+            f.store.check(false).unwrap().findings.is_empty(),
+            "operation {fail_at}"
+        );
+        let used = take(&f, "data", &layers, "/data");
+        let mut found: Vec<_> = fs::read_dir(used.data())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        found.sort();
+        assert_eq!(found, ["a", "b", "c"], "operation {fail_at}");
+        if !was_met {
+            assert!(!failed && fail_at > 15, "{fail_at}");
+            break;
+        }
+    }
+}
+
+/// Many take, fill and remove one volume: each gets a whole one or is told why not.
+#[test]
+fn takers_and_removers() {
+    let f = Fixture::new();
+    let layers = [f.written(&[], &[("data/a", "1"), ("data/b", "2")])];
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(700);
+    let (taken, removed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while std::time::Instant::now() < until {
+                    let used = take(&f, "data", &layers, "/data");
+                    assert!(used.data().join("a").exists() && used.data().join("b").exists());
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            scope.spawn(|| {
+                while std::time::Instant::now() < until {
+                    match f.store.remove_volume(&name("data"), &nobody) {
+                        Ok(()) => drop(removed.fetch_add(1, Ordering::Relaxed)),
+                        Err(VolumeError::InUse { .. } | VolumeError::Missing { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                    f.store.volumes().unwrap();
+                    f.store.is_volume_in_use(&name("data")).unwrap();
+                }
+            });
+        }
+    });
+    assert!(taken.load(Ordering::Relaxed) > 10 && removed.load(Ordering::Relaxed) > 1);
 }
