@@ -160,3 +160,67 @@ impl MountPlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(plan: &MountPlan) {
+        let text = serde_json::to_string(plan).unwrap();
+        assert_eq!(serde_json::from_str::<MountPlan>(&text).unwrap(), *plan, "{text}");
+    }
+
+    #[test]
+    fn a_plan_can_be_kept() {
+        let plan = |source| MountPlan {
+            read_only: true,
+            ..MountPlan::new(source, "/target".into())
+        };
+        let volume = plan(PlannedSource::Volume {
+            name: "data".parse().unwrap(),
+            anonymous: true,
+            part: "a/b".into(),
+            filled: true,
+            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        });
+        check(&volume);
+        assert_eq!(volume.anonymous_volume().map(VolumeName::as_str), Some("data"));
+        check(&plan(PlannedSource::Bind {
+            path: "/host".into(),
+            recursive: false,
+        }));
+        check(&plan(PlannedSource::Discarded { path: "/host".into() }));
+        check(&plan(PlannedSource::Tmpfs {
+            size: Some(1),
+            inodes: None,
+            mode: 0o700,
+            uid: 1,
+            gid: 2,
+            exec: true,
+        }));
+        check(&plan(PlannedSource::Secret {
+            id: "a".into(),
+            file: None,
+            variable: Some("A".into()),
+            uid: 0,
+            gid: 0,
+            mode: 0o400,
+        }));
+        check(&plan(PlannedSource::Device {
+            path: "/dev/fuse".into(),
+            read: true,
+            write: false,
+            make: false,
+        }));
+        let image = plan(PlannedSource::Image {
+            id: "sha256:…".into(),
+            name: "app".into(),
+            part: PathBuf::new(),
+        });
+        check(&image);
+        assert_eq!(image.image(), Some(("sha256:…", "app")));
+        // A name that came to be a path is none.
+        let text = r#"{"target":"/t","source":{"type":"volume","name":"../x","anonymous":false,"part":"","filled":true,"labels":{}}}"#;
+        assert!(serde_json::from_str::<MountPlan>(text).is_err());
+    }
+}

@@ -52,6 +52,7 @@ impl MountGuard {
 impl Drop for MountGuard {
     fn drop(&mut self) {
         self.volumes.clear();
+        // No collection looks at volumes, so this may be done without the store's lock, too.
         for name in &self.fleeting {
             // One that can't be removed now goes with the next listing.
             let _ = self.store.remove_volume(name, &|_| Vec::new());

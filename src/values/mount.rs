@@ -417,7 +417,8 @@ mod tests {
     #[test]
     fn what_is_refused_and_why() {
         for (text, why) in [
-            ("", "needs target"),
+            ("", "is not known"),
+            ("type=tmpfs", "needs target"),
             ("type=bind,dst=/b", "needs source"),
             ("type=bind,src=a,dst=/b", "begins with / or ."),
             ("type=npipe,dst=/b", "there is no mount type"),
