@@ -854,3 +854,54 @@ fn a_collection_leaves_mounted_images() {
     let left = who.ok(&["prune", "--wait", "5"]);
     assert!(left.contains(" 1 layers") || left.contains(" 2 layers"), "{left}");
 }
+
+/// In a mount namespace of its own: a disk on which an image fits, but not a volume with the same in it.
+const FULL_DISK: &str = r#"set -u
+mount -t tmpfs -o size=40m none "$DISK"
+export BOX_ROOT="$DISK/store"
+"$BOX" load -q -i "$IMAGE"
+left=$(df -k --output=avail "$DISK" | tail -1); head -c $((left - 3000))k /dev/zero > "$DISK/most"
+"$BOX" run --rm --network none -v data:/d big true; echo "run $?"
+find "$BOX_ROOT/volumes/data" -mindepth 1 | wc -l; find "$BOX_ROOT/tmp" -mindepth 1 | wc -l
+"$BOX" run --rm --network none -v data:/d:nocopy big ls -A /d; echo "run $?"
+cat /dev/zero > "$DISK/rest" 2>/dev/null
+"$BOX" volume create more >/dev/null; echo "create $?"
+"$BOX" volume rm data; echo "rm $?"
+"$BOX" volume ls -q
+rm "$DISK/rest"
+"$BOX" fsck
+"#;
+
+#[test]
+fn a_full_disk() {
+    let who = Who::root();
+    who.build(
+        "FROM busybox\nRUN mkdir /d && head -c 6000000 /dev/urandom > /d/big && touch /d/small\n",
+        "big",
+    );
+    let image = who.bench.path("big.tar");
+    who.ok(&["save", "-o", image.to_str().unwrap(), "big"]);
+    let disk = who.directory("disk");
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", FULL_DISK])
+        .env("DISK", disk)
+        .env("IMAGE", image)
+        .env("BOX", Path::new(common::BOX))
+        .output()
+        .unwrap();
+    let (out, told) = (text(&output.stdout), text(&output.stderr));
+    let lines: Vec<&str> = out.lines().collect();
+    let start = lines.iter().position(|line| line.starts_with("run")).unwrap();
+    let lines = &lines[start..];
+    let expected = ["run 125", "3", "0", "run 0", "create 125", "data", "rm 0"];
+    assert!(lines.starts_with(&expected), "{out}\n{told}");
+    assert!(out.contains("all is well"), "{out}\n{told}");
+    assert!(
+        told.contains("cannot fill the volume data with the image's /d"),
+        "{told}"
+    );
+    assert!(
+        told.contains("the disk of the store is full; free some space"),
+        "{told}"
+    );
+}
