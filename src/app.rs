@@ -69,7 +69,7 @@ impl App {
         self.cgroup_parent.as_deref()
     }
 
-    /// Removes the cgroups that a killed box left; its temporary files went when the store was opened.
+    /// Removes the cgroups and volumes that a killed box left; its temporary files went when the store was opened.
     fn reap(&self) -> Result<(), Failure> {
         let mark = self.store_mark()?;
         // Another store's containers are that store's to judge.
@@ -79,7 +79,8 @@ impl App {
                 .is_none_or(|own| self.store.owner_is_alive(own))
         };
         let reaped = box_runner::reap(self.cgroup_parent.as_deref(), self.rootless.is_some(), &is_alive);
-        reaped.map(drop).map_err(|e| Failure::of(EXIT_BOX, &e))
+        reaped.map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        self.store.reap_volumes().map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
     /// What starts containers.

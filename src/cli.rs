@@ -7,9 +7,11 @@ mod front;
 mod gc;
 mod lifecycle;
 mod limits;
+mod mounts;
 mod output;
 mod registry;
 mod run;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -27,9 +29,13 @@ pub(crate) use lifecycle::{
     RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use limits::{LimitArgs, LimitsMode};
+pub(crate) use mounts::MountArgs;
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
+pub(crate) use volume::{
+    VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
+};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]
@@ -153,6 +159,9 @@ pub(crate) enum Command {
     /// List or remove the caches of RUN --mount=type=cache.
     #[command(subcommand)]
     Cache(CacheAction),
+    /// Make, list, show or remove volumes: directories that outlive containers.
+    #[command(subcommand)]
+    Volume(VolumeAction),
 }
 
 /// How a listing is printed.

@@ -12,6 +12,7 @@ mod error;
 mod executor;
 mod logs;
 mod monitor;
+mod mounts;
 mod not_yet;
 mod pump;
 mod ranges;

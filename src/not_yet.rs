@@ -4,15 +4,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str =
-    "commit events image info manifest network plugin port search secret system volume lock plan";
+const COMMANDS: &str = "commit events image info manifest network plugin port search secret system lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
-                       --cgroup-parent --cpu-shares --cpuset-cpus --device --digests --dns --env-host \
+                       --cgroup-parent --cpu-shares --cpuset-cpus --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --ipc --jobs --link \
-                       --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
-                       --override -p -P --pid --privileged --publish --publish-all --secret \
+                       --mac-address --memory-swap --metadata-file --no-cache-filter --offline \
+                       --override -p -P --pid --privileged --publish --publish-all \
                        --squash --userns --uts --volume-driver \
-                       --volumes-from --build-arg-file --report --locked";
+                       --build-arg-file --report --locked";
 
 /// A wrong command line whose wrong word is one of Docker's (or one that is to come).
 pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {

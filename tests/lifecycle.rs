@@ -94,7 +94,11 @@ fn a_whole_life() {
     bench.ok(["rm", "other"]);
     assert_eq!(bench.ok(["ps", "-aq"]), "");
     assert_eq!(Traces::of(&bench), before);
-    assert!(bench.ok(["fsck"]).contains("all is well"), "{}", bench.ok(["fsck"]));
+    assert!(
+        bench.ok(["fsck"]).contains("all is well"),
+        "{}",
+        bench.ok(["fsck"])
+    );
 }
 
 #[test]
@@ -168,8 +172,7 @@ fn other_commands_in_it() {
     );
     // It is confined as the container is, and belongs to it.
     let status = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; for n in /proc/self/ns/*; do readlink $n; done; cat /proc/self/uid_map";
-    let own =
-        "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/1/status; for n in /proc/1/ns/*; do readlink $n; done; cat /proc/1/uid_map";
+    let own = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/1/status; for n in /proc/1/ns/*; do readlink $n; done; cat /proc/1/uid_map";
     assert_eq!(told(&["c", "sh", "-c", status]), told(&["c", "sh", "-c", own]));
     assert_eq!(
         told(&["c", "sh", "-c", "ls /proc/self/fd | wc -l"]),
@@ -367,7 +370,12 @@ fn health() {
     bench.ok(["exec", "h", "touch", "/tmp/well"]);
     eventually("it is well", || status() == "healthy");
     assert!(bench.ok(["ps"]).contains("(healthy)"));
-    let last = state(&bench, "h", "Health")["Log"].as_array().unwrap().last().unwrap().clone();
+    let last = state(&bench, "h", "Health")["Log"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap()
+        .clone();
     assert_eq!(
         (&last["ExitCode"], &last["Output"]),
         (&0.into(), &"looked\n".into())
@@ -466,7 +474,10 @@ fn in_the_foreground() {
     assert_eq!(bench.ok(["logs", "fg"]), "out\n", "what it said is kept");
     assert!(
         bench
-            .fails(125, ["run", "--network", "none", "--name", "fg", "busybox", "true"])
+            .fails(
+                125,
+                ["run", "--network", "none", "--name", "fg", "busybox", "true"]
+            )
             .contains("in use")
     );
     bench.ok([

@@ -92,6 +92,9 @@ pub(crate) enum FailureKind {
     Forbidden,
     BindSource,
     BindNotMappable,
+    /// The part, a line end, and what it is a part of.
+    MountPart,
+    NotADevice,
     RootFsRefused,
     NoSuchUser,
     CommandNotFound,

@@ -35,8 +35,8 @@ pub use parent::{
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
-    ContainerSpec, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind,
-    Process, Resource, Rlimit, RootFs, Seccomp,
+    ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
+    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
 };
 pub use state::{Reaped, reap};
 pub use userns::UserNamespace;

@@ -11,7 +11,7 @@ use std::time::Duration;
 mod mount;
 pub(crate) mod sysctl;
 
-pub use mount::{FileContent, Mount, MountKind};
+pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
@@ -464,18 +464,21 @@ mod tests {
             s.sysctls = sysctl("net.core.somaxconn");
         };
         check(on_host, false);
-        let mount = |target: &str| Mount {
-            kind: MountKind::Tmpfs {
-                size: None,
-                mode: 0o1777,
-                exec: false,
-            },
-            target: target.into(),
-            read_only: false,
-        };
+        let mount = |target: &str| Mount::new(MountKind::Tmpfs(Tmpfs::default()), target);
         check(|s| s.mounts.push(mount("/data")), true);
         check(|s| s.mounts.push(mount("/data/../etc")), false);
         check(|s| s.mounts.push(mount("/")), false);
         check(|s| s.mounts.push(mount("/proc/sys")), false);
+        let part = |part: &str| {
+            let kind = MountKind::Bind {
+                source: "/data".into(),
+                part: part.into(),
+                is_recursive: true,
+            };
+            Mount::new(kind, "/data")
+        };
+        check(|s| s.mounts.push(part("a/b")), true);
+        check(|s| s.mounts.push(part("a/../../b")), false);
+        check(|s| s.mounts.push(part("/a")), false);
     }
 }

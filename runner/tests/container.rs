@@ -81,11 +81,8 @@ fn failures_are_told_apart() {
 
 fn bind(source: &str, target: &str, read_only: bool) -> Mount {
     Mount {
-        kind: MountKind::Bind {
-            source: source.into(),
-        },
-        target: target.into(),
         read_only,
+        ..Mount::new(MountKind::bind(source), target)
     }
 }
 
@@ -335,15 +332,13 @@ fn binds_and_tmpfs() {
     spec.mounts.push(bind(source, "/data", false));
     spec.mounts.push(bind(source, "/ro", true));
     spec.mounts.push(bind(&format!("{source}/file"), "/one", true));
-    spec.mounts.push(Mount {
-        kind: MountKind::Tmpfs {
-            size: Some(1 << 20),
-            mode: 0o700,
-            exec: false,
-        },
-        target: "/scratch".into(),
-        read_only: false,
-    });
+    let scratch = Tmpfs {
+        size: Some(1 << 20),
+        mode: 0o700,
+        ..Tmpfs::default()
+    };
+    spec.mounts
+        .push(Mount::new(MountKind::Tmpfs(scratch), "/scratch"));
     let ran = f.run(&spec);
     assert_eq!(ran.stdout, "content\ncontent\n700\n", "{}", ran.stderr);
     assert!(ran.stderr.contains("Read-only"), "{}", ran.stderr);
@@ -496,15 +491,8 @@ fn symlinks_in_the_image_stay_inside() {
     symlink("/../../../tmp/deep", f.lower().join("data")).unwrap();
     fs::create_dir_all(f.lower().join("tmp/deep")).unwrap();
     let mut spec = f.spec(&["sh", "-c", "echo x > /data/x; ls /tmp/deep"]);
-    spec.mounts.push(Mount {
-        kind: MountKind::Tmpfs {
-            size: None,
-            mode: 0o1777,
-            exec: false,
-        },
-        target: "/data".into(),
-        read_only: false,
-    });
+    spec.mounts
+        .push(Mount::new(MountKind::Tmpfs(Tmpfs::default()), "/data"));
     assert_eq!(f.run(&spec).stdout, "x\n");
 }
 

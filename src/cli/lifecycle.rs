@@ -145,6 +145,9 @@ pub(crate) struct RmArgs {
     /// Also one that runs: it is killed.
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// With the volumes that nobody named.
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
     /// The containers, by name or id.
     #[arg(value_name = "CONTAINER", required = true)]
     pub(crate) containers: Vec<String>,

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LimitArgs, Network, ProcessArgs, PullMode, RegistryArgs};
+use super::{LimitArgs, MountArgs, Network, ProcessArgs, PullMode, RegistryArgs};
 use crate::error::Failure;
-use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart, TmpfsMount, Volume};
+use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
 /// `box run`.
 #[derive(Debug, Args)]
@@ -70,12 +70,11 @@ pub(crate) struct ContainerArgs {
     /// The container's host name [default: the container's id].
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Bind a directory or file of the host into the container.
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
-    pub(crate) volumes: Vec<Volume>,
-    /// Mount an empty tmpfs.
-    #[arg(long, value_name = "TARGET[:size=BYTES,mode=OCTAL]")]
-    pub(crate) tmpfs: Vec<TmpfsMount>,
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
+    /// All volumes and bound directories of another container (may be repeated).
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub(crate) volumes_from: Vec<String>,
     /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,

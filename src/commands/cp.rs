@@ -86,6 +86,7 @@ fn from_image(
         name: PathBuf::from(last_name(asked).unwrap_or_default()),
         path: found.path,
         owner: (!args.archive).then(|| (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())),
+        ..Subtree::default()
     };
     let Some(dest) = dest else {
         return to(None, |out| {

@@ -16,6 +16,7 @@ use crate::containers::{self, Container};
 use crate::error::{EXIT_INPUT, Failure, runner_failure};
 use crate::executor::Ids;
 use crate::monitor::{self, Exec, Reply, Request};
+use crate::mounts::{self, MountGuard};
 use crate::step_mounts;
 
 /// How a copy is made.
@@ -191,7 +192,7 @@ enum Started {
     /// In a container that runs.
     Asked(monitor::Connection),
     /// In one of its own, on the root file system of one that does not.
-    Own(Box<box_runner::Running>, box_store::LockGuard, Ids),
+    Own(Box<(box_runner::Running, box_store::LockGuard, Ids, MountGuard)>),
 }
 
 impl Started {
@@ -221,13 +222,21 @@ impl Started {
         let lock = containers::lock(app, &container.id)?;
         let runtime = app.runtime()?;
         let layers = container.layers(app)?;
-        let pages: BTreeSet<u32> = containers::id_pages(&layers);
+        let plan = &container.config.mounts;
+        let pages: BTreeSet<u32> =
+            containers::id_pages(layers.iter().chain(&mounts::image_layers(app, plan)?));
         let ids = Ids::take(app, &runtime, &pages).map_err(|e| runner_failure(&e))?;
         let dirs = app
             .store
             .container_dirs(&container.id, &layers, &PrepareOptions::standard_stubs())?;
         let root_fs = step_mounts::root_fs(&dirs, container.is_transient, container.config.read_only);
         let mut spec = containers::spec(&container.config, containers::short(&container.id), root_fs)?;
+        let opening = mounts::Opening {
+            layers: &layers,
+            is_fleeting: container.is_transient,
+        };
+        let (mounted, guard) = mounts::open(app, plan, &opening)?;
+        spec.mounts = mounted;
         containers::copy_instead(&mut spec, copy);
         spec.network = box_runner::Network::None;
         spec.limits_policy = LimitsPolicy::BestEffort;
@@ -242,7 +251,7 @@ impl Started {
             },
         );
         let running = running.map_err(|e| runner_failure(&e))?;
-        Ok(Self::Own(Box::new(running), lock, ids))
+        Ok(Self::Own(Box::new((running, lock, ids, guard))))
     }
 
     fn wait(self) -> Result<i32, Failure> {
@@ -251,9 +260,10 @@ impl Started {
                 Some((Reply::Exited { code, .. }, _)) => Ok(code),
                 _ => Err(Failure::own("the container ended while files were copied")),
             },
-            Self::Own(running, lock, ids) => {
+            Self::Own(own) => {
+                let (running, lock, ids, guard) = *own;
                 let outcome = running.wait().map_err(|e| runner_failure(&e))?;
-                drop((lock, ids));
+                drop((lock, ids, guard));
                 Ok(outcome.status.code())
             }
         }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::cli::{InspectArgs, InspectType};
-use crate::containers::{self, Container, MountKind, State};
+use crate::containers::{self, Container, State};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::logs::timestamp;
+use crate::mounts::{MountPlan, PlannedSource};
 use crate::ui;
 
 /// Prints an array with an object for each.
@@ -98,7 +99,7 @@ fn container(app: &App, container: &Container) -> Result<Value, Failure> {
         "Image": config.image_id,
         "LogPath": dir.join(crate::logs::FILE).to_string_lossy(),
         "RestartCount": container.state.restarts,
-        "Mounts": mounts(container),
+        "Mounts": mounts(app, container),
         "Config": {
             "Hostname": config.hostname, "User": config.user, "Tty": config.tty, "OpenStdin": config.interactive,
             "Env": env, "Cmd": config.args.iter().map(text).collect::<Vec<_>>(), "Image": config.image,
@@ -167,14 +168,23 @@ fn host_config(container: &Container, restart: u32) -> Value {
     })
 }
 
-fn mounts(container: &Container) -> Vec<Value> {
-    let mount = |mount: &containers::Mount| {
-        let (kind, source) = match &mount.kind {
-            MountKind::Bind { source } => ("bind", source.to_string_lossy().into_owned()),
-            MountKind::Tmpfs { .. } => ("tmpfs", String::new()),
+fn mounts(app: &App, container: &Container) -> Vec<Value> {
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let mount = |mount: &MountPlan| {
+        let (kind, name, source) = match &mount.source {
+            PlannedSource::Bind { path: source, .. } => ("bind", String::new(), path(source)),
+            PlannedSource::Discarded { path: source } => ("overlay", String::new(), path(source)),
+            PlannedSource::Volume { name, .. } => {
+                let place = app.store.layout().volumes().join(name.as_str()).join("data");
+                ("volume", name.as_str().to_owned(), path(&place))
+            }
+            PlannedSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
+            PlannedSource::Image { name, .. } => ("image", String::new(), name.clone()),
+            PlannedSource::Secret { id, .. } => ("secret", id.clone(), String::new()),
+            PlannedSource::Device { path: source, .. } => ("device", String::new(), path(source)),
         };
         json!({
-            "Type": kind, "Source": source, "Destination": mount.target.to_string_lossy(), "RW": !mount.read_only,
+            "Type": kind, "Name": name, "Source": source, "Destination": path(&mount.target), "RW": !mount.read_only,
         })
     };
     container.config.mounts.iter().map(mount).collect()

@@ -30,6 +30,7 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod volume;
 
 use crate::app::App;
 use crate::cli::{Cli, Command, ContainerAction};
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Df(args) => gc::df(&app, &args),
         Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
+        Command::Volume(action) => volume::run(&app, &action),
         Command::History(args) => history::run(&app, &args),
         command => of_containers(&app, command),
     }

@@ -1,24 +1,46 @@
 //! `box rm` and `box container prune`: containers go, with all that they wrote.
 
+use box_store::VolumeError;
+
 use super::each;
 use crate::app::App;
 use crate::cli::{ContainerPruneArgs, RmArgs};
 use crate::commands::ps::Filters;
 use crate::containers::{self, Status};
-use crate::error::{EXIT_INPUT, Failure};
+use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::monitor::{self, Request};
+use crate::mounts::MountPlan;
 use crate::ui;
 
 /// Removes each; prints the names of those that are gone.
 pub(super) fn run(app: &App, args: &RmArgs) -> Result<u8, Failure> {
     each(&args.containers, |name| {
         match containers::find_id(app, name)? {
-            Some(id) => remove(app, &id, args.force)?,
+            Some(id) => {
+                // One that can't be read tells none.
+                let volumes = match containers::get(app, &id) {
+                    Ok(Some(container)) if args.volumes => container.config.mounts,
+                    _ => Vec::new(),
+                };
+                remove(app, &id, args.force)?;
+                remove_volumes(app, &volumes)?;
+            }
             None if args.force => return Ok(()),
             None => return containers::find(app, name).map(drop),
         }
         ui::result(&format!("{name}\n"))
     })
+}
+
+/// Those that nobody named; one that somebody else uses stays.
+fn remove_volumes(app: &App, plans: &[MountPlan]) -> Result<(), Failure> {
+    for name in plans.iter().filter_map(MountPlan::anonymous_volume) {
+        match app.store.remove_volume(name, &super::volume::users(app)) {
+            Ok(()) | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. }) => {}
+            Err(error) => return Err(Failure::of(EXIT_BOX, &error)),
+        }
+    }
+    Ok(())
 }
 
 /// Removes one; with `force` also one that runs, or can't be read.

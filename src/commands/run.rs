@@ -47,7 +47,7 @@ fn make(app: &App, args: &ContainerArgs) -> Result<Container, Failure> {
     signals::hold().map_err(|e| Failure::of(EXIT_BOX, &e))?;
     let layers = app.layers(&image)?;
     let id = containers::new_id()?;
-    let config = containers::resolve(args, &image, &id)?;
+    let config = containers::resolve(app, args, &image, &id)?;
     if let (Some(name), true) = (&args.name, args.replace)
         && let Some(old) = containers::find_id(app, name)?
     {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mounts::MountPlan;
 use crate::values::{LogOptions, Restart};
 
 /// The version of this description; another one is refused.
@@ -39,7 +40,7 @@ pub(crate) struct Config {
     pub(crate) no_new_privs: bool,
     pub(crate) seccomp_unconfined: bool,
     pub(crate) read_only: bool,
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<MountPlan>,
     pub(crate) process: ProcessOptions,
     pub(crate) limits: Limits,
     pub(crate) restart: Restart,
@@ -56,21 +57,6 @@ pub(crate) struct Config {
 pub(crate) enum Network {
     None,
     Host,
-}
-
-/// A mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mount {
-    pub(crate) kind: MountKind,
-    pub(crate) target: PathBuf,
-    pub(crate) read_only: bool,
-}
-
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MountKind {
-    Bind { source: PathBuf },
-    Tmpfs { size: Option<u64>, mode: u32 },
 }
 
 /// For the process and what it sees.

@@ -8,7 +8,7 @@ mod state;
 
 use box_store::{DiffId, Digest, Layer, LockGuard};
 
-pub(crate) use config::{Config, Health, Limits, Mount, MountKind};
+pub(crate) use config::{Config, Health, Limits};
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
 pub(crate) use spec::{copy_instead, id_pages, limits, spec};

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use box_store::{ContainerConfig, Healthcheck, Image};
 
-use super::config::{self, Config, Health, Limits, Mount, MountKind, Network, ProcessOptions};
+use super::config::{self, Config, Health, Limits, Network, ProcessOptions};
 use super::{now, short};
-use crate::app;
-use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode};
+use crate::app::{self, App};
+use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
 use crate::error::Failure;
 use crate::executor;
+use crate::mounts::{self, Asked, MountPlan};
 use crate::values::{BuildArg, HostArg, signal_number};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,7 +22,7 @@ const STOP_TIMEOUT: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
 
 /// What the container with this id is to be.
-pub(crate) fn resolve(args: &ContainerArgs, image: &Image, id: &str) -> Result<Config, Failure> {
+pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) -> Result<Config, Failure> {
     let of_image = &image.config.config;
     let hostname = args.hostname.clone().unwrap_or_else(|| short(id).to_owned());
     let stop_signal = match args.stop_signal.as_ref().or(of_image.stop_signal.as_ref()) {
@@ -53,7 +54,12 @@ pub(crate) fn resolve(args: &ContainerArgs, image: &Image, id: &str) -> Result<C
         no_new_privs: true,
         seccomp_unconfined: false,
         read_only: args.read_only,
-        mounts: mounts(args)?,
+        mounts: mounts::plan(
+            app,
+            &asked_mounts(&args.mount),
+            of_image,
+            inherited(app, &args.volumes_from)?,
+        )?,
         process: process(args),
         limits: limits(args),
         restart: args.restart.unwrap_or_default(),
@@ -114,27 +120,33 @@ fn limits(args: &ContainerArgs) -> Limits {
     }
 }
 
-/// Bind mounts and tmpfs.
-fn mounts(args: &ContainerArgs) -> Result<Vec<Mount>, Failure> {
-    let mut mounts = Vec::new();
-    for volume in &args.volumes {
-        let source = std::path::absolute(&volume.source)
-            .map_err(|e| Failure::own(format!("bind source {}: {e}", volume.source.display())))?;
-        mounts.push(Mount {
-            kind: MountKind::Bind { source },
-            target: volume.target.clone(),
-            read_only: volume.read_only,
-        });
+fn asked_mounts(args: &MountArgs) -> Asked<'_> {
+    Asked {
+        volumes: &args.volumes,
+        mounts: &args.mounts,
+        tmpfs: &args.tmpfs,
+        secrets: &args.secrets,
+        devices: &args.devices,
     }
-    mounts.extend(args.tmpfs.iter().map(|tmpfs| Mount {
-        kind: MountKind::Tmpfs {
-            size: tmpfs.size,
-            mode: tmpfs.mode.unwrap_or(0o1777),
-        },
-        target: tmpfs.target.clone(),
-        read_only: false,
-    }));
-    Ok(mounts)
+}
+
+/// What other containers have mounted of what outlives them.
+fn inherited(app: &App, names: &[String]) -> Result<Vec<MountPlan>, Failure> {
+    let mut plans = Vec::new();
+    for text in names {
+        let (name, read_only) = match text.rsplit_once(':') {
+            Some((name, "ro")) => (name, true),
+            Some((name, "rw")) => (name, false),
+            _ => (text.as_str(), false),
+        };
+        for mut plan in super::find(app, name)?.config.mounts {
+            if plan.outlives() {
+                plan.read_only |= read_only;
+                plans.push(plan);
+            }
+        }
+    }
+    Ok(plans)
 }
 
 /// ENTRYPOINT and CMD as Docker combines them: `--entrypoint` clears the image's CMD too.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use box_runner::{Capabilities, ContainerSpec, FileCopy, LimitsPolicy, Process, Rlimit, RootFs, Seccomp};
 use box_store::Layer;
 
-use super::config::{Config, MountKind, Network};
+use super::config::{Config, Network};
 use crate::error::{EXIT_BOX, Failure};
 use crate::executor;
 
-/// What the runner is asked for. `id` is unique among the owner's containers.
+/// What the runner is asked for, but for the mounts, which are opened apart. `id` is unique among the owner's containers.
 pub(crate) fn spec(config: &Config, id: &str, root_fs: RootFs) -> Result<ContainerSpec, Failure> {
     let process = Process {
         args: config.args.clone(),
@@ -32,7 +32,6 @@ pub(crate) fn spec(config: &Config, id: &str, root_fs: RootFs) -> Result<Contain
     if config.seccomp_unconfined {
         spec.seccomp = Seccomp::Unconfined;
     }
-    spec.mounts = config.mounts.iter().map(mount).collect();
     spec.limits = limits(config);
     if config.limits.best_effort {
         spec.limits_policy = LimitsPolicy::BestEffort;
@@ -68,28 +67,10 @@ fn capabilities(add: &[String], drop: &[String]) -> Result<Capabilities, Failure
     added.map(|()| caps).map_err(|e| Failure::of(EXIT_BOX, &e))
 }
 
-fn mount(mount: &super::Mount) -> box_runner::Mount {
-    let kind = match &mount.kind {
-        MountKind::Bind { source } => box_runner::MountKind::Bind {
-            source: source.clone(),
-        },
-        MountKind::Tmpfs { size, mode } => box_runner::MountKind::Tmpfs {
-            size: *size,
-            mode: *mode,
-            exec: false,
-        },
-    };
-    box_runner::Mount {
-        kind,
-        target: mount.target.clone(),
-        read_only: mount.read_only,
-    }
-}
-
 /// The pages of ids that the layers' files use.
-pub(crate) fn id_pages(layers: &[Layer]) -> BTreeSet<u32> {
+pub(crate) fn id_pages<'a>(layers: impl IntoIterator<Item = &'a Layer>) -> BTreeSet<u32> {
     layers
-        .iter()
+        .into_iter()
         .flat_map(|layer| layer.id_pages().iter().copied())
         .collect()
 }

@@ -25,7 +25,6 @@ pub(crate) fn launch(app: &App, id: &str, attach: bool) -> Result<UnixStream, Fa
         // For those who look at the machine's processes; what it does is said over the line.
         .arg(app.store.layout().root())
         .arg(containers::short(id))
-        .env_clear()
         .current_dir("/")
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use box_runner::{Outcome, RunnerError, Running, Runtime, Stdio, Stream};
+use box_runner::{Mount, Outcome, RunnerError, Running, Runtime, Stdio, Stream};
 use box_store::disk::Durability;
 use box_store::{OverlayDirs, PrepareOptions};
 
@@ -18,6 +18,7 @@ use crate::containers::{self, Config, Container, Status};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
 use crate::executor::Ids;
 use crate::logs::{self, LogStream};
+use crate::mounts::{self, MountGuard};
 use crate::pump::pump;
 use crate::step_mounts;
 use crate::terminal::{self, Session};
@@ -45,6 +46,8 @@ pub(crate) struct Supervisor<'a> {
     runtime: Arc<Runtime>,
     ids: Arc<Ids>,
     dirs: OverlayDirs,
+    /// And what they need.
+    mounts: (Vec<Mount>, MountGuard),
     is_transient: bool,
 }
 
@@ -66,10 +69,17 @@ impl<'a> Supervisor<'a> {
             runtime.start_ahead(stdio(&io, &container.config));
         }
         let layers = container.layers(app)?;
-        let pages: BTreeSet<u32> = containers::id_pages(&layers);
+        let plan = &container.config.mounts;
+        let pages: BTreeSet<u32> =
+            containers::id_pages(layers.iter().chain(&mounts::image_layers(app, plan)?));
         let ids = Ids::take(app, &runtime, &pages).map_err(|e| runner_failure(&e))?;
         let stubs = PrepareOptions::standard_stubs();
         let dirs = app.store.container_dirs(&container.id, &layers, &stubs)?;
+        let opening = mounts::Opening {
+            layers: &layers,
+            is_fleeting: container.is_transient,
+        };
+        let mounts = mounts::open(app, plan, &opening)?;
         let options = match io {
             Io::Own => LogOptions {
                 none: true,
@@ -99,6 +109,7 @@ impl<'a> Supervisor<'a> {
             runtime,
             ids: Arc::new(ids),
             dirs,
+            mounts,
             is_transient: container.is_transient,
         })
     }
@@ -120,7 +131,7 @@ impl<'a> Supervisor<'a> {
             return Err(failure);
         }
         // A sweep may go on meanwhile; without room for the locks it has to wait.
-        let rest = self.app.store.rest(&self.dirs).ok();
+        let rest = self.app.store.rest(&self.mounts.1.held(&self.dirs)).ok();
         let mut next = Some((running, attempt));
         let mut peak_memory = None;
         let mut pause = FIRST_PAUSE;
@@ -174,7 +185,8 @@ impl<'a> Supervisor<'a> {
             doing: "keep the container's state".into(),
             source: std::io::Error::other(failure.message().to_owned()),
         };
-        let spec = containers::spec(config, &id, root_fs).map_err(failed)?;
+        let mut spec = containers::spec(config, &id, root_fs).map_err(failed)?;
+        spec.mounts.clone_from(&self.mounts.0);
         let mut running = self
             .runtime
             .spawn(&spec, &self.ids.namespace, stdio(&self.io, config))?;
@@ -259,7 +271,9 @@ impl<'a> Supervisor<'a> {
     }
 
     /// It is over: the state says so, or nothing of it is left.
-    fn end(&self) -> Result<Ended, Failure> {
+    fn end(&mut self) -> Result<Ended, Failure> {
+        // Volumes that go do so before anybody is told that it is over.
+        drop(std::mem::take(&mut self.mounts.1));
         let lost = self.life.outlet.lost();
         let ended = match self.is_transient {
             true => {

@@ -45,6 +45,8 @@ pub struct Subtree {
     pub name: PathBuf,
     /// Who owns everything; then files are neither setuid nor setgid, have no extended attributes, and a device is an error. None: as in the image.
     pub owner: Option<(u32, u32)>,
+    /// Whether files have the times that they have on this disk, in whole seconds, instead of those of their layers' tars.
+    pub has_real_times: bool,
 }
 
 /// Writes a part of the merged root file system of these layers as a tar, as [`write_rootfs`] does. Hard links to what is outside are files.
@@ -199,7 +201,10 @@ impl<'a> Writer<'a> {
             mode: metadata.mode & !special,
             uid,
             gid,
-            mtime: entry.canonical_mtime(),
+            mtime: match self.part.has_real_times {
+                true => metadata.mtime.sec,
+                false => entry.canonical_mtime(),
+            },
             ..Header::default()
         };
         if metadata.nlink > 1 && metadata.kind != Kind::Directory {

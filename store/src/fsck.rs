@@ -19,11 +19,12 @@ use crate::record;
 use crate::reference::Reference;
 use crate::root::{entries, files, read_quietly};
 use crate::store::Store;
+use crate::volume;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `file`.
+    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `file`.
     pub what: &'static str,
     /// Which: a digest, a name or a path.
     pub name: String,
@@ -88,6 +89,7 @@ impl Store {
         count += self.check_images(repair, &mut findings)?;
         count += self.check_names(repair, &mut findings)?;
         count += self.check_containers(&mut findings)?;
+        count += self.check_volumes(repair, &mut findings)?;
         count += self.check_files(repair, &mut findings)?;
         findings.sort_unstable();
         if repair {
@@ -272,6 +274,23 @@ impl Store {
             });
         }
         Ok(count)
+    }
+
+    /// What volumes hold is their users' own; here only what the store keeps of them is looked at.
+    fn check_volumes(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
+        let (root, _) = self.parts();
+        let names = volume::names(root)?;
+        for name in &names {
+            if let Some((problem, is_repaired)) = volume::mend(root, name, repair)? {
+                findings.push(Finding {
+                    what: "volume",
+                    name: name.to_string(),
+                    problem: problem.to_owned(),
+                    is_repaired,
+                });
+            }
+        }
+        Ok(names.len() as u64)
     }
 
     /// The few files that say the same in every store, and the index.

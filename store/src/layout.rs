@@ -128,6 +128,16 @@ impl Layout {
         self.cache_mounts().join(key.hex())
     }
 
+    /// The directories of named volumes; made when the first one is.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// One volume, by its name, which must have been checked.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
     /// The directory of locks of one class.
     pub fn locks(&self, class: &str) -> PathBuf {
         self.root.join("locks").join(class)

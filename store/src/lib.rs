@@ -36,6 +36,7 @@ mod store;
 pub mod transfer;
 pub mod tree;
 mod unpack;
+mod volume;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
@@ -55,3 +56,4 @@ pub use stamp::Stamp;
 pub use store::Store;
 pub use tree::{Resolved, Tree, TreeEntry};
 pub use unpack::{AppliedArchive, ApplyOptions, LayerBlob};
+pub use volume::{NewVolume, VolumeError, VolumeInfo, VolumeName, VolumeSource, VolumeUse};

@@ -23,6 +23,7 @@ use crate::reference::Reference;
 use crate::root::{OverlayXattrs, Root, StoreOptions};
 use crate::snapshot::{self, ActiveSnapshot, Fixups, LayerWriter, MountStub, PrepareOptions};
 use crate::tree::Tree;
+use crate::volume::{self, NewVolume, VolumeError, VolumeInfo, VolumeName, VolumeSource, VolumeUse};
 
 /// An open store. Cheap to clone; all methods may be called from any thread.
 #[derive(Debug, Clone)]
@@ -227,6 +228,54 @@ impl Store {
     /// Removes a cache mount, but for what is in use of it; says whether nothing of it is left.
     pub fn remove_cache_mount(&self, info: &CacheMountInfo) -> Result<bool> {
         cache_mount::remove(&self.root, info)
+    }
+
+    // Volumes
+
+    /// Makes a volume, which is durable when this returns; says whether it was not there before.
+    pub fn create_volume(&self, name: &VolumeName, new: &NewVolume) -> Result<bool, VolumeError> {
+        volume::create(&self.root, name, new)
+    }
+
+    /// Takes a volume into use, making it when it is missing. One that is empty first gets what `source` holds, whole or not at all,
+    /// however many ask at once.
+    pub fn use_volume(
+        &self,
+        name: &VolumeName,
+        new: &NewVolume,
+        source: Option<&VolumeSource<'_>>,
+    ) -> Result<VolumeUse, VolumeError> {
+        volume::take(&self.root, name, new, source)
+    }
+
+    /// A volume by its name; none if there is none.
+    pub fn volume(&self, name: &VolumeName) -> Result<Option<VolumeInfo>, VolumeError> {
+        volume::get(&self.root, name)
+    }
+
+    /// All volumes, sorted by name.
+    pub fn volumes(&self) -> Result<Vec<VolumeInfo>, VolumeError> {
+        volume::list(&self.root)
+    }
+
+    /// Removes the volumes that were to go with a process that was killed.
+    pub fn reap_volumes(&self) -> Result<(), VolumeError> {
+        volume::reap(&self.root)
+    }
+
+    /// Whether a volume is used now.
+    pub fn is_volume_in_use(&self, name: &VolumeName) -> Result<bool, VolumeError> {
+        volume::is_in_use(&self.root, name)
+    }
+
+    /// Removes a volume with all that it holds, unless somebody uses it. `users` says which containers need it though they don't run; it
+    /// is asked while nobody can begin to use the volume.
+    pub fn remove_volume(
+        &self,
+        name: &VolumeName,
+        users: &dyn Fn(&VolumeName) -> Vec<String>,
+    ) -> Result<(), VolumeError> {
+        volume::remove(&self.root, name, users)
     }
 
     // Process and disk

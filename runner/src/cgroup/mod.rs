@@ -4,6 +4,7 @@
 //! limit or a figure needs are used. On version 1 each controller is a tree of its own; a controller
 //! that no tree of version 1 has is looked for in the one of version 2.
 
+mod devices;
 mod live;
 mod v1;
 mod v2;

@@ -16,6 +16,7 @@ mod masks;
 mod mounts;
 mod overlay;
 mod reaper;
+mod sources;
 mod targets;
 
 use std::collections::HashMap;
@@ -147,9 +148,15 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::BindSource {
             slot,
             source,
+            part,
+            recursive,
             idmapped,
             attrs,
-        } => mounts::bind_source(ctx, slot, &source, idmapped, attrs),
+        } => {
+            let clone = sources::bind(&source, &part, recursive)?;
+            mounts::bind_source(ctx, slot, (&source, clone), idmapped, attrs)
+        }
+        SetupOp::HostDevice { slot, source, owner } => sources::host_device(ctx, slot, &source, owner),
         SetupOp::HostNode {
             slot,
             path,

@@ -38,12 +38,14 @@ pub(super) fn spawn(
     tell(&keeper.control, &outside, &[user.fd()])?;
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
-    let groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
     let place = Place {
         hierarchies: runtime.hierarchies.clone(),
         name,
     };
     let mut running = Running::new(groups, place);
+    limited?;
     describe_inside(runtime, spec, user, &keeper.control, &running.groups)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
@@ -178,6 +180,15 @@ fn error(failure: Failure) -> RunnerError {
             path: what.into(),
             source,
         },
+        FailureKind::MountPart => {
+            let (part, of) = what.split_once('\n').unwrap_or((&what, ""));
+            RunnerError::MountPart {
+                part: part.into(),
+                of: of.into(),
+                source,
+            }
+        }
+        FailureKind::NotADevice => RunnerError::NotADevice { path: what.into() },
         FailureKind::RootFsRefused => RunnerError::RootFsRefused { what },
         FailureKind::CommandNotFound => RunnerError::CommandNotFound { command: what },
         FailureKind::CommandNotExecutable => RunnerError::CommandNotExecutable {

@@ -86,10 +86,12 @@ pub(crate) struct RlimitOp {
 pub(crate) enum SetupOp {
     /// The root file system, or another overlay, detached.
     Overlay(Overlay),
-    /// A detached clone of a file or directory outside with all below it.
+    /// A detached clone of a file or directory outside, or of what lies at `part` below it.
     BindSource {
         slot: Slot,
         source: Raw,
+        part: Raw,
+        recursive: bool,
         idmapped: bool,
         attrs: u64,
     },
@@ -99,6 +101,12 @@ pub(crate) enum SetupOp {
         path: String,
         major: u32,
         minor: u32,
+    },
+    /// A device of the host, checked to be one: a node of its own that belongs to this outside id, or a clone of the host's.
+    HostDevice {
+        slot: Slot,
+        source: Raw,
+        owner: Option<u32>,
     },
     /// A detached read-only clone of the runner's own /sys.
     HostSys,
