@@ -28,7 +28,7 @@ pub(crate) use lifecycle::{
     AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PsArgs,
     RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
-pub(crate) use limits::{LimitArgs, LimitsMode};
+pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};

@@ -124,6 +124,7 @@ impl<'a> ContainerExecutor<'a> {
             millicpus: request.limits.millicpus,
             pids: request.limits.pids,
             time: request.limits.time,
+            ..box_runner::Limits::default()
         };
         spec.limits_policy = match request.limits_policy {
             exec::LimitsPolicy::Enforce => box_runner::LimitsPolicy::Enforce,

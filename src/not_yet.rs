@@ -6,9 +6,9 @@ use crate::error::Failure;
 
 const COMMANDS: &str = "commit events image info manifest network plugin port search secret system lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
-                       --cgroup-parent --cpu-shares --cpuset-cpus --digests --dns --env-host \
+                       --cgroup-parent --digests --dns --env-host \
                        --explain --expose --filter --format --gpus --ipc --jobs --link \
-                       --mac-address --memory-swap --metadata-file --no-cache-filter --offline \
+                       --mac-address --metadata-file --no-cache-filter --offline \
                        --override -p -P --pid --privileged --publish --publish-all \
                        --squash --userns --uts --volume-driver \
                        --build-arg-file --report --locked";

@@ -751,3 +751,50 @@ fn many_at_once() {
     assert_eq!(bench.ok(["ps", "-aq"]), "");
     assert_eq!(Traces::of(&bench), before);
 }
+
+#[test]
+fn limits_that_few_have() {
+    let bench = Bench::with_busybox();
+    let options = [
+        "--name",
+        "l",
+        "-m",
+        "32m",
+        "--memory-swap",
+        "48m",
+        "--cpu-shares",
+        "512",
+        "--cpuset-cpus",
+        "0",
+    ];
+    let id = start(&bench, &options, FOREVER);
+    let group = |controller: &str, file: &str| {
+        let line = format!("cat /sys/fs/cgroup/{controller}/box-*-{}/{file}", &id[..12]);
+        common::sh(&line).trim().to_owned()
+    };
+    assert_eq!(
+        group("memory", "memory.memsw.limit_in_bytes"),
+        (48 << 20).to_string()
+    );
+    assert_eq!(group("cpu", "cpu.shares"), "512");
+    assert_eq!(group("cpuset", "cpuset.cpus"), "0");
+    assert_eq!(
+        bench.ok(["exec", "l", "grep", "Cpus_allowed_list", "/proc/self/status"]),
+        "Cpus_allowed_list:\t0\n"
+    );
+    let refused = |options: &[&str], expect: &str| {
+        let args = [
+            &["run", "--rm", "--network", "none"],
+            options,
+            &["busybox", "true"],
+        ]
+        .concat();
+        let said = bench.fails(125, args);
+        assert!(said.contains(expect), "{options:?}: {said}");
+    };
+    refused(&["--cpuset-cpus", "4096"], "cpuset-cpus");
+    refused(&["--cpuset-cpus", "../x"], "list of processors");
+    refused(&["-m", "32m", "--memory-swap", "16m"], "memory and swap");
+    refused(&["--memory-swap", "16m"], "--memory");
+    assert!(text(&bench.run(["stop", "-t", "0", "l"]).stdout).contains('l'));
+}

@@ -165,6 +165,14 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Wall time after which the container is killed.
     pub time: Option<Duration>,
+    /// Bytes of memory and swap together; `Some(None)` is as much swap as there is.
+    pub memory_swap: Option<Option<u64>>,
+    /// Weight against other containers when the processors are busy: 2 to 262144, 1024 is usual.
+    pub cpu_shares: Option<u64>,
+    /// Which processors, as `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// Which memory nodes, as `0-1`.
+    pub cpuset_mems: Option<String>,
 }
 
 /// What happens when a limit can't be enforced.
@@ -375,6 +383,27 @@ fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
     let zero = |limit: Option<u64>| limit == Some(0);
     if zero(limits.memory) || zero(limits.millicpus) || zero(limits.pids) {
         return invalid("limit", "0");
+    }
+    if let Some(Some(both)) = limits.memory_swap
+        && limits.memory.is_none_or(|memory| memory > both)
+    {
+        return invalid(
+            "limit of memory and swap together (must not be smaller than that of memory)",
+            both.to_string(),
+        );
+    }
+    if let Some(shares) = limits.cpu_shares.filter(|shares| !(2..=262_144).contains(shares)) {
+        return invalid("share of the processors (2 to 262144)", shares.to_string());
+    }
+    let is_list =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-'));
+    for list in limits.cpuset_cpus.iter().chain(&limits.cpuset_mems) {
+        if !is_list(list) {
+            return invalid(
+                "list of processors or memory nodes (write for example 0-2,4)",
+                list,
+            );
+        }
     }
     Ok(())
 }

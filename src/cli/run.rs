@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LimitArgs, MountArgs, Network, ProcessArgs, PullMode, RegistryArgs};
+use super::{LimitArgs, MoreLimitArgs, MountArgs, Network, ProcessArgs, PullMode, RegistryArgs};
 use crate::error::Failure;
 use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
@@ -83,6 +83,8 @@ pub(crate) struct ContainerArgs {
     pub(crate) network: Option<Network>,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
+    #[command(flatten)]
+    pub(crate) more_limits: MoreLimitArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
     /// Give the command one more capability (ALL for every one).

@@ -77,6 +77,10 @@ pub(crate) struct Limits {
     pub(crate) memory: Option<u64>,
     pub(crate) millicpus: Option<u64>,
     pub(crate) pids: Option<u64>,
+    pub(crate) memory_swap: Option<Option<u64>>,
+    pub(crate) cpu_shares: Option<u64>,
+    pub(crate) cpuset_cpus: Option<String>,
+    pub(crate) cpuset_mems: Option<String>,
     pub(crate) best_effort: bool,
 }
 

@@ -116,6 +116,10 @@ fn limits(args: &ContainerArgs) -> Limits {
         memory: args.limit.memory.map(|memory| memory.0),
         millicpus: args.limit.cpus.map(|cpus| cpus.0),
         pids: args.limit.pids_limit,
+        memory_swap: args.more_limits.memory_swap.map(|swap| swap.0),
+        cpu_shares: args.more_limits.cpu_shares,
+        cpuset_cpus: args.more_limits.cpuset_cpus.clone(),
+        cpuset_mems: args.more_limits.cpuset_mems.clone(),
         best_effort: args.limit.limits == LimitsMode::BestEffort,
     }
 }

@@ -56,6 +56,10 @@ pub(crate) fn limits(config: &Config) -> box_runner::Limits {
         millicpus: config.limits.millicpus,
         pids: config.limits.pids,
         time: None,
+        memory_swap: config.limits.memory_swap,
+        cpu_shares: config.limits.cpu_shares,
+        cpuset_cpus: config.limits.cpuset_cpus.clone(),
+        cpuset_mems: config.limits.cpuset_mems.clone(),
     }
 }
 

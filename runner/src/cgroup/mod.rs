@@ -5,6 +5,7 @@
 //! that no tree of version 1 has is looked for in the one of version 2.
 
 mod devices;
+mod further;
 mod live;
 mod v1;
 mod v2;

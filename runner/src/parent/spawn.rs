@@ -39,6 +39,7 @@ pub(super) fn spawn(
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
     let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    groups.limit_further(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
     let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
     let place = Place {
         hierarchies: runtime.hierarchies.clone(),
