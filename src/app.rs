@@ -36,6 +36,15 @@ impl App {
             Some(root) => root.clone(),
             None => default_root(rootless.is_some())?,
         };
+        Self::open_in(&root, rootless, global.cgroup_parent.clone())
+    }
+
+    /// Opens the store for a process that is in the right namespace already.
+    pub(crate) fn open_in(
+        root: &Path,
+        rootless: Option<Rootless>,
+        cgroup_parent: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let overlay_xattrs = if rootless.is_some() {
             OverlayXattrs::User
         } else {
@@ -45,14 +54,19 @@ impl App {
             overlay_xattrs,
             ..StoreOptions::default()
         };
-        let store = Store::open(&root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        let store = Store::open(root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
         let app = Self {
             store,
             rootless,
-            cgroup_parent: global.cgroup_parent.clone(),
+            cgroup_parent,
         };
         app.reap()?;
         Ok(app)
+    }
+
+    /// The cgroup that containers get theirs under, if that was said.
+    pub(crate) fn cgroup_parent(&self) -> Option<&Path> {
+        self.cgroup_parent.as_deref()
     }
 
     /// Removes the cgroups and volumes that a killed box left; its temporary files went when the store was opened.

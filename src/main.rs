@@ -2,14 +2,19 @@
 
 mod agent;
 mod app;
+mod attached;
 mod binfmt;
 mod cli;
 mod commands;
+mod containers;
 mod credentials;
 mod error;
 mod executor;
+mod logs;
+mod monitor;
 mod mounts;
 mod not_yet;
+mod pump;
 mod ranges;
 mod registries;
 mod secrets;
@@ -28,6 +33,12 @@ fn main() -> ExitCode {
     // A container's init is this program started again; it never returns from here.
     box_runner::init_main_if_requested();
     user_files::set_umask(box_runner::clean_start());
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == monitor::HIDDEN_ARGUMENT)
+    {
+        return ExitCode::from(monitor::main());
+    }
     match start() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::{DeviceArg, MountFlag, RunSecretArg, TmpfsArg, VolumeArg};
 
-pub(crate) use open::{Opening, image_layers, open};
+pub(crate) use open::{MountGuard, Opening, image_layers, open};
 pub(crate) use plan::plan;
 
 /// What the command line says of mounts.
@@ -148,6 +148,22 @@ impl MountPlan {
     pub(crate) fn anonymous_volume(&self) -> Option<&VolumeName> {
         match &self.source {
             PlannedSource::Volume { name, anonymous, .. } if *anonymous => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether what is mounted is there without the container: a volume, or the host's.
+    pub(crate) fn outlives(&self) -> bool {
+        matches!(
+            self.source,
+            PlannedSource::Bind { .. } | PlannedSource::Volume { .. } | PlannedSource::Discarded { .. }
+        )
+    }
+
+    /// The volume that it needs.
+    pub(crate) fn volume(&self) -> Option<&VolumeName> {
+        match &self.source {
+            PlannedSource::Volume { name, .. } => Some(name),
             _ => None,
         }
     }

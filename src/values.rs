@@ -1,10 +1,13 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod container;
 mod device;
 mod mount;
 mod secret;
 mod tmpfs;
 mod volume;
+
+pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
 
 use std::net::IpAddr;
 use std::str::FromStr;

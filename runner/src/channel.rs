@@ -130,7 +130,7 @@ pub(crate) enum FromInit {
 }
 
 /// Sends one message and the given descriptors.
-pub(crate) fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = serde_json::to_vec(message).map_err(io::Error::other)?;
     let len = u32::try_from(body.len())
         .map_err(|_| io::ErrorKind::InvalidInput)?
@@ -151,7 +151,7 @@ pub(crate) fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd
 }
 
 /// Receives one message and its descriptors. `Ok(None)` is the other side's orderly end.
-pub(crate) fn recv<T: DeserializeOwned>(from: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub fn recv<T: DeserializeOwned>(from: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut len = [0u8; 4];
     let (got, fds) = recv_with_fds(from, &mut len)?;
     if got == 0 {

@@ -24,16 +24,19 @@ mod sys;
 mod user;
 mod userns;
 
+pub use channel::{recv as receive_message, send as send_message};
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
 pub use init::{clean_start, init_main_if_requested};
 pub use net::Network;
-pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
+pub use parent::{
+    Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
+};
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
-    ContainerSpec, DeviceAccess, EtcFiles, FileContent, IdExtent, IdMap, Limits, LimitsPolicy, Mount,
-    MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
+    ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
+    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
 };
 pub use state::{Reaped, reap};
 pub use userns::UserNamespace;

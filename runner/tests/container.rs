@@ -31,7 +31,7 @@ fn ends_as_the_command_does() {
     assert_eq!(f.run(&spec).code(), 137);
     let spec = f.spec(&["sleep", "100"]);
     let running = f.runtime.spawn(&spec, &f.user, Stdio::null()).unwrap();
-    running.killer().kill().unwrap();
+    running.handle().kill().unwrap();
     assert_eq!(running.wait().unwrap().status, Status::Signaled(9));
 }
 
@@ -385,7 +385,7 @@ fn init_reaps_and_forwards() {
     let mut running = f.runtime.spawn(&spec, &f.user, Stdio::captured()).unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(&mut running.take_stdout().unwrap(), &mut ready).unwrap();
-    running.killer().signal(15).unwrap();
+    running.handle().signal(15).unwrap();
     assert_eq!(running.wait().unwrap().status, Status::Exited(5));
 }
 

@@ -11,7 +11,9 @@ use crate::app::App;
 use crate::cli::{
     Format, VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
 };
+use crate::containers::{self, Container};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::mounts::MountPlan;
 use crate::ui::{self, human, table};
 
 /// Makes, lists, shows or removes.
@@ -40,9 +42,23 @@ fn parse(name: &str) -> Result<VolumeName, Failure> {
 }
 
 /// The containers that need a volume though they don't run.
-fn users(_app: &App) -> impl Fn(&VolumeName) -> Vec<String> {
-    // Containers are removed when they end.
-    |_| Vec::new()
+pub(super) fn users(app: &App) -> impl Fn(&VolumeName) -> Vec<String> {
+    let all = containers::list(app);
+    move |volume| match &all {
+        Ok(all) => {
+            let needs = |container: &&Container| {
+                let mut volumes = container.config.mounts.iter().filter_map(MountPlan::volume);
+                volumes.any(|name| name == volume)
+            };
+            let names = all
+                .iter()
+                .filter(needs)
+                .map(|container| container.config.name.clone());
+            names.collect()
+        }
+        // One that can't be read may need any of them.
+        Err(failure) => vec![format!("(unknown: {})", failure.message())],
+    }
 }
 
 fn create(app: &App, args: &VolumeCreateArgs) -> Result<u8, Failure> {

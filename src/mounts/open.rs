@@ -28,9 +28,9 @@ pub(crate) struct Opening<'a> {
 }
 
 /// What must live as long as a container runs: the holds on its volumes, and what is thrown away after it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct MountGuard {
-    store: Store,
+    store: Option<Store>,
     volumes: Vec<VolumeUse>,
     images: Vec<ActiveSnapshot>,
     scratches: Vec<Scratch>,
@@ -55,7 +55,10 @@ impl Drop for MountGuard {
         // No collection looks at volumes, so this may be done without the store's lock, too.
         for name in &self.fleeting {
             // One that can't be removed now goes with the next listing.
-            let _ = self.store.remove_volume(name, &|_| Vec::new());
+            let _ = self
+                .store
+                .as_ref()
+                .map(|store| store.remove_volume(name, &|_| Vec::new()));
         }
     }
 }
@@ -67,7 +70,7 @@ pub(crate) fn open(
     opening: &Opening<'_>,
 ) -> Result<(Vec<Mount>, MountGuard), Failure> {
     let mut guard = MountGuard {
-        store: app.store.clone(),
+        store: Some(app.store.clone()),
         volumes: Vec::new(),
         images: Vec::new(),
         scratches: Vec::new(),

@@ -94,22 +94,41 @@ pub fn extract_subtree(
     extract_written(directory, |out| write_subtree(layers, subtree, out))
 }
 
+/// Unpacks a stranger's tar into a directory that is made if it is not there, as [`extract_rootfs`] does.
+///
+/// # Errors
+/// When the tar is not one, or can't be read, or the directory can't be written.
+pub fn extract_tar(tar: impl Read, directory: &Path) -> std::result::Result<(), ApplyError> {
+    std::fs::create_dir_all(directory).at("make directory", directory)?;
+    let root = beneath::open_root(directory).at("open", directory)?;
+    extract(root.as_fd(), tar, &into_users(&unlimited())).map(drop)
+}
+
+/// What is copied was not made to be small when packed.
+fn unlimited() -> Limits {
+    Limits {
+        max_expanded: u64::MAX,
+        ..Limits::default()
+    }
+}
+
+fn into_users(limits: &Limits) -> Extract<'_> {
+    Extract {
+        is_into_users: true,
+        source: Source::Rootfs,
+        limits,
+        retime: None,
+    }
+}
+
 fn extract_written(
     directory: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<u64> + Send,
 ) -> std::result::Result<(), ApplyError> {
     std::fs::create_dir_all(directory).at("make directory", directory)?;
     let root = beneath::open_root(directory).at("open", directory)?;
-    let limits = Limits {
-        max_expanded: u64::MAX,
-        ..Limits::default()
-    };
-    let how = Extract {
-        is_into_users: true,
-        source: Source::Rootfs,
-        limits: &limits,
-        retime: None,
-    };
+    let limits = unlimited();
+    let how = into_users(&limits);
     let (reader, writer) = std::io::pipe().map_err(|source| ApplyError::Read { offset: 0, source })?;
     std::thread::scope(|scope| {
         let written = scope.spawn(move || {

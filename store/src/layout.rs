@@ -108,6 +108,16 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// The directory of containers; made when the first one is.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// A container, by its id.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
     /// The directories of cache mounts; made when the first one is.
     pub fn cache_mounts(&self) -> PathBuf {
         self.root.join("cache-mounts")

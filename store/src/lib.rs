@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod blob;
 mod cache_mount;
 pub mod compare;
+mod container;
 #[cfg(test)]
 mod corpus;
 pub mod digest;
@@ -39,9 +40,10 @@ mod volume;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
+pub use container::NewContainer;
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
 pub use error::{Result, StoreError};
-pub use image::{ContainerConfig, History, Image, ImageConfig, NamedImage};
+pub use image::{ContainerConfig, Healthcheck, History, Image, ImageConfig, NamedImage};
 pub use layer::Layer;
 pub use layout::Layout;
 pub use lock::LockGuard;

@@ -5,7 +5,7 @@
 //! all of it durable, and a name is written only after that.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::blob::{self, BlobReader, BlobWriter};
@@ -21,7 +21,8 @@ use crate::owner::{self, OwnerId};
 use crate::record::{self, Record, RecordKind};
 use crate::reference::Reference;
 use crate::root::{OverlayXattrs, Root, StoreOptions};
-use crate::snapshot::{self, ActiveSnapshot, Fixups, LayerWriter, PrepareOptions};
+use crate::snapshot::{self, ActiveSnapshot, Fixups, LayerWriter, MountStub, PrepareOptions};
+use crate::tree::Tree;
 use crate::volume::{self, NewVolume, VolumeError, VolumeInfo, VolumeName, VolumeSource, VolumeUse};
 
 /// An open store. Cheap to clone; all methods may be called from any thread.
@@ -323,6 +324,11 @@ impl Store {
     /// Whether the process with this owner id lives.
     pub fn owner_is_alive(&self, id: &str) -> bool {
         owner::is_alive(&self.root.layout.tmp(), id)
+    }
+
+    /// The fix-up that these layers and mount targets need on top, if any.
+    pub(crate) fn fixup_lower(&self, tree: &Tree, stubs: &[MountStub]) -> Result<Vec<PathBuf>> {
+        Ok(self.fixups.lower(&self.root, tree, stubs)?.into_iter().collect())
     }
 
     /// What the parts of this crate that build on the store need.

@@ -145,6 +145,18 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// Containers in the background outlive the commands that made them, but not the test.
+    fn drop(&mut self) {
+        let there =
+            std::fs::read_dir(self.store().join("containers")).is_ok_and(|mut found| found.next().is_some());
+        if there {
+            let ids = text(&self.run(["ps", "-aq"]).stdout);
+            self.run(["rm", "-f"].into_iter().chain(ids.split_whitespace()));
+        }
+    }
+}
+
 /// Text of bytes.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

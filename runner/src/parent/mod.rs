@@ -4,6 +4,8 @@
 //! container; [`Runtime::spawn`] gives a [`Running`], whose [`wait`](Running::wait) consumes it.
 //! Any thread may spawn and any may wait: nothing depends on which thread started a container.
 
+mod exec;
+mod handle;
 mod program;
 mod running;
 mod spawn;
@@ -13,7 +15,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-pub use running::{Killer, Outcome, Running, Status, Usage};
+pub use handle::{Handle, ProcessInfo, Stats};
+pub use running::{Outcome, Running, Status, Usage};
 pub use stdio::{Stdio, Stream};
 
 use crate::cgroup::Hierarchies;
@@ -98,5 +101,19 @@ impl Runtime {
     pub fn spawn(&self, spec: &ContainerSpec, user: &UserNamespace, stdio: Stdio) -> Result<Running> {
         spec.validate()?;
         spawn::spawn(self, spec, user, stdio)
+    }
+
+    /// Starts another process in a running container; `spec` is the container's own with another
+    /// [`process`](ContainerSpec::process) (and terminal). Dropping or losing what is returned kills that process; what it
+    /// has started itself stays until the container ends.
+    pub fn exec(
+        &self,
+        container: &Handle,
+        spec: &ContainerSpec,
+        user: &UserNamespace,
+        stdio: Stdio,
+    ) -> Result<Running> {
+        spec.validate()?;
+        exec::exec(self, container, spec, user, stdio)
     }
 }

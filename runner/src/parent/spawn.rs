@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
+use super::handle::Place;
 use super::running::{Keeper, Running};
 use super::stdio::{Ends, Stdio};
 use crate::cgroup::Cgroups;
@@ -38,8 +39,13 @@ pub(super) fn spawn(
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
     let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    groups.limit_further(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
     let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
-    let mut running = Running::new(groups);
+    let place = Place {
+        hierarchies: runtime.hierarchies.clone(),
+        name,
+    };
+    let mut running = Running::new(groups, place);
     limited?;
     describe_inside(runtime, spec, user, &keeper.control, &running.groups)?;
     let [stdin, stdout, stderr] = ends;
@@ -95,7 +101,11 @@ pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<S
 
 /// Sends a part of the description. That the keeper has gone already is no error here: it has said
 /// why, and that is read next.
-fn tell<T: serde::Serialize>(control: &UnixStream, part: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+pub(super) fn tell<T: serde::Serialize>(
+    control: &UnixStream,
+    part: &T,
+    fds: &[BorrowedFd<'_>],
+) -> Result<()> {
     match channel::send(control, part, fds) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
         other => other.map_err(|e| RunnerError::os("describe the container to its init", e)),
@@ -127,6 +137,7 @@ fn describe_inside(
         tasks: tasks.len(),
         unified: unified.is_some(),
         time_limit: spec.limits.time.map(milliseconds),
+        is_further: false,
     };
     let mut fds: Vec<BorrowedFd<'_>> = net.into_iter().collect();
     fds.extend(tasks.iter().map(AsFd::as_fd));
@@ -135,7 +146,7 @@ fn describe_inside(
 }
 
 /// Waits until the command runs, or until somebody says why it can't.
-fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
+pub(super) fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
     let garbled = |e: std::io::Error| RunnerError::Protocol { what: e.to_string() };
     match channel::recv::<FromKeeper>(&keeper.control).map_err(garbled)? {
         Some((FromKeeper::Spawned, fds)) => keeper.first = fds.into_iter().next(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Raw;
 use crate::confine::Capabilities;
-use crate::spec::Resource;
+use crate::spec::{FileCopy, Resource};
 
 /// A mount that an operation made and a later one uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,6 +120,10 @@ pub(crate) enum SetupOp {
     LockMounts(Raw),
     JoinUser,
     JoinNet,
+    /// Enters all namespaces of a running container, its network's only if it has one of its own; instead of the two above.
+    EnterContainer {
+        net: bool,
+    },
     /// New mount, pid and uts namespaces; what follows runs as pid 1 in them.
     Fork,
 
@@ -230,6 +234,8 @@ pub(crate) enum SetupOp {
     },
     /// A terminal of the container's own devpts, as /dev/console and the standard streams.
     Terminal,
+    /// The same in a container that runs, whose /dev nobody can be sure of: no /dev/console.
+    FurtherTerminal,
     Umask(u32),
     BoundingSet(Capabilities),
     /// The groups that the user is in besides its own.
@@ -245,6 +251,8 @@ pub(crate) enum SetupOp {
     NoNewPrivs,
     /// No descriptor but the standard streams survives exec.
     CloseFds,
+    /// Instead of the command.
+    Copy(FileCopy),
     Exec {
         args: Vec<Raw>,
         env: Vec<Raw>,
