@@ -106,7 +106,7 @@ fn kind(
                 is_recursive: *recursive,
             })
         }
-        PlannedSource::Discarded { path } => discarded(app, path, guard),
+        PlannedSource::Discarded { path } => discarded(app, path, opening, guard),
         PlannedSource::Volume { part, .. } => Ok(MountKind::Bind {
             source: volume(app, plan, opening, guard)?,
             part: part.clone(),
@@ -129,7 +129,8 @@ fn kind(
         })),
         PlannedSource::Image { id, name, part } => {
             let snapshot = image(app, id, name, part)?;
-            let layers = root_fs(snapshot.dirs(), true, false);
+            // What was mounted as volatile can't be mounted again, as a container that starts again does.
+            let layers = root_fs(snapshot.dirs(), opening.is_fleeting, false);
             guard.images.push(snapshot);
             let source = part.clone();
             Ok(MountKind::Overlay { layers, source })
@@ -208,7 +209,12 @@ fn volume_failure(error: &VolumeError) -> Failure {
 }
 
 /// An overlay on a directory of the host: its changes lie in a temporary directory.
-fn discarded(app: &App, path: &Path, guard: &mut MountGuard) -> Result<MountKind, Failure> {
+fn discarded(
+    app: &App,
+    path: &Path,
+    opening: &Opening<'_>,
+    guard: &mut MountGuard,
+) -> Result<MountKind, Failure> {
     let metadata = on_host(path)?;
     if !metadata.is_dir() {
         return Err(
@@ -238,7 +244,7 @@ fn discarded(app: &App, path: &Path, guard: &mut MountGuard) -> Result<MountKind
             upper,
             work,
             userxattr: app.store.overlay_xattrs() == OverlayXattrs::User,
-            volatile: true,
+            volatile: opening.is_fleeting,
             read_only: false,
         },
         source: PathBuf::new(),

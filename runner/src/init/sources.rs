@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, mknodat, openat2,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, mknodat,
 };
 
 use super::mounts::{clone_of, new_file_system};
@@ -32,7 +32,7 @@ pub(super) fn bind(source: &Raw, part: &Raw, recursive: bool) -> Result<OwnedFd,
     let top = rustix::fs::open(source.as_path(), flags | OFlags::DIRECTORY, Mode::empty());
     let top = top.map_err(no_source)?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let opened = openat2(top, part.as_path(), flags, Mode::empty(), resolve);
+    let opened = sys::open_beneath(top, part.as_path(), flags, Mode::empty(), resolve);
     opened
         .and_then(|opened| clone_of(opened, Path::new(""), recursive))
         .map_err(|e| Failure {

@@ -10,12 +10,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 
 use super::{failed, refused};
 use crate::channel::Failure;
 use crate::setup::{Links, Missing};
+use crate::sys;
 
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -25,7 +26,7 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::i
         Links::Inside => INSIDE,
         Links::Refuse => INSIDE.union(ResolveFlags::NO_SYMLINKS),
     };
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    sys::open_beneath(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Opens the target of a mount whose own root is a directory or not, making it when missing.
@@ -77,7 +78,7 @@ fn make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Resul
         make_dirs(root, parent)?;
     }
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    openat2(root, path, flags, Mode::from_bits_truncate(0o644), INSIDE).map(drop)
+    sys::open_beneath(root, path, flags, Mode::from_bits_truncate(0o644), INSIDE).map(drop)
 }
 
 /// As many symlinks as the kernel follows in one path.
@@ -86,7 +87,7 @@ const MAX_LINKS: usize = 40;
 /// Makes a directory and all that leads to it, following symlinks inside the root only; what a dangling one leads to is made, too.
 pub(super) fn make_dirs(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &Path| openat2(root, path, directory, Mode::empty(), INSIDE);
+    let open = |path: &Path| sys::open_beneath(root, path, directory, Mode::empty(), INSIDE);
     let mut rest: VecDeque<OsString> = steps(path).collect();
     let mut done = PathBuf::from("/");
     let mut parent = open(&done)?;

@@ -5,10 +5,12 @@
 #![allow(unsafe_code)]
 
 mod cred;
+mod lookup;
 mod process;
 mod spawn;
 
 pub(crate) use cred::*;
+pub(crate) use lookup::open_beneath;
 pub(crate) use process::*;
 pub(crate) use spawn::*;
 
