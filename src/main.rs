@@ -14,6 +14,7 @@ mod logs;
 mod monitor;
 mod mounts;
 mod not_yet;
+mod oci;
 mod pump;
 mod ranges;
 mod registries;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == monitor::HIDDEN_ARGUMENT)
     {
         return ExitCode::from(monitor::main());
+    }
+    if let Some(words) = oci::words() {
+        return ExitCode::from(oci::main(words));
     }
     match start() {
         Ok(code) => ExitCode::from(code),

@@ -7,8 +7,11 @@
 //!
 //! Everything here runs in a single-threaded process.
 
+mod bundle;
+mod bundle_mounts;
 mod confine;
 mod copy;
+pub(crate) mod detached;
 mod exec;
 mod keeper;
 mod lock;
@@ -66,7 +69,10 @@ pub(crate) struct Inside {
 /// container it becomes that and never returns; otherwise this does nothing.
 pub fn init_main_if_requested() {
     if std::env::args_os().nth(1).is_some_and(|a| a == HIDDEN_ARGUMENT) {
-        sys::exit_now(keeper::main());
+        match std::env::args().nth(2) {
+            Some(kept) => sys::exit_now(detached::main(&kept)),
+            None => sys::exit_now(keeper::main()),
+        }
     }
 }
 
@@ -104,6 +110,8 @@ struct Context {
     user: Option<user::User>,
     /// Set by Terminal: the slave side.
     terminal: Option<OwnedFd>,
+    /// Of a container of a bundle.
+    bundle: detached::Bundle,
 }
 
 impl Context {
@@ -192,6 +200,7 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
             rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
             Ok(())
         }
+        SetupOp::Bundle(op) => bundle::perform(ctx, op),
         other => perform_confinement(ctx, other),
     }
 }

@@ -4,11 +4,13 @@
 
 #![allow(unsafe_code)]
 
+mod bundle;
 mod cred;
 mod lookup;
 mod process;
 mod spawn;
 
+pub(crate) use bundle::*;
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;
 pub(crate) use process::*;
