@@ -176,6 +176,9 @@ pub(crate) struct OciExec {
     /// A socket that its terminal is sent to.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
+    /// With a terminal, as --process says, too.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     /// Do not wait for its end.
     #[arg(short, long)]
     pub(crate) detach: bool,

@@ -21,12 +21,18 @@ pub(super) fn run(root: &Root, args: &OciExec) -> Result<u8, Failure> {
     }
     let spec = root.config(&args.id)?;
     let process = match (&args.process, spec.process()) {
-        (Some(path), _) => read(path)?,
+        (Some(path), _) => {
+            let mut process = read(path)?;
+            if args.tty {
+                process.set_terminal(Some(true));
+            }
+            process
+        }
         (None, Some(own)) if !args.command.is_empty() => {
             let mut process = own.clone();
             process
                 .set_args(Some(args.command.clone()))
-                .set_terminal(Some(false));
+                .set_terminal(Some(args.tty));
             process
         }
         _ => {

@@ -132,6 +132,9 @@ pub(super) fn mount(
     if target == "/proc" && kind != "proc" {
         return invalid(field, format!("{kind} on /proc"));
     }
+    if options.copy_up && kind != "tmpfs" {
+        return invalid(field, format!("option \"tmpcopyup\" of {kind}"));
+    }
     match kind {
         "cgroup" | "cgroup2" => cgroups(plan, slot, attach, &options.change, groups),
         _ => file_system(plan, (slot, kind), attach, options, label),
@@ -149,7 +152,11 @@ fn file_system(
     let change = options.change;
     let is_dev = matches!(&attach, SetupOp::Attach { target, .. } if target.0 == b"/dev");
     // Its nodes must be made first.
-    let late = if is_dev { change.set & attr::RDONLY } else { 0 };
+    let late = if is_dev || options.copy_up {
+        change.set & attr::RDONLY
+    } else {
+        0
+    };
     let mut data = options.data;
     if let Some(label) = label.filter(|_| matches!(kind, "tmpfs" | "mqueue" | "devpts" | "ramfs")) {
         data.push(("context".to_owned(), Some(label.to_owned())));
@@ -162,6 +169,10 @@ fn file_system(
     });
     if kind == "proc" {
         plan.inside.push(bundle(BundleOp::CheckProc { slot }));
+    }
+    if let (true, SetupOp::Attach { target, .. }) = (options.copy_up, &attach) {
+        let from = target.clone();
+        plan.inside.push(bundle(BundleOp::CopyUp { slot, from }));
     }
     plan.inside.push(attach);
     let after = |set| MountChange {

@@ -9,6 +9,8 @@ pub(super) struct Options {
     /// Whether it is a bind, and with all that is mounted below.
     pub(super) bind: Option<bool>,
     pub(super) change: MountChange,
+    /// Begin with a copy of what lies there in the root file system.
+    pub(super) copy_up: bool,
     /// Options of the file system itself.
     pub(super) data: Vec<(String, Option<String>)>,
 }
@@ -41,7 +43,7 @@ const PROPAGATIONS: [(&str, u64); 4] = [
 ];
 
 /// Told by their names: they mean something to other runtimes.
-const UNSUPPORTED: [&str; 6] = ["remount", "idmap", "ridmap", "tmpcopyup", "mand", "nomand"];
+const UNSUPPORTED: [&str; 5] = ["remount", "idmap", "ridmap", "mand", "nomand"];
 
 /// `MS_PRIVATE` and so on of a propagation's name, and whether it is for all below, too.
 pub(super) fn propagation(name: &str) -> Option<(u64, bool)> {
@@ -66,7 +68,7 @@ pub(super) fn names() -> Vec<String> {
         .collect();
     let mut names: Vec<String> = alone.iter().map(|name| format!("r{name}")).collect();
     names.extend(alone.iter().map(|name| (*name).to_owned()));
-    names.extend(["bind", "rbind", "defaults", "async"].map(str::to_owned));
+    names.extend(["bind", "rbind", "defaults", "async", "tmpcopyup"].map(str::to_owned));
     names.sort();
     names
 }
@@ -79,6 +81,9 @@ impl Options {
             all.add(option)?;
         }
         let is_bind = all.bind.is_some();
+        if is_bind && all.copy_up {
+            return Err("option \"tmpcopyup\" of a bind mount".to_owned());
+        }
         match all.data.first() {
             Some((name, _)) if is_bind => Err(format!("option {name:?} of a bind mount is not supported")),
             _ => Ok(all),
@@ -89,6 +94,7 @@ impl Options {
         match option {
             "defaults" | "async" | "nolazytime" | "noiversion" => {}
             "bind" => self.bind = Some(self.bind.unwrap_or(false)),
+            "tmpcopyup" => self.copy_up = true,
             "rbind" => self.bind = Some(true),
             name if UNSUPPORTED.contains(&name) => {
                 return Err(format!("option {name:?} is not supported"));
@@ -181,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        assert!(parse(&["tmpcopyup"]).unwrap_err().contains("tmpcopyup"));
+        assert!(parse(&["idmap"]).unwrap_err().contains("idmap"));
         assert!(parse(&["bind", "size=1m"]).unwrap_err().contains("size"));
         assert_eq!(parse(&["size=1m", "newinstance"]).unwrap().data.len(), 2);
     }

@@ -62,6 +62,7 @@ fn perform_mount(ctx: &mut Context, op: BundleOp) -> Done {
         BundleOp::Link { path, target } => bundle_mounts::link(ctx, &path, &target),
         BundleOp::ReadOnlyPath(path) => bundle_mounts::read_only_path(ctx, &path),
         BundleOp::MaskPath(path) => bundle_mounts::mask_path(ctx, &path),
+        BundleOp::CopyUp { slot, from } => super::copy_up::fill(ctx, slot, &from),
         BundleOp::Console => console(ctx),
         other => Err(failed(format!("misplaced operation {other:?}"))(
             io::ErrorKind::InvalidInput.into(),

@@ -11,6 +11,7 @@ mod bundle;
 mod bundle_mounts;
 mod confine;
 mod copy;
+mod copy_up;
 pub(crate) mod detached;
 mod exec;
 mod keeper;

@@ -79,6 +79,11 @@ pub(crate) enum BundleOp {
         slot: Slot,
         change: MountChange,
     },
+    /// Fills a mount that is not attached yet with what lies below the root at its place.
+    CopyUp {
+        slot: Slot,
+        from: Raw,
+    },
     Node(Node),
     /// A link below the root, unless something is there already.
     Link {
