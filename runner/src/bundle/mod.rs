@@ -8,6 +8,7 @@
 
 mod console;
 mod create;
+mod default;
 mod further;
 mod mounts;
 mod namespaces;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cgroup::PlacedGroups;
 pub use console::send_terminal;
 pub use create::{RuntimeHooks, create, start, waits};
+pub use default::{Command, default_config, find_user};
 pub use further::{Further, exec};
 pub use supported::{Supported, supported};
 

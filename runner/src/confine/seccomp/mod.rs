@@ -9,6 +9,7 @@
 
 pub(crate) mod profile;
 mod table;
+pub(crate) mod told;
 
 use super::Capabilities;
 use crate::sys::BpfInsn;
