@@ -4,12 +4,14 @@
 
 #![allow(unsafe_code)]
 
+mod bpf;
 mod bundle;
 mod cred;
 mod lookup;
 mod process;
 mod spawn;
 
+pub(crate) use bpf::*;
 pub(crate) use bundle::*;
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;
