@@ -120,6 +120,23 @@ fn check_truth(container: &Value, context: &str) {
     }
 }
 
+/// Waits until nothing runs any more; all that is said meanwhile is so.
+fn until_quiet(bench: &Bench, context: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let there = listed(bench);
+        there.iter().for_each(|container| check_truth(container, context));
+        // A monitor may have begun though who started it was killed.
+        let is_quiet =
+            pids(|text| text.contains("__box_monitor") && text.contains(bench.store().to_str().unwrap()))
+                .is_empty();
+        if is_quiet && there.iter().all(|container| container["State"] != "running") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{context}: {there:?}");
+    }
+}
+
 #[test]
 fn nothing_is_left_and_everything_said_is_so() {
     let bench = Bench::with_busybox();
@@ -154,21 +171,7 @@ fn nothing_is_left_and_everything_said_is_so() {
         let phase = one(&bench, victim, &name, delay);
         let context = format!("seed {seed}, moment {moment}, {phase}");
         *phases.entry(phase.clone()).or_default() += 1;
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let there = listed(&bench);
-            there
-                .iter()
-                .for_each(|container| check_truth(container, &context));
-            // A monitor may have begun though who started it was killed.
-            let is_quiet =
-                pids(|text| text.contains("__box_monitor") && text.contains(bench.store().to_str().unwrap()))
-                    .is_empty();
-            if is_quiet && there.iter().all(|container| container["State"] != "running") {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{context}: {there:?}");
-        }
+        until_quiet(&bench, &context);
         for container in listed(&bench) {
             assert_ne!(victim, Victim::Foreground, "{context}: --rm left {container}");
             let code = container["ExitCode"].as_i64().unwrap();

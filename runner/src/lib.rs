@@ -27,7 +27,7 @@ mod userns;
 pub use channel::{recv as receive_message, send as send_message};
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
-pub use init::{clean_start, init_main_if_requested};
+pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
 pub use parent::{
     Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,

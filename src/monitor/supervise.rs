@@ -228,6 +228,9 @@ impl<'a> Supervisor<'a> {
         }
         let checks = health::watch(&self.life);
         let copying = attempt.copy(&self.life);
+        if let Io::Kept(_) = self.io {
+            box_runner::settle();
+        }
         let outcome = running.wait();
         let (session, copying) = copying;
         if let Some(copying) = copying {

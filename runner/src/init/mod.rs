@@ -81,6 +81,12 @@ pub fn clean_start() -> u32 {
     mask.as_raw_mode()
 }
 
+/// Lets go of the memory that only starting needed; for a process that waits for long.
+pub fn settle() {
+    // It is only less memory.
+    let _ = sys::drop_text();
+}
+
 /// What the operations work on.
 struct Context {
     /// The mounts made so far.

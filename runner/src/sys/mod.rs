@@ -6,11 +6,13 @@
 
 mod cred;
 mod lookup;
+mod memory;
 mod process;
 mod spawn;
 
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;
+pub(crate) use memory::drop_text;
 pub(crate) use process::*;
 pub(crate) use spawn::*;
 
