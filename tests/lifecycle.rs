@@ -798,3 +798,17 @@ fn limits_that_few_have() {
     refused(&["--memory-swap", "16m"], "--memory");
     assert!(text(&bench.run(["stop", "-t", "0", "l"]).stdout).contains('l'));
 }
+
+#[test]
+fn an_ordinary_end_leaves_nothing_to_reap() {
+    let bench = Bench::with_busybox();
+    let left = || std::fs::read_dir(bench.store().join("tmp")).unwrap().count();
+    bench.ok(["run", "--rm", "--network", "none", "busybox", "true"]);
+    assert_eq!(left(), 0);
+    bench.ok(["run", "--network", "none", "--name", "a", "busybox", "true"]);
+    eventually("its monitor is gone", || left() == 0);
+    start(&bench, &["--name", "b"], FOREVER);
+    bench.ok(["exec", "b", "true"]);
+    bench.ok(["stop", "b"]);
+    eventually("its monitor is gone, too", || left() == 0);
+}

@@ -16,7 +16,12 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     if !args.detach {
         attached::check_terminal(of.tty, of.interactive)?;
     }
-    let container = make(app, of)?;
+    let owner = match of.rm {
+        // Should this command be killed before the container runs, it goes all the same.
+        true => Some(app.store.owner()?.as_str().to_owned()),
+        false => None,
+    };
+    let container = make(app, of, owner)?;
     say_defaults(of);
     match (args.detach, of.rm) {
         (true, _) => in_background(app, of, &container),
@@ -27,7 +32,7 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
 
 /// Makes the container and prints its id.
 pub(super) fn create(app: &App, args: &CreateArgs) -> Result<u8, Failure> {
-    let container = make(app, &args.container)?;
+    let container = make(app, &args.container, None)?;
     let written = write_id(&args.container, &container.id);
     if written.is_err() {
         app.store.remove_container(&container.id)?;
@@ -37,7 +42,7 @@ pub(super) fn create(app: &App, args: &CreateArgs) -> Result<u8, Failure> {
 }
 
 /// A new container, kept.
-fn make(app: &App, args: &ContainerArgs) -> Result<Container, Failure> {
+fn make(app: &App, args: &ContainerArgs, owner: Option<String>) -> Result<Container, Failure> {
     check_id_file(args)?;
     if let Some(name) = &args.name {
         containers::check_name(name)?;
@@ -54,7 +59,11 @@ fn make(app: &App, args: &ContainerArgs) -> Result<Container, Failure> {
         super::rm::remove(app, &old, true)?;
     }
     // Before it is started nobody runs it: what it is has to be there whole for the one who does.
-    containers::create(app, config, &id, &layers, args.rm, &State::default())
+    let state = State {
+        owner,
+        ..State::default()
+    };
+    containers::create(app, config, &id, &layers, args.rm, &state)
 }
 
 fn in_background(app: &App, args: &ContainerArgs, container: &Container) -> Result<u8, Failure> {

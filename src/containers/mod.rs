@@ -82,7 +82,7 @@ pub(crate) fn list(app: &App) -> Result<Vec<Container>, Failure> {
     for id in app.store.container_ids()? {
         let Some(container) = get(app, &id)? else { continue };
         if container.is_transient && container.state.status == Status::Exited {
-            app.store.remove_container(&id)?;
+            reap_one(app, &id)?;
             continue;
         }
         found.push(container);
@@ -138,8 +138,19 @@ pub(crate) fn reap(app: &App) -> Result<(), Failure> {
         if let Ok(Some(container)) = get(app, &id)
             && container.state.status == Status::Exited
         {
-            app.store.remove_container(&id)?;
+            reap_one(app, &id)?;
         }
+    }
+    Ok(())
+}
+
+/// One that somebody has taken meanwhile is left to them.
+fn reap_one(app: &App, id: &str) -> Result<(), Failure> {
+    let Some(_lock) = app.store.try_lock("container", &Digest::of(id.as_bytes()))? else {
+        return Ok(());
+    };
+    if get(app, id)?.is_some_and(|container| container.state.status == Status::Exited) {
+        app.store.remove_container(id)?;
     }
     Ok(())
 }

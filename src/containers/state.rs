@@ -9,7 +9,7 @@ const KILLED: i32 = 137;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) status: Status,
-    /// Who runs it, by its id in the store.
+    /// Who runs it, or is about to, by its id in the store.
     pub(crate) owner: Option<String>,
     pub(crate) pid: i32,
     pub(crate) started: i64,
@@ -96,7 +96,8 @@ impl State {
     /// What is so if whoever wrote this is dead or not.
     pub(crate) fn seen(mut self, is_alive: impl Fn(&str) -> bool) -> Self {
         let alive = self.owner.as_deref().is_some_and(is_alive);
-        if self.is_active() && !alive {
+        let was_to_run = self.status == Status::Created && self.owner.is_some();
+        if (self.is_active() || was_to_run) && !alive {
             self.status = Status::Exited;
             self.exit_code = KILLED;
             self.pid = 0;
@@ -123,5 +124,11 @@ mod tests {
         assert_eq!((seen.status, seen.exit_code, seen.pid), (Status::Exited, 137, 0));
         let created = State::default();
         assert_eq!(created.clone().seen(|_| false), created);
+        let about_to_run = State {
+            owner: Some("a".into()),
+            ..State::default()
+        };
+        assert_eq!(about_to_run.clone().seen(|_| true).status, Status::Created);
+        assert_eq!(about_to_run.seen(|_| false).status, Status::Exited);
     }
 }

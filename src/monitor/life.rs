@@ -21,7 +21,8 @@ pub(super) struct Life {
     pub(super) id: String,
     pub(super) config: Config,
     pub(super) outlet: Outlet,
-    store: Store,
+    /// Until it is over: threads that still answer must not keep what is this process' own in the store.
+    store: Mutex<Option<Store>>,
     inner: Mutex<Inner>,
     changed: Condvar,
 }
@@ -49,7 +50,7 @@ impl Life {
             id: id.to_owned(),
             config,
             outlet,
-            store,
+            store: Mutex::new(Some(store)),
             inner: Mutex::new(Inner {
                 state,
                 live: None,
@@ -82,7 +83,11 @@ impl Life {
 
     fn write(&self, state: &State, durability: Durability) -> Result<(), Failure> {
         let bytes = containers::bytes(state)?;
-        Ok(self.store.set_container_state(&self.id, &bytes, durability)?)
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*store {
+            Some(store) => Ok(store.set_container_state(&self.id, &bytes, durability)?),
+            None => Ok(()),
+        }
     }
 
     /// It runs. Says no, and nothing is noted, if it was asked to end meanwhile.
@@ -137,6 +142,7 @@ impl Life {
 
     /// Lets everybody know that it is over, and waits for their last words.
     pub(super) fn close(&self) {
+        drop(self.store.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.inner().is_over = true;
         self.changed.notify_all();
         self.outlet.close(self.state().exit_code);

@@ -102,6 +102,10 @@ impl<'a> Supervisor<'a> {
             outlet,
             state,
         );
+        if let (Io::Kept(_), true) = (&io, container.is_transient) {
+            // From now on it goes with this process, not with the one that made it.
+            life.set(Durability::Later, |_| {})?;
+        }
         Ok(Self {
             app,
             life: Arc::new(life),
