@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod mount;
+mod rlimit;
 pub(crate) mod sysctl;
 
 pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
+pub use rlimit::{Resource, Rlimit};
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
@@ -182,39 +184,6 @@ pub enum LimitsPolicy {
     Enforce,
     /// It runs without that limit.
     BestEffort,
-}
-
-/// A limit of setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rlimit {
-    /// Which.
-    pub resource: Resource,
-    /// The limit in force.
-    pub soft: u64,
-    /// The most the process may raise it to.
-    pub hard: u64,
-}
-
-/// The resources of setrlimit(2), by Docker's names for `--ulimit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub enum Resource {
-    As,
-    Core,
-    Cpu,
-    Data,
-    Fsize,
-    Locks,
-    Memlock,
-    Msgqueue,
-    Nice,
-    Nofile,
-    Nproc,
-    Rss,
-    Rtprio,
-    Rttime,
-    Sigpending,
-    Stack,
 }
 
 /// Everything the runner needs to know to start one container.
