@@ -37,11 +37,28 @@ pub enum RunnerError {
         /// Its value.
         value: String,
     },
-    /// A network mode that does not exist yet.
-    #[error("network {network:?} is not supported yet; use \"host\" or \"none\"")]
-    NetworkRefused {
-        /// The mode.
-        network: &'static str,
+    /// The private network can't be made.
+    #[error(
+        "can't make a private network: {doing}: {source}; with --network host or --network none none is needed"
+    )]
+    PrivateNetwork {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A container with a private network was started without one.
+    #[error("the container is to be in a private network, and none was given")]
+    NoPrivateNetwork,
+    /// A port of the host can't be published.
+    #[error(
+        "port {port} of the host can't be published: {source}; choose another one, or none for any that is free"
+    )]
+    PortRefused {
+        /// The address, port and protocol.
+        port: String,
+        /// The kernel's reason.
+        source: io::Error,
     },
     /// A limit was asked for that this machine or user can't enforce.
     #[error(

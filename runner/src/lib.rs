@@ -14,7 +14,9 @@ mod confine;
 mod error;
 mod init;
 mod net;
+mod netlink;
 mod parent;
+mod private;
 mod pty;
 mod rootless;
 mod setup;
@@ -29,6 +31,9 @@ pub use error::{Result, RunnerError};
 pub use init::{clean_start, init_main_if_requested};
 pub use net::Network;
 pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
+pub use private::{
+    HostPort, MappedPort, NetAddress, NetworkRequest, PortRequest, PrivateNetwork, Protocol, reap_networks,
+};
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
