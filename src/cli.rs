@@ -6,6 +6,7 @@ mod content;
 mod front;
 mod gc;
 mod limits;
+mod network;
 mod output;
 mod registry;
 
@@ -21,6 +22,7 @@ pub(crate) use content::{CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use limits::{LimitArgs, LimitsMode};
+pub(crate) use network::{Network, NetworkArgs, exposed};
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 
@@ -137,15 +139,6 @@ pub(crate) enum ProgressMode {
     Quiet,
 }
 
-/// The network of a step or a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Network {
-    /// Loopback alone.
-    None,
-    /// The host's own.
-    Host,
-}
-
 /// Which modification times the layers carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MtimesMode {
@@ -180,8 +173,8 @@ pub(crate) struct BuildArgs {
     /// Another line of /etc/hosts for RUN (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
-    /// The network of RUN steps.
-    #[arg(long, value_enum, value_name = "MODE")]
+    /// The network of RUN steps: private, none or host [default: private].
+    #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<Network>,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
@@ -255,9 +248,8 @@ pub(crate) struct RunArgs {
     /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
-    /// The container's network.
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) network: Option<Network>,
+    #[command(flatten)]
+    pub(crate) net: NetworkArgs,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
     #[command(flatten)]

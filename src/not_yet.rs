@@ -8,10 +8,10 @@ const COMMANDS: &str = "attach commit container create events exec image info ki
                         network pause plugin port ps rename restart rm search secret start stats stop system top \
                         unpause update volume wait lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
-                       --cgroup-parent --cpu-shares --cpuset-cpus -d --detach --device --digests --dns --env-host \
+                       --cgroup-parent --cpu-shares --cpuset-cpus -d --detach --device --digests --env-host \
                        --explain --expose --filter --format --gpus --health-cmd --ipc --jobs -l --link \
                        --log-driver --mac-address --memory-swap --metadata-file --mount --no-cache-filter --offline \
-                       --override -p -P --pid --privileged --publish --publish-all --restart --secret \
+                       --override --pid --privileged --restart --secret \
                        --squash --stop-signal --stop-timeout --userns --uts --volume-driver \
                        --volumes-from --build-arg-file --report --locked";
 

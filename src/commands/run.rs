@@ -5,23 +5,28 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use box_runner::{ContainerSpec, Network, Outcome, Process, RunnerError, Running, Stdio, Stream};
+use box_runner::{
+    ContainerSpec, Network, Outcome, PrivateNetwork, Process, RunnerError, Running, Stdio, Stream,
+};
 use box_store::{ContainerConfig, Layer, PrepareOptions};
 use nix::sys::signal::Signal;
 
 use super::run_options as options;
 use crate::app::App;
-use crate::cli::{self, LimitsMode, RunArgs};
+use crate::cli::{LimitsMode, RunArgs};
 use crate::error::{EXIT_BOX, Failure};
 use crate::executor::{self, Ids};
+use crate::resolv::Wishes;
 use crate::terminal::Session;
 use crate::values::HostArg;
-use crate::{registries, signals, step_mounts, ui};
+use crate::{etc, networks, registries, signals, step_mounts, ui};
 
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 /// How often the user must ask before the container is killed, as in Docker.
 const PATIENCE: u32 = 3;
+const NO_SERVERS: &str = "note: the host's name servers are on its loopback, where the container can't reach them; \
+                          give one with --dns, or use --network host";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs the command to its end; its exit code is box's.
@@ -51,10 +56,16 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         .transpose()?;
     options::check_id_file(&args.process)?;
     let root_fs = step_mounts::root_fs(snapshot.dirs(), true, args.read_only);
-    let spec = spec(args, &image.config.config, &id, root_fs)?;
+    let ports = networks::ports(&args.net, &image.config.config)?;
+    let network = match networks::mode(args.net.network) {
+        Network::Private => Some(networks::make(&runtime, &ids.namespace, ports).map_err(|e| failure(&e))?),
+        _ => None,
+    };
+    let spec = spec(args, &image.config.config, (&id, root_fs), network.as_ref())?;
     say_defaults(args);
+    let joined = network.as_ref().map(PrivateNetwork::namespace);
     let mut running = runtime
-        .spawn(&spec, &ids.namespace, stdio(args))
+        .spawn_in(&spec, &ids.namespace, joined, stdio(args))
         .map_err(|e| failure(&e))?;
     options::write_id(&args.process, &id)?;
     // A sweep may go on meanwhile; without room for the locks it has to wait.
@@ -128,8 +139,8 @@ fn check_terminal(args: &RunArgs) -> Result<(), Failure> {
 fn spec(
     args: &RunArgs,
     config: &ContainerConfig,
-    id: &str,
-    root_fs: box_runner::RootFs,
+    (id, root_fs): (&str, box_runner::RootFs),
+    network: Option<&PrivateNetwork>,
 ) -> Result<ContainerSpec, Failure> {
     let hostname = args.hostname.clone().unwrap_or_else(|| id.to_owned());
     let process = Process {
@@ -141,12 +152,18 @@ fn spec(
     let mut spec = ContainerSpec::new(id, root_fs, process);
     spec.terminal = args.tty;
     spec.init = args.init;
-    spec.network = match args.network {
-        Some(cli::Network::None) => Network::None,
-        Some(cli::Network::Host) | None => Network::Host,
-    };
+    spec.network = networks::mode(args.net.network);
     let hosts: Vec<_> = args.hosts.iter().map(HostArg::pair).collect();
-    spec.etc = executor::etc_files(&hostname, spec.network, &hosts);
+    let seen = etc::Seen {
+        network: spec.network,
+        private: network,
+        wishes: &Wishes::of(&args.net),
+    };
+    let (files, is_without_servers) = etc::files(&hostname, seen, &hosts);
+    spec.etc = files;
+    if is_without_servers {
+        ui::note(NO_SERVERS);
+    }
     spec.hostname = hostname;
     spec.caps = options::capabilities(&args.cap_add, &args.cap_drop)?;
     options::security(&args.security_opt, &mut spec)?;
@@ -241,11 +258,6 @@ fn container_id() -> String {
 
 /// Defaults that differ from Docker's are said, in one line each.
 fn say_defaults(args: &RunArgs) {
-    if args.network.is_none() {
-        ui::note(
-            "note: the container uses the host's network (--network host); a private one comes with a later version",
-        );
-    }
     if !args.rm {
         ui::note("note: the container is removed when it ends (--rm); keeping it comes with a later version");
     }

@@ -117,12 +117,12 @@ impl Rule {
     }
 
     /// It came in by this interface, or by any other.
-    pub(crate) fn from_interface(self, name: &str, is_equal: bool) -> Rule {
+    pub(crate) fn comes_by(self, name: &str, is_equal: bool) -> Rule {
         self.interface(6, name, is_equal)
     }
 
     /// It goes out by this interface, or by any other.
-    pub(crate) fn to_interface(self, name: &str, is_equal: bool) -> Rule {
+    pub(crate) fn leaves_by(self, name: &str, is_equal: bool) -> Rule {
         self.interface(7, name, is_equal)
     }
 
@@ -138,7 +138,7 @@ impl Rule {
     }
 
     /// Its destination is an address of this machine.
-    pub(crate) fn to_local(self) -> Rule {
+    pub(crate) fn for_this_machine(self) -> Rule {
         const ADDRESS_TYPE: u32 = 3;
         const OF_DESTINATION: u32 = 2;
         self.add("fib", |m| {

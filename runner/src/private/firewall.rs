@@ -89,7 +89,7 @@ pub(super) fn make(nft: &Netlink, networks: &[Prefix]) -> io::Result<()> {
 /// What may come from a container: the bridge forwards to this machine's loopback on request (see `postrouting`), which is for
 /// this machine alone; and nobody speaks for addresses outside the network.
 fn guard(networks: &[Prefix]) -> Vec<Rule> {
-    let from_bridge = |family| Rule::new().from_interface(BRIDGE, true).protocol(family);
+    let from_bridge = |family| Rule::new().comes_by(BRIDGE, true).protocol(family);
     let mut rules = vec![
         from_bridge(Family::Ip)
             .bytes(Base::Network, DESTINATION, &LOOPBACK, true)
@@ -137,7 +137,7 @@ fn to_published(from_outside: bool) -> Vec<Rule> {
         .verdict(Verdict::Return);
     vec![
         not_loopback,
-        Rule::new().to_local().verdict(Verdict::Jump("publish")),
+        Rule::new().for_this_machine().verdict(Verdict::Jump("publish")),
     ]
 }
 
@@ -148,7 +148,7 @@ fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
         Rule::new()
             .protocol(Family::Ip)
             .bytes(Base::Network, SOURCE, &LOOPBACK, true)
-            .to_interface(BRIDGE, true)
+            .leaves_by(BRIDGE, true)
             .masquerade(),
     ];
     for network in networks {
@@ -162,10 +162,10 @@ fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
                 .protocol(family)
                 .bytes(Base::Network, offset, &bytes, true)
         };
-        rules.push(from_network().to_interface(BRIDGE, false).masquerade());
+        rules.push(from_network().leaves_by(BRIDGE, false).masquerade());
         rules.push(
             from_network()
-                .to_interface(BRIDGE, true)
+                .leaves_by(BRIDGE, true)
                 .redirected()
                 .masquerade(),
         );
@@ -175,9 +175,9 @@ fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
 
 /// Out freely; in only answers and what was sent to a published port.
 fn forward() -> Vec<Rule> {
-    let into = || Rule::new().to_interface(BRIDGE, true);
+    let into = || Rule::new().leaves_by(BRIDGE, true);
     vec![
-        Rule::new().from_interface(BRIDGE, true).verdict(Verdict::Accept),
+        Rule::new().comes_by(BRIDGE, true).verdict(Verdict::Accept),
         into().established().verdict(Verdict::Accept),
         into().redirected().verdict(Verdict::Accept),
         into().verdict(Verdict::Drop),
@@ -259,8 +259,8 @@ pub(super) fn pass_others(nft: &Netlink) -> io::Result<()> {
     for chain in others(nft)? {
         if nft.rules(&chain, REMARK)?.is_empty() {
             let place = (chain.table.as_str(), chain.name.as_str());
-            let out = Rule::new().from_interface(BRIDGE, true).count();
-            let into = Rule::new().to_interface(BRIDGE, true).count();
+            let out = Rule::new().comes_by(BRIDGE, true).count();
+            let into = Rule::new().leaves_by(BRIDGE, true).count();
             batch.first_rule(chain.family, place, &out.verdict(Verdict::Accept), REMARK);
             batch.first_rule(chain.family, place, &into.verdict(Verdict::Accept), REMARK);
         }

@@ -89,6 +89,11 @@ impl PrivateNetwork {
         &self.addresses
     }
 
+    /// Where the container reaches the name servers that the host has on its loopback; nowhere as a rule.
+    pub fn resolver(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// The ports of the host that lead to it.
     pub fn ports(&self) -> &[MappedPort] {
         &self.ports
