@@ -47,6 +47,25 @@ pub enum RunnerError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// `pasta`, which an ordinary user's private network needs, is missing.
+    #[error(
+        "a private network of an ordinary user needs the program pasta; install it (apt-get install passt), or use --network host"
+    )]
+    NoPasta,
+    /// `pasta` needs a device that the user may not open.
+    #[error(
+        "a private network of an ordinary user needs /dev/net/tun: {source}; as root: chmod 666 /dev/net/tun, or use --network host"
+    )]
+    NoTun {
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// `pasta` did not do what it was started for.
+    #[error("can't make a private network: pasta says: {said}; with --network host none is needed")]
+    Pasta {
+        /// Its message.
+        said: String,
+    },
     /// A container with a private network was started without one.
     #[error("the container is to be in a private network, and none was given")]
     NoPrivateNetwork,

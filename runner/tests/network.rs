@@ -1,78 +1,24 @@
 //! The private network of root's containers. Each test has a host of its own: a network namespace of its thread's.
-#![allow(clippy::unwrap_used, unsafe_code)] // a test that panics has failed
+#![allow(clippy::unwrap_used)] // a test that panics has failed
 
+#[path = "../../tests/common/machines.rs"]
+mod machines;
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use box_runner::*;
+use machines::{FOR_WORLD, PATIENCE, WORLD, World, is_closed, own_network, server, sh, tcp, udp};
 use support::Fixture;
 
 /// A machine whose network is this thread's alone, with containers on it.
 struct Host {
     f: Fixture,
     leases: PathBuf,
-}
-
-/// Where the outside world is, and where the host is for it.
-const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-const FOR_WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-const PATIENCE: Duration = Duration::from_secs(10);
-
-fn own_network() {
-    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
-    sh("ip link set lo up");
-}
-
-#[track_caller]
-fn sh(line: &str) -> String {
-    let output = Command::new("sh").args(["-ec", line]).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Another machine, beyond the host.
-struct World {
-    work: Sender<Box<dyn FnOnce() + Send>>,
-}
-
-impl World {
-    fn new() -> World {
-        let (work, todo) = channel::<Box<dyn FnOnce() + Send>>();
-        let (said, told) = channel();
-        std::thread::spawn(move || {
-            own_network();
-            said.send(unsafe { libc::gettid() }).unwrap();
-            todo.into_iter().for_each(|work| work());
-        });
-        let thread = told.recv().unwrap();
-        sh(&format!(
-            "ip link add w0 type veth peer name w1 netns {thread}
-             ip addr add {FOR_WORLD}/24 dev w0; ip link set w0 up"
-        ));
-        let world = World { work };
-        world.run(|| {
-            sh(&format!(
-                "ip addr add {WORLD}/24 dev w1; ip link set w1 up; ip route add default via {FOR_WORLD}"
-            ))
-        });
-        world
-    }
-
-    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let (said, told) = channel();
-        let work = Box::new(move || said.send(work()).unwrap());
-        self.work.send(work).unwrap();
-        told.recv().unwrap()
-    }
 }
 
 impl Host {
@@ -134,60 +80,6 @@ fn v4(network: &PrivateNetwork) -> IpAddr {
 
 fn gateway(network: &PrivateNetwork) -> IpAddr {
     network.addresses()[0].gateway.unwrap()
-}
-
-/// Tells every caller their own address.
-fn server(at: &str) -> (SocketAddr, std::thread::JoinHandle<SocketAddr>) {
-    let listener = TcpListener::bind((at, 0)).unwrap();
-    let own = listener.local_addr().unwrap();
-    let served = std::thread::spawn(move || {
-        let (mut stream, peer) = listener.accept().unwrap();
-        stream.write_all(format!("{}\n", peer.ip()).as_bytes()).unwrap();
-        peer
-    });
-    (own, served)
-}
-
-/// What is said to whoever connects; tried until the server is there.
-fn tcp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
-    let (to, until) = (to.into(), Instant::now() + PATIENCE);
-    loop {
-        let said = TcpStream::connect_timeout(&to, Duration::from_millis(500)).and_then(|mut stream| {
-            let mut text = String::new();
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.read_to_string(&mut text).map(|_| text)
-        });
-        match said {
-            Ok(text) if !text.is_empty() => return Ok(text),
-            other if Instant::now() > until => return other,
-            _ => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
-}
-
-fn udp(to: impl Into<SocketAddr>) -> std::io::Result<String> {
-    let (to, until) = (to.into(), Instant::now() + PATIENCE);
-    loop {
-        let any: IpAddr = if to.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            std::net::Ipv6Addr::UNSPECIFIED.into()
-        };
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(to)?;
-        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
-        let mut buffer = [0; 64];
-        match socket.send(b"?\n").and_then(|_| socket.recv(&mut buffer)) {
-            Ok(count) => return Ok(String::from_utf8_lossy(&buffer[..count]).into_owned()),
-            Err(e) if Instant::now() > until => return Err(e),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Nothing must answer: one try is enough.
-fn is_closed(to: impl Into<SocketAddr>) -> bool {
-    TcpStream::connect_timeout(&to.into(), Duration::from_millis(700)).is_err()
 }
 
 fn port(address: Option<&str>, host: HostPort, container: u16, protocol: Protocol) -> PortRequest {
@@ -464,7 +356,6 @@ fn one_network_for_several_containers_one_after_the_other() {
         assert_eq!(tcp((Ipv4Addr::LOCALHOST, 8080)).unwrap(), "hello\n");
         drop(running);
     }
-    assert_eq!(network.namespace().as_fd().try_clone_to_owned().is_ok(), true);
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub fn init_main_if_requested() {
         Some(first) if first == private::SWEEP_ARGUMENT => {
             sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
         }
+        Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
         _ => {}
     }
 }

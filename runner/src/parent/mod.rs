@@ -116,6 +116,6 @@ impl Runtime {
 
     /// Makes a private network for containers in this user namespace.
     pub fn private_network(&self, user: &UserNamespace, request: &NetworkRequest) -> Result<PrivateNetwork> {
-        PrivateNetwork::join(self.program.as_fd(), user, request)
+        PrivateNetwork::join(self.program.as_fd(), self.config.rootless, user, request)
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<S
         args: &ExecStrings::new(&args),
         env: &ExecStrings::new(&[]),
         fds: &fds,
+        namespaces: 0,
     })?;
     let ours = [stdin.ours.take(), stdout.ours.take(), stderr.ours.take()];
     Ok((

@@ -44,3 +44,17 @@ pub(super) fn configure(inside: &Netlink, addresses: &[NetAddress]) -> io::Resul
         .into_iter()
         .try_for_each(|gateway: IpAddr| inside.add_default_route(gateway))
 }
+
+/// The addresses that somebody else gave the interface.
+pub(super) fn addresses(namespace: BorrowedFd<'_>) -> io::Result<Vec<NetAddress>> {
+    let inside = enter(namespace)?;
+    let link = inside.link(INTERFACE)?.ok_or(io::ErrorKind::NotFound)?;
+    let mut found = inside.addresses(link.index)?;
+    found.sort_by_key(|own| own.address.is_ipv6());
+    let own = found.into_iter().map(|own| NetAddress {
+        address: own.address,
+        prefix_len: own.len,
+        gateway: None,
+    });
+    Ok(own.collect())
+}

@@ -9,6 +9,7 @@ mod firewall;
 mod host;
 mod inside;
 mod lease;
+mod pasta;
 mod ports;
 mod subnet;
 mod sweep;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use ports::{HostPort, MappedPort, PortRequest, Protocol};
 pub use sweep::reap as reap_networks;
+pub(crate) use pasta::{HIDDEN_ARGUMENT as PASTA_ARGUMENT, main as pasta_main};
 pub(crate) use sweep::{HIDDEN_ARGUMENT as SWEEP_ARGUMENT, main as sweep_main};
 
 use crate::error::{Result, RunnerError};
@@ -58,24 +60,43 @@ pub struct PrivateNetwork {
     namespace: OwnedFd,
     addresses: Vec<NetAddress>,
     ports: Vec<MappedPort>,
-    _way: Bridged,
+    way: Way,
+}
+
+/// Who carries its traffic, until it is dropped.
+#[derive(Debug)]
+enum Way {
+    Bridge(#[allow(dead_code, reason = "held for its Drop")] Box<Bridged>),
+    Pasta(#[allow(dead_code, reason = "held for its Drop")] pasta::Pasta),
 }
 
 impl PrivateNetwork {
     /// Joins a new network namespace, which belongs to the user namespace, with the host's network. `program` is started again
-    /// to remove the bridge when nobody needs it any more.
+    /// to remove the bridge when nobody needs it any more, or to keep an ordinary user's `pasta`.
     pub(crate) fn join(
         program: BorrowedFd<'_>,
+        is_rootless: bool,
         user: &UserNamespace,
         request: &NetworkRequest,
     ) -> Result<PrivateNetwork> {
         let namespace = net::isolated(user.fd())?;
-        let (way, addresses) = bridge(program, namespace.as_fd(), request)?;
+        if is_rootless {
+            let (pasta, ports) = pasta::start(program, namespace.as_fd(), &request.ports)?;
+            let addresses = inside::addresses(namespace.as_fd())
+                .map_err(failed("read the addresses that pasta gave the container"))?;
+            return Ok(PrivateNetwork {
+                namespace,
+                addresses,
+                ports,
+                way: Way::Pasta(pasta),
+            });
+        }
+        let (bridged, addresses) = bridge(program, namespace.as_fd(), request)?;
         Ok(PrivateNetwork {
             namespace,
             addresses,
-            ports: way.reserved.ports.clone(),
-            _way: way,
+            ports: bridged.reserved.ports.clone(),
+            way: Way::Bridge(Box::new(bridged)),
         })
     }
 
@@ -91,7 +112,10 @@ impl PrivateNetwork {
 
     /// Where the container reaches the name servers that the host has on its loopback; nowhere as a rule.
     pub fn resolver(&self) -> Option<IpAddr> {
-        None
+        match self.way {
+            Way::Bridge(_) => None,
+            Way::Pasta(_) => Some(pasta::RESOLVER.into()),
+        }
     }
 
     /// The ports of the host that lead to it.

@@ -43,6 +43,7 @@ pub(super) fn start_if_unused(leases: &Leases, program: BorrowedFd<'_>, director
         args: &ExecStrings::new(&args),
         env: &ExecStrings::new(&[]),
         fds: &[null, null, null, lock.as_raw_fd()],
+        namespaces: 0,
     })
     .map(drop)
 }
