@@ -14,7 +14,9 @@ mod confine;
 mod error;
 mod init;
 mod net;
+mod netlink;
 mod parent;
+mod private;
 mod pty;
 mod rootless;
 mod setup;
@@ -31,6 +33,9 @@ pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
 pub use parent::{
     Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
+};
+pub use private::{
+    HostPort, MappedPort, NetAddress, NetworkRequest, PortRequest, PrivateNetwork, Protocol, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};

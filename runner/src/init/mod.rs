@@ -23,12 +23,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Failure, FailureKind, Raw};
 use crate::setup::{SetupOp, Slot};
-use crate::{channel, sys, user};
+use crate::{channel, private, sys, user};
 
 /// The first argument that makes a program of this library the init of a container.
 pub(crate) const HIDDEN_ARGUMENT: &str = "__box_container_init";
@@ -65,8 +66,14 @@ pub(crate) struct Inside {
 /// To be called on the first line of `main`: when the program was started as the init of a
 /// container it becomes that and never returns; otherwise this does nothing.
 pub fn init_main_if_requested() {
-    if std::env::args_os().nth(1).is_some_and(|a| a == HIDDEN_ARGUMENT) {
-        sys::exit_now(keeper::main());
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(first) if first == HIDDEN_ARGUMENT => sys::exit_now(keeper::main()),
+        Some(first) if first == private::SWEEP_ARGUMENT => {
+            sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
+        }
+        Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
+        _ => {}
     }
 }
 
