@@ -18,8 +18,8 @@ use crate::app::App;
 use crate::error::Failure;
 use crate::ranges::IdRange;
 use crate::resolv::Wishes;
-use crate::{etc, networks};
 use crate::step_mounts::{self, root_fs};
+use crate::{etc, networks};
 
 /// Host ids are the machine's; see `ranges`.
 const RANGES: &str = "/run/box/ranges";
@@ -92,10 +92,7 @@ impl<'a> ContainerExecutor<'a> {
     }
 
     /// The runtime and the user namespace, made or widened to hold these pages of ids.
-    fn shared(
-        &self,
-        pages: &BTreeSet<u32>,
-    ) -> Result<(Arc<Runtime>, Arc<Ids>), ExecError> {
+    fn shared(&self, pages: &BTreeSet<u32>) -> Result<(Arc<Runtime>, Arc<Ids>), ExecError> {
         let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = slot.as_ref().filter(|shared| pages.is_subset(&shared.pages)) {
             return Ok((shared.runtime.clone(), shared.ids.clone()));

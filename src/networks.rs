@@ -45,7 +45,11 @@ pub(crate) fn ports(args: &NetworkArgs, image: &ContainerConfig) -> Result<Vec<P
         return Err(Failure::own("only a private network has ports to publish")
             .hint("leave --network away, or -p; with --network host a program's ports are the host's"));
     }
-    let mut ports: Vec<PortRequest> = args.publish.iter().flat_map(|publish| publish.0.clone()).collect();
+    let mut ports: Vec<PortRequest> = args
+        .publish
+        .iter()
+        .flat_map(|publish| publish.0.clone())
+        .collect();
     if args.publish_all {
         let given = ports.clone();
         let exposed = cli::exposed(image.exposed_ports.keys().map(String::as_str));

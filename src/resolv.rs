@@ -133,7 +133,9 @@ impl Settings {
 }
 
 fn is_loopback(server: &String) -> bool {
-    server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    server
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
 }
 
 fn write(settings: Settings, wishes: &Wishes) -> String {
@@ -186,20 +188,38 @@ mod tests {
         check(Reach::AsTheHost, &none, hosts, (hosts, false));
         check(Reach::Nothing, &none, hosts, ("", false));
         let behind = "nameserver 192.0.2.9\nsearch behind.example\n";
-        check(OUTSIDE, &none, "nameserver 127.0.0.53\noptions edns0\n", (behind, false));
+        check(
+            OUTSIDE,
+            &none,
+            "nameserver 127.0.0.53\noptions edns0\n",
+            (behind, false),
+        );
         check(OUTSIDE, &none, "", (behind, false));
-        check(OUTSIDE, &none, "nameserver fe80::1%eth0\nnameserver 2001:db8::1\n", ("", true));
+        check(
+            OUTSIDE,
+            &none,
+            "nameserver fe80::1%eth0\nnameserver 2001:db8::1\n",
+            ("", true),
+        );
         let both = Reach::Outside {
             has_ipv6: true,
             relay: None,
         };
-        check(both, &none, "nameserver 2001:db8::1\n", ("nameserver 2001:db8::1\n", false));
+        check(
+            both,
+            &none,
+            "nameserver 2001:db8::1\n",
+            ("nameserver 2001:db8::1\n", false),
+        );
     }
 
     #[test]
     fn a_loopback_resolver_by_a_relay() {
         let made = |relay| {
-            let reach = Reach::Outside { has_ipv6: false, relay };
+            let reach = Reach::Outside {
+                has_ipv6: false,
+                relay,
+            };
             make(reach, &Wishes::default(), "nameserver 127.0.0.1\n", String::new)
         };
         assert!(made(None).is_without_servers);

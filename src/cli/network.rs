@@ -63,12 +63,18 @@ impl FromStr for Publish {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no port; write for example 8080:80, 127.0.0.1:8080:80/tcp or 5000-5010:5000-5010");
+        let wrong = || {
+            format!(
+                "'{text}' is no port; write for example 8080:80, 127.0.0.1:8080:80/tcp or 5000-5010:5000-5010"
+            )
+        };
         let (ports, protocol) = match text.rsplit_once('/') {
             None => (text, Protocol::Tcp),
             Some((ports, "tcp")) => (ports, Protocol::Tcp),
             Some((ports, "udp")) => (ports, Protocol::Udp),
-            Some((_, other)) => return Err(format!("'{text}': '{other}' can't be published; tcp and udp can")),
+            Some((_, other)) => {
+                return Err(format!("'{text}': '{other}' can't be published; tcp and udp can"));
+            }
         };
         let (rest, container) = ports.rsplit_once(':').unwrap_or(("", ports));
         let (address, host) = rest.rsplit_once(':').unwrap_or(("", rest));
@@ -79,7 +85,9 @@ impl FromStr for Publish {
                 Some(bare.unwrap_or(address).parse::<IpAddr>().map_err(|_| wrong())?)
             }
         };
-        let container = range(container).filter(|(first, _)| *first > 0).ok_or_else(wrong)?;
+        let container = range(container)
+            .filter(|(first, _)| *first > 0)
+            .ok_or_else(wrong)?;
         let host = match host {
             "" => None,
             host => Some(range(host).ok_or_else(wrong)?),
@@ -175,8 +183,20 @@ mod tests {
     #[test]
     fn what_is_no_port() {
         for text in [
-            "", "x", "80/sctp", "80/", "65536", "8080:", "0", "8080:0", "81-80", "8080-8082:80-81", "1.2.3:80:80", "-1",
-            "+80", "localhost:8080:80",
+            "",
+            "x",
+            "80/sctp",
+            "80/",
+            "65536",
+            "8080:",
+            "0",
+            "8080:0",
+            "81-80",
+            "8080-8082:80-81",
+            "1.2.3:80:80",
+            "-1",
+            "+80",
+            "localhost:8080:80",
         ] {
             check(text, None);
         }

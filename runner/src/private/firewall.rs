@@ -163,12 +163,7 @@ fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
                 .bytes(Base::Network, offset, &bytes, true)
         };
         rules.push(from_network().leaves_by(BRIDGE, false).masquerade());
-        rules.push(
-            from_network()
-                .leaves_by(BRIDGE, true)
-                .redirected()
-                .masquerade(),
-        );
+        rules.push(from_network().leaves_by(BRIDGE, true).redirected().masquerade());
     }
     rules
 }

@@ -18,9 +18,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub(crate) use pasta::{HIDDEN_ARGUMENT as PASTA_ARGUMENT, main as pasta_main};
 pub use ports::{HostPort, MappedPort, PortRequest, Protocol};
 pub use sweep::reap as reap_networks;
-pub(crate) use pasta::{HIDDEN_ARGUMENT as PASTA_ARGUMENT, main as pasta_main};
 pub(crate) use sweep::{HIDDEN_ARGUMENT as SWEEP_ARGUMENT, main as sweep_main};
 
 use crate::error::{Result, RunnerError};

@@ -54,7 +54,11 @@ pub(super) fn start(
     // Held until just before pasta takes them: a port in use is told by number.
     let reserved = ports::reserve(requests, has_ipv6)?;
     let mapped = reserved.ports.clone();
-    let mut args = vec![OsString::from("box"), HIDDEN_ARGUMENT.into(), tool.into_os_string()];
+    let mut args = vec![
+        OsString::from("box"),
+        HIDDEN_ARGUMENT.into(),
+        tool.into_os_string(),
+    ];
     args.extend(options(requests, &mapped).into_iter().map(OsString::from));
     drop(reserved);
     let starting = |e: io::Error| RunnerError::os("start pasta", e);
@@ -67,13 +71,24 @@ pub(super) fn start(
     // Its own words are better than none, also when they are cut short.
     let _ = said.take(MAX_MESSAGE).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.contains("syslog")).collect();
-    let said = if lines.is_empty() { "(nothing)".into() } else { lines.join("; ") };
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.contains("syslog"))
+        .collect();
+    let said = if lines.is_empty() {
+        "(nothing)".into()
+    } else {
+        lines.join("; ")
+    };
     Err(RunnerError::Pasta { said })
 }
 
 fn spawn(program: BorrowedFd<'_>, namespace: BorrowedFd<'_>, args: &[OsString]) -> io::Result<(Pasta, File)> {
-    let args: Vec<CString> = args.iter().map(|a| CString::new(a.as_bytes())).collect::<std::result::Result<_, _>>()?;
+    let args: Vec<CString> = args
+        .iter()
+        .map(|a| CString::new(a.as_bytes()))
+        .collect::<std::result::Result<_, _>>()?;
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let (control, theirs) = UnixStream::pair()?;
     let (said, says) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -117,8 +132,9 @@ fn options(requests: &[PortRequest], mapped: &[MappedPort]) -> Vec<String> {
     .into();
     for (option, protocol) in [("--tcp-ports", Protocol::Tcp), ("--udp-ports", Protocol::Udp)] {
         let specs = specs(requests, mapped, protocol);
-        options.push(option.to_owned());
-        options.push(if specs.is_empty() { "none".into() } else { specs.join(",") });
+        for spec in specs {
+            options.extend([option.to_owned(), spec]);
+        }
     }
     options.push("--netns".to_owned());
     options
@@ -140,6 +156,10 @@ fn specs(requests: &[PortRequest], mapped: &[MappedPort], protocol: Protocol) ->
         if !specs.contains(&spec) {
             specs.push(spec);
         }
+    }
+    if specs.is_empty() {
+        // Otherwise it looks for itself what the container listens to.
+        specs.push("none".to_owned());
     }
     specs
 }
@@ -231,9 +251,13 @@ mod tests {
             mapped("::", 8080, 80),
             mapped("127.0.0.1", 81, 81),
         ];
-        assert_eq!(specs(&requests, &all, Protocol::Tcp), ["8080:80", "127.0.0.1/81:81"]);
-        assert!(specs(&requests, &all, Protocol::Udp).is_empty());
-        let options = options(&requests, &all);
-        assert!(options.join(" ").ends_with("--tcp-ports 8080:80,127.0.0.1/81:81 --udp-ports none --netns"));
+        assert_eq!(
+            specs(&requests, &all, Protocol::Tcp),
+            ["8080:80", "127.0.0.1/81:81"]
+        );
+        assert_eq!(specs(&requests, &all, Protocol::Udp), ["none"]);
+        let options = options(&requests, &all).join(" ");
+        let expect = "--tcp-ports 8080:80 --tcp-ports 127.0.0.1/81:81 --udp-ports none --netns";
+        assert!(options.ends_with(expect), "{options}");
     }
 }
