@@ -132,7 +132,7 @@ impl Settings {
     }
 }
 
-fn is_loopback(server: &String) -> bool {
+fn is_loopback(server: &str) -> bool {
     server
         .parse::<IpAddr>()
         .is_ok_and(|address| address.is_loopback())

@@ -265,13 +265,13 @@ fn ordinary(bench: &Bench) -> OrdinaryUser {
     user
 }
 
-/// Processes in this thread's network namespace, by name.
+/// How many there are in this thread's network namespace.
 fn pastas() -> usize {
     let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter(|entry| {
-        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        name.starts_with("pasta")
+        let name = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        name.starts_with(b"pasta\0")
             && std::fs::read_link(entry.path().join("ns/net")).ok().as_ref() == Some(&own)
     })
     .count()
@@ -328,7 +328,6 @@ fn an_ordinary_user_by_pasta() {
     let local = Ipv4Addr::LOCALHOST;
     assert_eq!(tcp((local, 8080)).unwrap(), "hello\n");
     assert_eq!(tcp((local, 8081)).unwrap(), "hello\n");
-    assert_eq!(world.run(|| tcp((FOR_WORLD, 8080)).unwrap()), "hello\n");
     assert!(world.run(|| is_closed((FOR_WORLD, 8081))));
     let output = user
         .command(["run", "--rm", "-p", "8080:80", "busybox", "true"])
