@@ -13,6 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 /// Where the outside world is, and where the host is for it.
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub const FOR_WORLD: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// Another address of the world's.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn own_network() {
@@ -50,7 +52,7 @@ impl World {
         let world = World { work };
         world.run(|| {
             sh(&format!(
-                "ip addr add {WORLD}/24 dev w1; ip link set w1 up; ip route add default via {FOR_WORLD}"
+                "ip addr add {WORLD}/24 dev w1; ip addr add {ROUTER}/24 dev w1; ip link set w1 up; ip route add default via {FOR_WORLD}"
             ))
         });
         world

@@ -263,6 +263,21 @@ impl OrdinaryUser {
     }
 }
 
+impl Drop for OrdinaryUser {
+    /// As the bench's.
+    fn drop(&mut self) {
+        let there = std::fs::read_dir(self.home.join("store/containers"));
+        if there.is_ok_and(|mut found| found.next().is_some())
+            && let Ok(listed) = self.command(["ps", "-aq"]).output()
+        {
+            let ids = text(&listed.stdout);
+            let _ = self
+                .command(["rm", "-f"].into_iter().chain(ids.split_whitespace()))
+                .output();
+        }
+    }
+}
+
 /// What a run must not leave behind on the machine: mounts, cgroups of box, and processes of box.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Traces {

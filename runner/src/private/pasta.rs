@@ -132,12 +132,9 @@ fn options(requests: &[PortRequest], mapped: &[MappedPort]) -> Vec<String> {
     .into();
     for (option, protocol) in [("--tcp-ports", Protocol::Tcp), ("--udp-ports", Protocol::Udp)] {
         let specs = specs(requests, mapped, protocol);
-        options.push(option.to_owned());
-        options.push(if specs.is_empty() {
-            "none".into()
-        } else {
-            specs.join(",")
-        });
+        for spec in specs {
+            options.extend([option.to_owned(), spec]);
+        }
     }
     options.push("--netns".to_owned());
     options
@@ -159,6 +156,10 @@ fn specs(requests: &[PortRequest], mapped: &[MappedPort], protocol: Protocol) ->
         if !specs.contains(&spec) {
             specs.push(spec);
         }
+    }
+    if specs.is_empty() {
+        // Otherwise it looks for itself what the container listens to.
+        specs.push("none".to_owned());
     }
     specs
 }
@@ -254,12 +255,9 @@ mod tests {
             specs(&requests, &all, Protocol::Tcp),
             ["8080:80", "127.0.0.1/81:81"]
         );
-        assert!(specs(&requests, &all, Protocol::Udp).is_empty());
-        let options = options(&requests, &all);
-        assert!(
-            options
-                .join(" ")
-                .ends_with("--tcp-ports 8080:80,127.0.0.1/81:81 --udp-ports none --netns")
-        );
+        assert_eq!(specs(&requests, &all, Protocol::Udp), ["none"]);
+        let options = options(&requests, &all).join(" ");
+        let expect = "--tcp-ports 8080:80 --tcp-ports 127.0.0.1/81:81 --udp-ports none --netns";
+        assert!(options.ends_with(expect), "{options}");
     }
 }
