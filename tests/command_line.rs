@@ -135,7 +135,6 @@ fn what_box_does_not_have_yet_is_named() {
     for args in [
         &["ps"][..],
         &["run", "-d", "x"],
-        &["run", "-p", "80:80", "x"],
         &["build", "--cache-to", "x", "."],
         &["system"],
     ] {
