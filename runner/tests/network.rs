@@ -259,6 +259,8 @@ fn a_port_has_one_owner() {
         error.to_string().contains("port 0.0.0.0:7000/tcp of the host"),
         "{error}"
     );
+    // The bridge was made for nothing.
+    nothing_is_left(&host, &before);
     drop(listener);
     let network = host.network(&wanted);
     assert!(matches!(
@@ -365,4 +367,23 @@ fn what_somebody_else_calls_box0_is_left_alone() {
     let error = host.try_network(&[]).unwrap_err();
     assert!(error.to_string().contains("not box's"), "{error}");
     assert!(sh("ip -o link").contains("box0"));
+}
+
+#[test]
+fn a_bridge_that_somebody_removed_is_made_anew() {
+    let host = Host::new();
+    let before = traces(&host);
+    let world = World::new();
+    let first = host.network(&[]);
+    // Its network is somebody else's meanwhile.
+    sh("ip link del box0; ip route add 10.200.0.0/16 dev w0");
+    let second = host.network(&[]);
+    assert!(v4(&second).to_string().starts_with("10.201."), "{}", v4(&second));
+    let (at, served) = world.run(|| server("0.0.0.0"));
+    let said = host.out(&second, &format!("busybox nc {WORLD} {}", at.port()));
+    assert_eq!(said.trim(), FOR_WORLD.to_string());
+    served.join().unwrap();
+    sh("ip link del w0");
+    drop((first, second));
+    nothing_is_left(&host, &before);
 }

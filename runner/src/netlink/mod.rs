@@ -7,7 +7,6 @@
 mod message;
 pub(crate) mod nft;
 pub(crate) mod route;
-mod rule;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -40,9 +40,17 @@ impl Host {
         let route = Netlink::route().map_err(failed("open a netlink socket"))?;
         let nft = Netlink::netfilter().map_err(failed("open a netlink socket"))?;
         let found = route.link(BRIDGE).map_err(failed("look for the bridge box0"))?;
-        let (bridge, networks) = match found {
+        let adopted = match found {
             Some(link) => adopt(&route, link)?,
-            None => make(&route)?,
+            None => None,
+        };
+        let (bridge, networks) = match adopted {
+            Some(known) => known,
+            None => {
+                // Rules of an earlier bridge are for its networks.
+                firewall::remove(&nft).map_err(failed("remove the packet rules of an earlier bridge"))?;
+                make(&route)?
+            }
         };
         let has_table = nft
             .has_table(firewall::TABLE)
@@ -60,8 +68,8 @@ impl Host {
     }
 }
 
-/// The bridge of an earlier container.
-fn adopt(route: &Netlink, link: Link) -> Result<(u32, Vec<Prefix>)> {
+/// The bridge of an earlier container; none where its maker did not come to its end.
+fn adopt(route: &Netlink, link: Link) -> Result<Option<(u32, Vec<Prefix>)>> {
     if link.group != GROUP {
         return Err(failed(
             "make the bridge box0 (an interface of that name, not box's, is there)",
@@ -72,13 +80,12 @@ fn adopt(route: &Netlink, link: Link) -> Result<(u32, Vec<Prefix>)> {
         .map_err(failed("read the addresses of box0"))?;
     networks.sort_by_key(|network| network.address.is_ipv6());
     if networks.first().is_some_and(|network| network.address.is_ipv4()) {
-        return Ok((link.index, networks));
+        return Ok(Some((link.index, networks)));
     }
-    // Whoever made it did not come further.
     route
         .delete_link(BRIDGE)
         .map_err(failed("remove a half-made bridge box0"))?;
-    make(route)
+    Ok(None)
 }
 
 fn make(route: &Netlink) -> Result<(u32, Vec<Prefix>)> {

@@ -16,7 +16,7 @@ mod sweep;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub(crate) use pasta::{HIDDEN_ARGUMENT as PASTA_ARGUMENT, main as pasta_main};
 pub use ports::{HostPort, MappedPort, PortRequest, Protocol};
@@ -140,43 +140,57 @@ fn bridge(
     namespace: BorrowedFd<'_>,
     request: &NetworkRequest,
 ) -> Result<(Bridged, Vec<NetAddress>)> {
-    let program = program
-        .try_clone_to_owned()
-        .map_err(|e| RunnerError::os("duplicate a descriptor", e))?;
     let inside = inside::enter(namespace).map_err(failed("enter the container's network namespace"))?;
     let leasing = |e| RunnerError::os(format!("lease an address in {}", request.directory.display()), e);
     let leases = Leases::lock(&request.directory).map_err(leasing)?;
-    let host = Host::ensure()?;
-    let reserved = ports::reserve(&request.ports, host.networks.len() > 1)?;
-    let (lease, is_somebodys) = leases.take().map_err(leasing)?;
-    let number = lease.number();
-    let own: Vec<NetAddress> = host
-        .networks
-        .iter()
-        .map(|bridge| NetAddress {
-            address: subnet::address(*bridge, number),
-            prefix_len: bridge.len,
-            gateway: Some(bridge.address),
-        })
-        .collect();
-    let addresses: Vec<IpAddr> = own.iter().map(|own| own.address).collect();
-    // From here on dropping it gives everything back; the lock is its own then.
-    let bridged = Bridged {
-        directory: request.directory.clone(),
-        program,
-        lease,
-        host,
-        reserved,
-        addresses,
+    let made = Bridged::new(&leases, program, request);
+    let Ok((bridged, own, is_somebodys)) = made else {
+        // The bridge may have been made for nothing.
+        let _ = sweep::start_if_unused(&leases, program, &request.directory);
+        return made.map(|(bridged, own, _)| (bridged, own));
     };
-    let made = bridged.make(namespace, is_somebodys);
+    // From here on dropping it gives everything back, for which it takes the lock itself.
+    let joined = bridged.make(namespace, is_somebodys);
     drop(leases);
-    made?;
+    joined?;
     inside::configure(&inside, &own).map_err(failed("give the container its addresses"))?;
     Ok((bridged, own))
 }
 
 impl Bridged {
+    /// A lease and the host's side of it; whether somebody dead had that lease.
+    fn new(
+        leases: &Leases,
+        program: BorrowedFd<'_>,
+        request: &NetworkRequest,
+    ) -> Result<(Bridged, Vec<NetAddress>, bool)> {
+        let program = program
+            .try_clone_to_owned()
+            .map_err(|e| RunnerError::os("duplicate a descriptor", e))?;
+        let host = Host::ensure()?;
+        let reserved = ports::reserve(&request.ports, host.networks.len() > 1)?;
+        let leasing = |e| RunnerError::os(format!("lease an address in {}", request.directory.display()), e);
+        let (lease, is_somebodys) = leases.take().map_err(leasing)?;
+        let own: Vec<NetAddress> = host
+            .networks
+            .iter()
+            .map(|bridge| NetAddress {
+                address: subnet::address(*bridge, lease.number()),
+                prefix_len: bridge.len,
+                gateway: Some(bridge.address),
+            })
+            .collect();
+        let bridged = Bridged {
+            directory: request.directory.clone(),
+            program,
+            lease,
+            host,
+            reserved,
+            addresses: own.iter().map(|own| own.address).collect(),
+        };
+        Ok((bridged, own, is_somebodys))
+    }
+
     fn make(&self, namespace: BorrowedFd<'_>, is_somebodys: bool) -> Result<()> {
         let number = self.lease.number();
         if is_somebodys {
@@ -219,7 +233,7 @@ impl Bridged {
         // Without the rules there is nothing to close.
         let _ = firewall::close(&self.host.nft, &self.reserved.ports, &self.addresses);
         leases.free(self.lease.number())?;
-        sweep::start_if_unused(&leases, self.program.as_fd(), Path::new(&self.directory))
+        sweep::start_if_unused(&leases, self.program.as_fd(), &self.directory)
     }
 }
 

@@ -154,13 +154,37 @@ fn one(request: &PortRequest, addresses: &[IpAddr]) -> Result<(u16, Vec<OwnedFd>
 fn at_each(addresses: &[IpAddr], mut port: u16, protocol: Protocol) -> io::Result<(u16, Vec<OwnedFd>)> {
     let mut sockets = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let socket = hold(SocketAddr::new(*address, port), protocol)?;
-        let bound = rustix::net::getsockname(&socket)?;
-        let bound = SocketAddr::try_from(bound).map_err(io::Error::from)?;
-        port = bound.port();
-        sockets.push(socket);
+        if port == 0 {
+            port = free_port(*address, protocol)?;
+        }
+        sockets.push(hold(SocketAddr::new(*address, port), protocol)?);
     }
     Ok((port, sockets))
+}
+
+/// A port that is free now. It is taken by its number then: the kernel takes one back that it chose itself when its socket
+/// listens no more.
+fn free_port(address: IpAddr, protocol: Protocol) -> io::Result<u16> {
+    let socket = open(address, protocol)?;
+    rustix::net::bind(&socket, &SocketAddr::new(address, 0))?;
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?).map_err(io::Error::from)?;
+    Ok(bound.port())
+}
+
+fn open(address: IpAddr, protocol: Protocol) -> io::Result<OwnedFd> {
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
 }
 
 /// Binds a socket that accepts nothing: connections that reach it in spite of the rules are refused instead of waiting.
@@ -169,18 +193,7 @@ fn at_each(addresses: &[IpAddr], mut port: u16, protocol: Protocol) -> io::Resul
 /// SO_REUSEADDR, which the kernel refuses when another socket of any kind has the port; without that flag nobody gets
 /// it afterwards.
 fn hold(at: SocketAddr, protocol: Protocol) -> io::Result<OwnedFd> {
-    let family = match at {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let kind = match protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
-    };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    if at.is_ipv6() {
-        set_ipv6_v6only(&socket, true)?;
-    }
+    let socket = open(at.ip(), protocol)?;
     if protocol == Protocol::Udp {
         rustix::net::bind(&socket, &at)?;
         return Ok(socket);

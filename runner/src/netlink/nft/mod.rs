@@ -2,12 +2,12 @@
 //!
 //! Changes are a [`Batch`], taken by the kernel whole or not at all.
 
+mod rule;
+
 use std::io;
 
-use super::rule::DATA_VALUE;
 use super::{Message, Netlink, find, text};
-
-pub(crate) use super::rule::{Base, Family, Rule, Verdict};
+pub(crate) use rule::{Base, Rule, Verdict};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -26,6 +26,28 @@ const GET_ELEMENT: u16 = 13;
 const DEL_ELEMENT: u16 = 14;
 
 const LIST_ELEM: u16 = 1;
+const DATA_VALUE: u16 = 1;
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+}
+
+impl Family {
+    fn number(self) -> u8 {
+        match self {
+            Family::Inet => 1,
+            Family::Ip => 2,
+            Family::Ip6 => 10,
+        }
+    }
+}
+
 fn message(kind: u16, family: u8) -> Message {
     Message::new(SUBSYSTEM << 8 | kind).raw(&[family, 0, 0, 0])
 }
@@ -174,14 +196,7 @@ fn new_rule(family: Family, table: &str, chain: &str, rule: &Rule) -> Message {
         .flags(libc::NLM_F_CREATE)
         .text(1, table)
         .text(2, chain)
-        .nest(4, |mut m| {
-            for (name, expression) in &rule.expressions {
-                m = m.nest(LIST_ELEM, |m| {
-                    m.text(1, name).nest(2, |m| m.raw(expression.body()))
-                });
-            }
-            m
-        })
+        .nest(4, |m| rule.fill(m))
 }
 
 /// A rule's remark as `nft` keeps it.

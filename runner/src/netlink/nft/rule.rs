@@ -1,35 +1,14 @@
-//! Rules of nf_tables: what they look at in a packet, and what becomes of it.
+//! Rules: expressions, done from left to right as long as they match.
 
-use super::Message;
+use super::{DATA_VALUE, Family};
+use crate::netlink::Message;
 
-pub(super) const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 /// Where a verdict goes.
 const VERDICT_REGISTER: u32 = 0;
 /// The first 16 bytes; their quarters are numbered from [`QUARTERS`].
 const FIRST: u32 = 1;
 const QUARTERS: u32 = 8;
-
-/// Which packets a table sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// IPv4 and IPv6.
-    Inet,
-    /// IPv4.
-    Ip,
-    /// IPv6.
-    Ip6,
-}
-
-impl Family {
-    pub(super) fn number(self) -> u8 {
-        match self {
-            Family::Inet => 1,
-            Family::Ip => 2,
-            Family::Ip6 => 10,
-        }
-    }
-}
 
 /// A verdict on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +29,7 @@ pub(crate) enum Base {
 /// A rule in the making: expressions, done from left to right as long as they match.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
-    pub(super) expressions: Vec<(&'static str, Message)>,
+    expressions: Vec<(&'static str, Message)>,
 }
 
 impl Rule {
@@ -199,5 +178,18 @@ impl Rule {
                 })
             })
         })
+    }
+}
+
+impl Rule {
+    /// Its expressions as the kernel takes them.
+    pub(super) fn fill(&self, mut list: Message) -> Message {
+        const LIST_ELEM: u16 = 1;
+        for (name, expression) in &self.expressions {
+            list = list.nest(LIST_ELEM, |m| {
+                m.text(1, name).nest(2, |m| m.raw(expression.body()))
+            });
+        }
+        list
     }
 }
