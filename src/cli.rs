@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod network;
+mod oci;
 mod output;
 mod registry;
 mod run;
@@ -32,6 +33,9 @@ pub(crate) use lifecycle::{
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
 pub(crate) use network::{Network, NetworkArgs, exposed};
+pub(crate) use oci::{
+    BundleArgs, LogFormat, OciCli, OciCommand, OciCreate, OciExec, OciGlobal, OciRun, OciWords,
+};
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
@@ -166,6 +170,10 @@ pub(crate) enum Command {
     /// Make, list, show or remove volumes: directories that outlive containers.
     #[command(subcommand)]
     Volume(VolumeAction),
+    /// Be the runtime of other tools: create, start, state, kill and delete containers of a runtime bundle.
+    Oci(OciWords),
+    /// Write an image as a runtime bundle: a root file system and a config.json.
+    Bundle(BundleArgs),
 }
 
 /// How a listing is printed.

@@ -16,6 +16,7 @@ mod monitor;
 mod mounts;
 mod networks;
 mod not_yet;
+mod oci;
 mod pump;
 mod ranges;
 mod registries;
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == monitor::HIDDEN_ARGUMENT)
     {
         return ExitCode::from(monitor::main());
+    }
+    if let Some(words) = oci::words() {
+        return ExitCode::from(oci::main(words));
     }
     match start() {
         Ok(code) => ExitCode::from(code),

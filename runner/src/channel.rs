@@ -97,6 +97,7 @@ pub(crate) enum FailureKind {
     NotADevice,
     RootFsRefused,
     NoSuchUser,
+    Hook,
     CommandNotFound,
     CommandNotExecutable,
 }
@@ -127,6 +128,10 @@ pub(crate) enum FromInit {
     Failed(Failure),
     /// The container's terminal; its master side comes along.
     Terminal,
+    /// Of a bundle: its namespaces are there, and it waits for an answer before it enters its root.
+    Prepared,
+    /// Of a bundle: all is made, and it waits to be started.
+    Ready,
 }
 
 /// Sends one message and the given descriptors.

@@ -139,6 +139,20 @@ pub enum RunnerError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// A hook of a bundle failed.
+    #[error("{reason}")]
+    Hook {
+        /// Which, and how.
+        reason: String,
+    },
+    /// A bundle asks for what is not supported, or can't be had here.
+    #[error("config.json: {field}: {reason}")]
+    Bundle {
+        /// The field, as `linux.seccomp`.
+        field: String,
+        /// Why it is refused.
+        reason: String,
+    },
     /// A step of making the container failed.
     #[error("can't set up the container: {step}: {source}")]
     Setup {

@@ -8,10 +8,12 @@
 //! A program that uses this crate calls [`init_main_if_requested`] on the first line of `main`, and [`clean_start`] on the
 //! second.
 
+pub mod bundle;
 mod cgroup;
 mod channel;
 mod confine;
 mod error;
+mod hook;
 mod init;
 mod net;
 mod netlink;
@@ -29,6 +31,7 @@ mod userns;
 pub use channel::{recv as receive_message, send as send_message};
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
+pub use hook::Hook;
 pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
 pub use parent::{

@@ -104,7 +104,7 @@ fn group_lines(text: &str) -> impl Iterator<Item = GroupLine<'_>> {
     })
 }
 
-fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
+pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (text, None),

@@ -2,6 +2,7 @@
 
 mod build;
 mod build_source;
+mod bundle;
 mod cache;
 mod call;
 mod contexts;
@@ -68,6 +69,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
         Command::Volume(action) => volume::run(&app, &action),
+        Command::Bundle(args) => bundle::run(&app, &args),
         Command::History(args) => history::run(&app, &args),
         command => of_containers(&app, command),
     }

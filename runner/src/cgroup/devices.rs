@@ -11,7 +11,7 @@ use crate::error::{Result, RunnerError};
 use crate::spec::{DeviceAccess, Mount, MountKind};
 
 /// What every container has: null, zero, full, random, urandom, tty, console, ptmx and terminals.
-const USUAL: [&str; 9] = [
+pub(super) const USUAL: [&str; 9] = [
     "c 1:3 rwm",
     "c 1:5 rwm",
     "c 1:7 rwm",

@@ -7,6 +7,8 @@
 mod devices;
 mod further;
 mod live;
+mod placed;
+mod resources;
 mod v1;
 mod v2;
 
@@ -16,6 +18,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+pub use placed::PlacedGroups;
 
 use crate::error::{Result, RunnerError};
 use crate::setup::CgroupView;

@@ -127,6 +127,29 @@ pub(super) fn exec(command: &Command) -> Failure {
     }
 }
 
+/// Why the command could not be started as things are now; none when it seems that it can.
+pub(super) fn find(command: &Command) -> Option<Failure> {
+    let mut error = libc::ENOENT;
+    for path in candidates(command) {
+        let path = Raw(path);
+        let is_file = rustix::fs::stat(path.as_path())
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        match rustix::fs::access(path.as_path(), rustix::fs::Access::EXEC_OK) {
+            Ok(()) if is_file => return None,
+            Ok(()) | Err(rustix::io::Errno::ACCESS) => error = libc::EACCES,
+            Err(_) => {}
+        }
+    }
+    Some(Failure {
+        kind: match error {
+            libc::ENOENT => FailureKind::CommandNotFound,
+            _ => FailureKind::CommandNotExecutable,
+        },
+        what: command.args.first().map(Raw::to_string).unwrap_or_default(),
+        errno: Some(error),
+    })
+}
+
 fn try_exec(command: &Command) -> io::Result<()> {
     let args = command
         .args

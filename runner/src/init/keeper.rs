@@ -128,6 +128,7 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
         extra_groups: Vec::new(),
         user: None,
         terminal: None,
+        bundle: Default::default(),
     })
 }
 

@@ -7,8 +7,12 @@
 //!
 //! Everything here runs in a single-threaded process.
 
+mod bundle;
+mod bundle_mounts;
 mod confine;
 mod copy;
+mod copy_up;
+pub(crate) mod detached;
 mod exec;
 mod keeper;
 mod lock;
@@ -68,7 +72,11 @@ pub(crate) struct Inside {
 pub fn init_main_if_requested() {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
-        Some(first) if first == HIDDEN_ARGUMENT => sys::exit_now(keeper::main()),
+        Some(first) if first == HIDDEN_ARGUMENT => match args.next().and_then(|kept| kept.into_string().ok())
+        {
+            Some(kept) => sys::exit_now(detached::main(&kept)),
+            None => sys::exit_now(keeper::main()),
+        },
         Some(first) if first == private::SWEEP_ARGUMENT => {
             sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
         }
@@ -117,6 +125,8 @@ struct Context {
     user: Option<user::User>,
     /// Set by Terminal: the slave side.
     terminal: Option<OwnedFd>,
+    /// Of a container of a bundle.
+    bundle: detached::Bundle,
 }
 
 impl Context {
@@ -205,6 +215,7 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
             rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
             Ok(())
         }
+        SetupOp::Bundle(op) => bundle::perform(ctx, op),
         other => perform_confinement(ctx, other),
     }
 }

@@ -164,7 +164,7 @@ pub(super) fn check_proc(ctx: &Context) -> Done {
     }
 }
 
-fn is_proc(fd: impl AsFd) -> io::Result<bool> {
+pub(super) fn is_proc(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(fd)?.f_type as u32 == PROC_MAGIC)
 }
 

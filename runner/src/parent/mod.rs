@@ -6,9 +6,9 @@
 
 mod exec;
 mod handle;
-mod program;
+pub(crate) mod program;
 mod running;
-mod spawn;
+pub(crate) mod spawn;
 mod stdio;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

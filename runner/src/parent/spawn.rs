@@ -108,7 +108,7 @@ pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<S
 
 /// Sends a part of the description. That the keeper has gone already is no error here: it has said
 /// why, and that is read next.
-pub(super) fn tell<T: serde::Serialize>(
+pub(crate) fn tell<T: serde::Serialize>(
     control: &UnixStream,
     part: &T,
     fds: &[BorrowedFd<'_>],
@@ -162,12 +162,15 @@ pub(super) fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<(
             Some((FromInit::Terminal, fds)) => {
                 running.terminal = fds.into_iter().next().map(crate::pty::Terminal::new);
             }
+            // Only bundles have more stages, and they are not started here.
+            Some((FromInit::Prepared | FromInit::Ready, _)) => {}
             None => return Ok(()),
         }
     }
 }
 
-fn error(failure: Failure) -> RunnerError {
+/// What the other side has told, as an error.
+pub(crate) fn error(failure: Failure) -> RunnerError {
     let source = match failure.errno {
         Some(number) => std::io::Error::from_raw_os_error(number),
         None => std::io::ErrorKind::Other.into(),
@@ -199,6 +202,7 @@ fn error(failure: Failure) -> RunnerError {
             command: what,
             source,
         },
+        FailureKind::Hook => RunnerError::Hook { reason: what },
         FailureKind::NoSuchUser => {
             let (user, reason) = what.split_once('\n').unwrap_or((&what, ""));
             RunnerError::NoSuchUser {

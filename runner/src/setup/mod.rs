@@ -4,6 +4,7 @@
 //! things first, locked by the kernel, then the user namespace, then everything inside it, root and masks by descriptor,
 //! privileges dropped last.
 
+pub(crate) mod bundle;
 mod callers;
 mod mounts;
 mod ops;

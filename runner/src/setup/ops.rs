@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bundle::BundleOp;
 use crate::channel::Raw;
 use crate::confine::Capabilities;
 use crate::spec::{FileCopy, Resource};
@@ -251,6 +252,8 @@ pub(crate) enum SetupOp {
     NoNewPrivs,
     /// No descriptor but the standard streams survives exec.
     CloseFds,
+    /// What only containers of a bundle need.
+    Bundle(BundleOp),
     /// Instead of the command.
     Copy(FileCopy),
     Exec {

@@ -4,12 +4,14 @@
 
 #![allow(unsafe_code)]
 
+mod bundle;
 mod cred;
 mod lookup;
 mod memory;
 mod process;
 mod spawn;
 
+pub(crate) use bundle::*;
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;
 pub(crate) use memory::drop_text;
