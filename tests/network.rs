@@ -341,7 +341,14 @@ fn an_ordinary_user_by_pasta() {
     assert_eq!(pastas(), 1);
     drop(running);
     no_pasta_is_left();
-    assert!(is_closed((local, 8080)));
+    // A process that is killed loses its name before its sockets.
+    let is_closed_soon = || {
+        is_closed((local, 8080)) || {
+            std::thread::sleep(Duration::from_millis(50));
+            false
+        }
+    };
+    assert!((0..40).any(|_| is_closed_soon()));
     let context = bench.context(
         "ctx",
         &[(
