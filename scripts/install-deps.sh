@@ -2,9 +2,9 @@
 # Installs what box needs beside a Rust toolchain, and what its demo and tests use, from Debian's packages.
 set -euo pipefail
 
-# build: a C compiler (zstd, xz). run: uidmap. demo and tests: the rest. fuzz: a C++ compiler.
-packages=(gcc g++ make uidmap busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
-	skopeo umoci podman git tmux iproute2 docker-registry openssl)
+# build: a C compiler (zstd, xz). run: uidmap, and passt for networks of ordinary users. demo and tests: the rest. fuzz: a C++ compiler.
+packages=(gcc g++ make uidmap passt busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
+	skopeo umoci podman git tmux iproute2 docker-registry openssl nftables iptables)
 
 missing=()
 for package in "${packages[@]}"; do

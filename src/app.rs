@@ -69,8 +69,11 @@ impl App {
         self.cgroup_parent.as_deref()
     }
 
-    /// Removes the cgroups and volumes that a killed box left; its temporary files went when the store was opened.
+    /// Removes the cgroups, networks and volumes that a killed box left; its temporary files went when the store was opened.
     fn reap(&self) -> Result<(), Failure> {
+        if self.rootless.is_none() {
+            crate::networks::reap().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        }
         let mark = self.store_mark()?;
         // Another store's containers are that store's to judge.
         let is_alive = |owner: &str| {

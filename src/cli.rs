@@ -8,6 +8,7 @@ mod gc;
 mod lifecycle;
 mod limits;
 mod mounts;
+mod network;
 mod oci;
 mod output;
 mod registry;
@@ -26,11 +27,12 @@ pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use lifecycle::{
-    AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PsArgs,
-    RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
+    PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
+pub(crate) use network::{Network, NetworkArgs, exposed};
 pub(crate) use oci::{
     BundleArgs, LogFormat, OciCli, OciCommand, OciCreate, OciExec, OciGlobal, OciRun, OciWords,
 };
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// Give a container another name.
     Rename(RenameArgs),
+    /// Show the ports of the host that lead to a container.
+    Port(PortArgs),
     /// Show the processes of a container.
     Top(TopArgs),
     /// Show what containers use.
@@ -198,15 +202,6 @@ pub(crate) enum ProgressMode {
     Quiet,
 }
 
-/// The network of a step or a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Network {
-    /// Loopback alone.
-    None,
-    /// The host's own.
-    Host,
-}
-
 /// Which modification times the layers carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MtimesMode {
@@ -241,8 +236,8 @@ pub(crate) struct BuildArgs {
     /// Another line of /etc/hosts for RUN (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
-    /// The network of RUN steps.
-    #[arg(long, value_enum, value_name = "MODE")]
+    /// The network of RUN steps: private, none or host [default: private].
+    #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<Network>,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,

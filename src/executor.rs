@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
-use box_runner::{ContainerSpec, EtcFiles, Network, Process, RunnerError, Runtime, UserNamespace};
+use box_runner::{ContainerSpec, Network, PrivateNetwork, Process, RunnerError, Runtime, UserNamespace};
 
 use crate::app::App;
 use crate::error::Failure;
 use crate::pump::pump;
 use crate::ranges::IdRange;
+use crate::resolv::Wishes;
 use crate::step_mounts::{self, root_fs};
+use crate::{etc, networks};
 
 /// Host ids are the machine's; see `ranges`.
 const RANGES: &str = "/run/box/ranges";
@@ -27,9 +28,9 @@ pub(crate) struct ContainerExecutor<'a> {
 }
 
 struct Shared {
-    runtime: std::sync::Arc<Runtime>,
+    runtime: Arc<Runtime>,
     pages: BTreeSet<u32>,
-    ids: std::sync::Arc<Ids>,
+    ids: Arc<Ids>,
 }
 
 /// A user namespace and the lock on its ids.
@@ -37,6 +38,8 @@ pub(crate) struct Ids {
     /// The namespace.
     pub(crate) namespace: UserNamespace,
     _range: Option<IdRange>,
+    /// The private network of a build's steps, made for the first that wants one.
+    network: Mutex<Option<Arc<PrivateNetwork>>>,
 }
 
 impl Ids {
@@ -47,6 +50,7 @@ impl Ids {
             return Ok(Self {
                 namespace,
                 _range: None,
+                network: Mutex::default(),
             });
         }
         let range = IdRange::take(Path::new(RANGES), pages);
@@ -57,7 +61,19 @@ impl Ids {
         Ok(Self {
             namespace: runtime.user_namespace(range.map())?,
             _range: Some(range),
+            network: Mutex::default(),
         })
+    }
+
+    /// The network that all containers with these ids share.
+    fn network(&self, runtime: &Runtime) -> Result<Arc<PrivateNetwork>, RunnerError> {
+        let mut slot = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = slot.as_ref() {
+            return Ok(network.clone());
+        }
+        let made = Arc::new(networks::make(runtime, &self.namespace, Vec::new())?);
+        *slot = Some(made.clone());
+        Ok(made)
     }
 }
 
@@ -72,24 +88,21 @@ impl<'a> ContainerExecutor<'a> {
     }
 
     /// The runtime and the user namespace, made or widened to hold these pages of ids.
-    fn shared(
-        &self,
-        pages: &BTreeSet<u32>,
-    ) -> Result<(std::sync::Arc<Runtime>, std::sync::Arc<Ids>), ExecError> {
+    fn shared(&self, pages: &BTreeSet<u32>) -> Result<(Arc<Runtime>, Arc<Ids>), ExecError> {
         let mut slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = slot.as_ref().filter(|shared| pages.is_subset(&shared.pages)) {
             return Ok((shared.runtime.clone(), shared.ids.clone()));
         }
         let runtime = match slot.take() {
             Some(shared) => shared.runtime,
-            None => std::sync::Arc::new(
+            None => Arc::new(
                 self.app
                     .runtime()
                     .map_err(|failure| failed(FailureError(failure)))?,
             ),
         };
         runtime.start_ahead(box_runner::Stdio::captured());
-        let ids = std::sync::Arc::new(Ids::take(self.app, &runtime, pages).map_err(exec_error)?);
+        let ids = Arc::new(Ids::take(self.app, &runtime, pages).map_err(exec_error)?);
         *slot = Some(Shared {
             runtime: runtime.clone(),
             pages: pages.clone(),
@@ -98,7 +111,7 @@ impl<'a> ContainerExecutor<'a> {
         Ok((runtime, ids))
     }
 
-    fn spec(&self, request: &ExecRequest<'_>) -> ContainerSpec {
+    fn spec(&self, request: &ExecRequest<'_>, private: Option<&PrivateNetwork>) -> ContainerSpec {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let process = Process {
             args: request.args.clone(),
@@ -117,8 +130,14 @@ impl<'a> ContainerExecutor<'a> {
         spec.network = match request.network {
             exec::NetworkMode::None => Network::None,
             exec::NetworkMode::Host => Network::Host,
+            exec::NetworkMode::Private => Network::Private,
         };
-        spec.etc = etc_files(&request.hostname, spec.network, request.hosts);
+        let seen = etc::Seen {
+            network: spec.network,
+            private,
+            wishes: &Wishes::default(),
+        };
+        (spec.etc, _) = etc::files(&request.hostname, seen, request.hosts);
         spec.limits = box_runner::Limits {
             memory: request.limits.memory,
             millicpus: request.limits.millicpus,
@@ -137,11 +156,20 @@ impl<'a> ContainerExecutor<'a> {
 impl Executor for ContainerExecutor<'_> {
     fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError> {
         let (runtime, ids) = self.shared(&request.id_pages)?;
-        let mut spec = self.spec(request);
+        let network = match request.network {
+            exec::NetworkMode::Private => Some(ids.network(&runtime).map_err(exec_error)?),
+            _ => None,
+        };
+        let mut spec = self.spec(request, network.as_deref());
         let (mounts, _agents) = step_mounts::mounts(request).map_err(failed)?;
         spec.mounts = mounts;
         let mut running = runtime
-            .spawn(&spec, &ids.namespace, box_runner::Stdio::captured())
+            .spawn_in(
+                &spec,
+                &ids.namespace,
+                network.as_deref().map(PrivateNetwork::namespace),
+                box_runner::Stdio::captured(),
+            )
             .map_err(exec_error)?;
         // While this step runs: the next one's init loads, and what the last one left is removed.
         runtime.start_ahead(box_runner::Stdio::captured());
@@ -161,26 +189,6 @@ impl Executor for ContainerExecutor<'_> {
             return Err(ExecError::Cancelled);
         }
         outcome.map(exec_outcome)
-    }
-}
-
-/// The files of `/etc` that belong to the container: the host's resolver, names of its own.
-pub(crate) fn etc_files(hostname: &str, network: Network, more: &[(String, IpAddr)]) -> EtcFiles {
-    let mut hosts =
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
-    for (name, address) in more {
-        hosts.push_str(&format!("{address}\t{name}\n"));
-    }
-    let read = |path: &str| std::fs::read(PathBuf::from(path)).unwrap_or_default();
-    let resolv_conf = if network == Network::Host {
-        read("/etc/resolv.conf")
-    } else {
-        Vec::new()
-    };
-    EtcFiles {
-        resolv_conf,
-        hosts: hosts.into_bytes(),
-        hostname: format!("{hostname}\n").into_bytes(),
     }
 }
 

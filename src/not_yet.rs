@@ -4,12 +4,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "commit events image info manifest network plugin port search secret system lock plan";
+const COMMANDS: &str = "commit events image info manifest network plugin search secret system lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
-                       --cgroup-parent --digests --dns --env-host \
+                       --cgroup-parent --digests --env-host \
                        --explain --expose --filter --format --gpus --ipc --jobs --link \
                        --mac-address --metadata-file --no-cache-filter --offline \
-                       --override -p -P --pid --privileged --publish --publish-all \
+                       --override --pid --privileged \
                        --squash --userns --uts --volume-driver \
                        --build-arg-file --report --locked";
 
@@ -44,7 +44,10 @@ mod tests {
     #[test]
     fn words_of_docker_are_refused_by_name() {
         check(&["box", "events"], Some("events is not supported yet"));
-        check(&["box", "run", "-P", "image"], Some("-P is not supported yet"));
+        check(
+            &["box", "run", "--pid", "host", "image"],
+            Some("--pid is not supported yet"),
+        );
         check(
             &["box", "run", "--privileged", "image"],
             Some("--privileged is not supported yet"),

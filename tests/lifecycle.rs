@@ -812,3 +812,36 @@ fn an_ordinary_end_leaves_nothing_to_reap() {
     bench.ok(["stop", "b"]);
     eventually("its monitor is gone, too", || left() == 0);
 }
+
+#[test]
+fn a_directory_is_no_stream() {
+    let bench = Bench::with_busybox();
+    start(&bench, &["--name", "s"], FOREVER);
+    let directory = || Stdio::from(std::fs::File::open("/").unwrap());
+    for args in [
+        &[
+            "run",
+            "--rm",
+            "-i",
+            "--network",
+            "none",
+            "busybox",
+            "ls",
+            "/proc/self/fd/0/",
+        ][..],
+        &["exec", "-i", "s", "ls", "/proc/self/fd/0/"],
+    ] {
+        let output = bench.command(args).stdin(directory()).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(125),
+            "{args:?}: {}",
+            text(&output.stdout)
+        );
+        assert!(
+            text(&output.stderr).contains("is a directory"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}

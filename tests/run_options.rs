@@ -183,7 +183,7 @@ fn the_rest() {
     let file = file.to_str().unwrap();
     refused(&bench, &["--cidfile", file, "-u", "nobody-knows"], "no such user");
     let name = told(&bench, &["--cidfile", file], "hostname");
-    assert_eq!(std::fs::read_to_string(file).unwrap(), name.trim());
+    assert!(std::fs::read_to_string(file).unwrap().starts_with(name.trim()));
     refused(
         &bench,
         &["--cidfile", file],

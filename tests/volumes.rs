@@ -905,3 +905,48 @@ fn a_full_disk() {
         "{told}"
     );
 }
+
+/// What is thrown away with a container, its volumes and its images are there each time it starts.
+#[test]
+fn a_container_that_starts_again() {
+    as_both(|who| {
+        let dir = who.directory("host");
+        fs::write(dir.join("file"), "host\n").unwrap();
+        let line = "cat /h/file /i/srv/data/file >> /d/log; echo x >> /own/lines; wc -l < /own/lines >> /d/log; exit 3";
+        let discarded = format!("{}:/h:O", dir.display());
+        let mut args = vec![
+            "run",
+            "-d",
+            "--name",
+            "again",
+            "--network",
+            "none",
+            "--restart",
+            "on-failure:2",
+        ];
+        args.extend([
+            "-v",
+            "data:/d",
+            "-v",
+            "/own",
+            "-v",
+            &discarded,
+            "--mount",
+            "type=image,src=app,dst=/i",
+        ]);
+        args.extend(["busybox", "sh", "-c", line]);
+        who.ok(&args);
+        assert_eq!(who.ok(&["wait", "again"]), "3\n");
+        let one = |number: i32| format!("host\nof the image\n{number}\n");
+        let log = || who.run(&["-v", "data:/d"], "busybox", "cat /d/log");
+        assert_eq!(log(), [one(1), one(2), one(3)].concat());
+        // It does not run, but needs what it has.
+        let refused = who.output(&["volume", "rm", "data"]);
+        assert!(text(&refused.stderr).contains("belongs to again; remove them first (box rm)"));
+        who.ok(&["volume", "prune", "-a", "-f"]);
+        assert_eq!(who.volumes().lines().count(), 2);
+        who.ok(&["rm", "-v", "again"]);
+        assert_eq!(who.volumes(), "data\n");
+        assert_eq!(who.ok(&["volume", "rm", "data"]), "data\n");
+    });
+}

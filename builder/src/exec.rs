@@ -89,16 +89,19 @@ pub enum NetworkMode {
     /// Loopback alone.
     None,
     /// The host's own.
-    #[default]
     Host,
+    /// One of the build's own, with a way out.
+    #[default]
+    Private,
 }
 
 impl NetworkMode {
-    /// `none` or `host`.
+    /// `none`, `host` or `private`.
     pub fn as_str(self) -> &'static str {
         match self {
             NetworkMode::None => "none",
             NetworkMode::Host => "host",
+            NetworkMode::Private => "private",
         }
     }
 }

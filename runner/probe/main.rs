@@ -24,8 +24,30 @@ fn main() {
         ["euid"] => println!("euid={}", unsafe { libc::geteuid() }),
         ["orphans"] => orphans(),
         ["rlimit"] => rlimits(),
+        ["hello"] => hello(),
         ["outside", rest @ ..] => outside::main(rest),
         other => panic!("no such probe: {other:?}"),
+    }
+}
+
+/// Says hello to whoever connects to port 80, by TCP, or sends to port 53, by UDP.
+fn hello() {
+    use std::io::Write;
+    use std::net::{TcpListener, UdpSocket};
+    let listener = TcpListener::bind("[::]:80")
+        .or_else(|_| TcpListener::bind("0.0.0.0:80"))
+        .unwrap();
+    let socket = UdpSocket::bind("[::]:53")
+        .or_else(|_| UdpSocket::bind("0.0.0.0:53"))
+        .unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let (_, from) = socket.recv_from(&mut [0; 64]).unwrap();
+            let _ = socket.send_to(b"hello\n", from);
+        }
+    });
+    for stream in listener.incoming() {
+        let _ = stream.unwrap().write_all(b"hello\n");
     }
 }
 

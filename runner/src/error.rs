@@ -37,11 +37,47 @@ pub enum RunnerError {
         /// Its value.
         value: String,
     },
-    /// A network mode that does not exist yet.
-    #[error("network {network:?} is not supported yet; use \"host\" or \"none\"")]
-    NetworkRefused {
-        /// The mode.
-        network: &'static str,
+    /// The private network can't be made.
+    #[error(
+        "can't make a private network: {doing}: {source}; with --network host or --network none none is needed"
+    )]
+    PrivateNetwork {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// `pasta`, which an ordinary user's private network needs, is missing.
+    #[error(
+        "a private network of an ordinary user needs the program pasta; install it (apt-get install passt), or use --network host"
+    )]
+    NoPasta,
+    /// `pasta` needs a device that the user may not open.
+    #[error(
+        "a private network of an ordinary user needs /dev/net/tun: {source}; as root: chmod 666 /dev/net/tun, or use --network host"
+    )]
+    NoTun {
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// `pasta` did not do what it was started for.
+    #[error("can't make a private network: pasta says: {said}; with --network host none is needed")]
+    Pasta {
+        /// Its message.
+        said: String,
+    },
+    /// A container with a private network was started without one.
+    #[error("the container is to be in a private network, and none was given")]
+    NoPrivateNetwork,
+    /// A port of the host can't be published.
+    #[error(
+        "port {port} of the host can't be published: {source}; choose another one, or none for any that is free"
+    )]
+    PortRefused {
+        /// The address, port and protocol.
+        port: String,
+        /// The kernel's reason.
+        source: io::Error,
     },
     /// A limit was asked for that this machine or user can't enforce.
     #[error(

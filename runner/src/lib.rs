@@ -16,7 +16,9 @@ mod error;
 mod hook;
 mod init;
 mod net;
+mod netlink;
 mod parent;
+mod private;
 mod pty;
 mod rootless;
 mod setup;
@@ -30,10 +32,13 @@ pub use channel::{recv as receive_message, send as send_message};
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
 pub use hook::Hook;
-pub use init::{clean_start, init_main_if_requested};
+pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
 pub use parent::{
     Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
+};
+pub use private::{
+    HostPort, MappedPort, NetAddress, NetworkRequest, PortRequest, PrivateNetwork, Protocol, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};

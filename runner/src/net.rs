@@ -1,4 +1,4 @@
-//! Networks: none, the host's, and later one of its own with a way out.
+//! Networks: none, the host's, or one of its own with a way out, which the room `private` makes.
 //!
 //! A network namespace belongs to the user namespace it was made in; only then may the container
 //! bring up its loopback and see a sysfs of its own.
@@ -16,18 +16,8 @@ pub enum Network {
     None,
     /// The caller's own network.
     Host,
-    /// A network of its own with a way out; refused by name for now.
+    /// A network of its own with a way out: the namespace given at the start.
     Private,
-}
-
-impl Network {
-    /// Refuses what does not exist yet.
-    pub(crate) fn check(self) -> Result<()> {
-        match self {
-            Network::None | Network::Host => Ok(()),
-            Network::Private => Err(RunnerError::NetworkRefused { network: "private" }),
-        }
-    }
 }
 
 /// A new network namespace with nothing but loopback, belonging to this user namespace.

@@ -141,7 +141,7 @@ struct Mapper {
 
 impl Mapper {
     fn start(tool: &'static str, target: i32, own: u32, range: Range) -> Result<Mapper> {
-        let path = find_tool(tool)?;
+        let path = find_tool(tool, PACKAGE)?;
         let numbers = [target as u32, 0, own, 1, 1, range.start, range.len];
         let failed = |e: io::Error| RunnerError::os(format!("start {tool}"), e);
         let mut args = vec![CString::new(tool).map_err(|e| failed(e.into()))?];
@@ -189,15 +189,13 @@ fn exec_when_told(path: &CStr, args: &[CString], wait: OwnedFd) -> ! {
     sys::exit_now(127)
 }
 
-fn find_tool(tool: &'static str) -> Result<PathBuf> {
+/// Where a program of the distribution is.
+pub(crate) fn find_tool(tool: &'static str, package: &'static str) -> Result<PathBuf> {
     let found = TOOL_DIRS
         .iter()
         .map(|dir| Path::new(dir).join(tool))
         .find(|p| p.is_file());
-    found.ok_or(RunnerError::MissingTool {
-        tool,
-        package: PACKAGE,
-    })
+    found.ok_or(RunnerError::MissingTool { tool, package })
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod mount;
+mod rlimit;
 pub(crate) mod sysctl;
 
 pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
+pub use rlimit::{Resource, Rlimit};
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
@@ -184,39 +186,6 @@ pub enum LimitsPolicy {
     BestEffort,
 }
 
-/// A limit of setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rlimit {
-    /// Which.
-    pub resource: Resource,
-    /// The limit in force.
-    pub soft: u64,
-    /// The most the process may raise it to.
-    pub hard: u64,
-}
-
-/// The resources of setrlimit(2), by Docker's names for `--ulimit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub enum Resource {
-    As,
-    Core,
-    Cpu,
-    Data,
-    Fsize,
-    Locks,
-    Memlock,
-    Msgqueue,
-    Nice,
-    Nofile,
-    Nproc,
-    Rss,
-    Rtprio,
-    Rttime,
-    Sigpending,
-    Stack,
-}
-
 /// Everything the runner needs to know to start one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
@@ -308,8 +277,7 @@ impl ContainerSpec {
         if let Some(score) = self.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
             return invalid("OOM score (-1000 to 1000)", score.to_string());
         }
-        self.mounts.iter().try_for_each(mount::check)?;
-        self.network.check()
+        self.mounts.iter().try_for_each(mount::check)
     }
 }
 
@@ -468,7 +436,7 @@ mod tests {
         check(|s| s.rootfs.work = "/elsewhere/work".into(), false);
         check(|s| s.rootfs.lower.clear(), false);
         check(|s| s.limits.memory = Some(0), false);
-        check(|s| s.network = Network::Private, false);
+        check(|s| s.network = Network::Private, true);
         check(|s| s.shm_size = Some(0), false);
         check(|s| s.oom_score_adj = Some(1001), false);
         let sysctl = |name: &str| vec![(name.to_owned(), "1".to_owned())];

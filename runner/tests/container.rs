@@ -76,7 +76,7 @@ fn failures_are_told_apart() {
     assert!(matches!(error_of(&f, &spec), RunnerError::BindSource { .. }));
     let mut spec = f.spec(&["true"]);
     spec.network = Network::Private;
-    assert!(matches!(error_of(&f, &spec), RunnerError::NetworkRefused { .. }));
+    assert!(matches!(error_of(&f, &spec), RunnerError::NoPrivateNetwork));
 }
 
 fn bind(source: &str, target: &str, read_only: bool) -> Mount {

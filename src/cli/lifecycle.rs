@@ -197,6 +197,17 @@ pub(crate) struct TopArgs {
     pub(crate) container: String,
 }
 
+/// `box port`.
+#[derive(Debug, Args)]
+pub(crate) struct PortArgs {
+    /// The container, by name or id.
+    #[arg(value_name = "CONTAINER")]
+    pub(crate) container: String,
+    /// Only those for this port of the container.
+    #[arg(value_name = "PORT[/tcp|udp]")]
+    pub(crate) port: Option<String>,
+}
+
 /// `box stats`.
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LimitArgs, MoreLimitArgs, MountArgs, Network, ProcessArgs, PullMode, RegistryArgs};
+use super::{LimitArgs, MoreLimitArgs, MountArgs, NetworkArgs, ProcessArgs, PullMode, RegistryArgs};
 use crate::error::Failure;
 use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
@@ -78,9 +78,8 @@ pub(crate) struct ContainerArgs {
     /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
-    /// The container's network.
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub(crate) network: Option<Network>,
+    #[command(flatten)]
+    pub(crate) net: NetworkArgs,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
     #[command(flatten)]

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
-use box_builder::progress::Event;
 use box_builder::request::{BuildRequest, TimesMode};
 use nix::sys::signal::Signal;
 
@@ -26,9 +25,6 @@ const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY"
 
 /// The request to end that ends box at once.
 const PATIENCE: u32 = 3;
-
-const HOST_NETWORK: &str =
-    "note: RUN uses the host's network (--network host); a private one comes with a later version";
 
 /// Builds, names, and prints the image's id.
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
@@ -59,9 +55,6 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         args.progress
     };
     let sink = ui::build_sink(mode);
-    if args.network.is_none() {
-        sink.event(Event::Note(HOST_NETWORK));
-    }
     let executor = ContainerExecutor::new(app);
     let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
     let outcome = outcome.map_err(|error| {
@@ -108,8 +101,9 @@ fn request(
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.no_cache;
     request.network = match args.network {
+        Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::None) => NetworkMode::None,
-        Some(Network::Host) | None => NetworkMode::Host,
+        Some(Network::Host) => NetworkMode::Host,
     };
     request.hosts = args.hosts.iter().map(crate::values::HostArg::pair).collect();
     request.limits = limits(&args.limit);

@@ -230,7 +230,7 @@ impl Started {
             .store
             .container_dirs(&container.id, &layers, &PrepareOptions::standard_stubs())?;
         let root_fs = step_mounts::root_fs(&dirs, container.is_transient, container.config.read_only);
-        let mut spec = containers::spec(&container.config, containers::short(&container.id), root_fs)?;
+        let mut spec = containers::spec(&container.config, containers::short(&container.id), root_fs, None)?;
         let opening = mounts::Opening {
             layers: &layers,
             is_fleeting: container.is_transient,

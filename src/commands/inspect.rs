@@ -1,5 +1,6 @@
 //! `box inspect`: what a container or an image is, in Docker's shape where a field means the same.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use box_store::{Image, Reference};
@@ -107,8 +108,40 @@ fn container(app: &App, container: &Container) -> Result<Value, Failure> {
             "StopSignal": config.stop_signal.to_string(), "StopTimeout": config.stop_timeout,
         },
         "HostConfig": host_config(container, restart),
+        "NetworkSettings": network(&container.state),
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": dir.join("upper").to_string_lossy()}},
     }))
+}
+
+/// Empty while it does not run.
+fn network(state: &State) -> Value {
+    let network = state
+        .network
+        .clone()
+        .filter(|_| state.is_active())
+        .unwrap_or_default();
+    let mut ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for port in &network.ports {
+        let of = ports
+            .entry(format!("{}/{}", port.container, port.protocol.as_str()))
+            .or_default();
+        of.push(json!({"HostIp": port.address.to_string(), "HostPort": port.host.to_string()}));
+    }
+    let address = |is: fn(&std::net::IpAddr) -> bool| {
+        let found = network.addresses.iter().find(|(address, _)| is(address));
+        found.map_or_else(
+            || (String::new(), 0),
+            |(address, prefix)| (address.to_string(), *prefix),
+        )
+    };
+    let (v4, v6) = (
+        address(std::net::IpAddr::is_ipv4),
+        address(std::net::IpAddr::is_ipv6),
+    );
+    json!({
+        "Ports": ports,
+        "IPAddress": v4.0, "IPPrefixLen": v4.1, "GlobalIPv6Address": v6.0, "GlobalIPv6PrefixLen": v6.1,
+    })
 }
 
 fn state(state: &State) -> Value {
@@ -153,7 +186,7 @@ fn host_config(container: &Container, restart: u32) -> Value {
         "PidsLimit": config.limits.pids,
         "RestartPolicy": {"Name": config.restart.to_string(), "MaximumRetryCount": restart},
         "AutoRemove": container.is_transient,
-        "NetworkMode": format!("{:?}", config.network).to_lowercase(),
+        "NetworkMode": config.network.word(),
         "ReadonlyRootfs": config.read_only,
         "CapAdd": config.cap_add, "CapDrop": config.cap_drop,
         "Init": config.init,

@@ -20,6 +20,7 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod port;
 mod ps;
 mod pull;
 mod push;
@@ -92,6 +93,7 @@ fn of_containers(app: &App, command: Command) -> Result<u8, Failure> {
         Command::Update(args) => stop::update(app, &args),
         Command::Rm(args) => rm::run(app, &args),
         Command::Container(ContainerAction::Prune(args)) => rm::prune(app, &args),
+        Command::Port(args) => port::run(app, &args),
         Command::Top(args) => stats::top(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         _ => Err(Failure::own("a command without a place")),

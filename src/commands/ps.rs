@@ -52,11 +52,20 @@ pub(super) fn run(app: &App, args: &PsArgs) -> Result<u8, Failure> {
                     command(container, args.no_trunc),
                     human::ago((now() - container.config.created) / SECOND),
                     status(container),
+                    ports(container),
                     container.config.name.clone(),
                 ]
             };
             let rows: Vec<_> = all.iter().map(row).collect();
-            let headings = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"];
+            let headings = [
+                "CONTAINER ID",
+                "IMAGE",
+                "COMMAND",
+                "CREATED",
+                "STATUS",
+                "PORTS",
+                "NAMES",
+            ];
             ui::result(&table::render(&headings, &rows))?;
         }
     }
@@ -97,6 +106,17 @@ pub(super) fn status(container: &Container) -> String {
     }
 }
 
+/// The ports of the host that lead to it while it runs.
+fn ports(container: &Container) -> String {
+    let network = container
+        .state
+        .network
+        .as_ref()
+        .filter(|_| container.state.is_active());
+    let ports = network.iter().flat_map(|network| &network.ports);
+    ports.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn object(container: &Container) -> Value {
     json!({
         "Id": container.id,
@@ -110,6 +130,7 @@ fn object(container: &Container) -> Value {
         "ExitCode": container.state.exit_code,
         "Pid": container.state.pid,
         "Labels": container.config.labels,
+        "Ports": ports(container),
     })
 }
 

@@ -22,7 +22,6 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
         false => None,
     };
     let container = make(app, of, owner)?;
-    say_defaults(of);
     match (args.detach, of.rm) {
         (true, _) => in_background(app, of, &container),
         (false, true) => in_foreground(app, of, &container),
@@ -136,15 +135,6 @@ fn say_out_of_memory(container: &Container, peak: Option<u64>) {
     ui::note(&format!(
         "note: the container ran out of its memory limit{limit}{peak}"
     ));
-}
-
-/// Defaults that differ from Docker's are said, in one line each.
-fn say_defaults(args: &ContainerArgs) {
-    if args.network.is_none() {
-        ui::note(
-            "note: the container uses the host's network (--network host); a private one comes with a later version",
-        );
-    }
 }
 
 /// Whether the container's id can be written, before it has one.

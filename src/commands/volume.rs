@@ -42,9 +42,9 @@ fn parse(name: &str) -> Result<VolumeName, Failure> {
 }
 
 /// The containers that need a volume though they don't run.
-pub(super) fn users(app: &App) -> impl Fn(&VolumeName) -> Vec<String> {
-    let all = containers::list(app);
-    move |volume| match &all {
+pub(super) fn users(app: &App) -> impl Fn(&VolumeName) -> Vec<String> + '_ {
+    // Asked while nobody can begin to use the volume: a container that is made before that is among them.
+    move |volume| match &containers::list(app) {
         Ok(all) => {
             let needs = |container: &&Container| {
                 let mut volumes = container.config.mounts.iter().filter_map(MountPlan::volume);

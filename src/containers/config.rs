@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use box_runner::PortRequest;
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::MountPlan;
+use crate::resolv::Wishes;
 use crate::values::{LogOptions, Restart};
 
 /// The version of this description; another one is refused.
@@ -34,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) interactive: bool,
     pub(crate) init: bool,
     pub(crate) network: Network,
+    pub(crate) dns: Wishes,
     pub(crate) hosts: Vec<(String, IpAddr)>,
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
@@ -57,6 +60,21 @@ pub(crate) struct Config {
 pub(crate) enum Network {
     None,
     Host,
+    /// One of its own, with these ports of the host.
+    Private {
+        ports: Vec<PortRequest>,
+    },
+}
+
+impl Network {
+    /// As the command line names it.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Host => "host",
+            Self::Private { .. } => "private",
+        }
+    }
 }
 
 /// For the process and what it sees.

@@ -8,11 +8,11 @@ mod state;
 
 use box_store::{DiffId, Digest, Layer, LockGuard};
 
-pub(crate) use config::{Config, Health, Limits};
+pub(crate) use config::{Config, Health, Limits, Network};
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
-pub(crate) use spec::{copy_instead, id_pages, limits, spec};
-pub(crate) use state::{HealthCheck, HealthState, HealthStatus, State, Status};
+pub(crate) use spec::{copy_instead, etc_files, id_pages, limits, spec};
+pub(crate) use state::{HealthCheck, HealthState, HealthStatus, NetworkState, State, Status};
 
 use crate::app::App;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};

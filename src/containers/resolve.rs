@@ -9,10 +9,12 @@ use box_store::{ContainerConfig, Healthcheck, Image};
 use super::config::{self, Config, Health, Limits, Network, ProcessOptions};
 use super::{now, short};
 use crate::app::{self, App};
-use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
+use crate::cli::{ContainerArgs, HealthArgs, LimitsMode, MountArgs};
 use crate::error::Failure;
 use crate::executor;
 use crate::mounts::{self, Asked, MountPlan};
+use crate::networks;
+use crate::resolv::Wishes;
 use crate::values::{BuildArg, HostArg, signal_number};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -44,10 +46,8 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
-        network: match args.network {
-            Some(cli::Network::None) => Network::None,
-            Some(cli::Network::Host) | None => Network::Host,
-        },
+        network: network(args, of_image)?,
+        dns: Wishes::of(&args.net),
         hosts: args.hosts.iter().map(HostArg::pair).collect(),
         cap_add: args.cap_add.clone(),
         cap_drop: args.cap_drop.clone(),
@@ -122,6 +122,15 @@ fn limits(args: &ContainerArgs) -> Limits {
         cpuset_mems: args.more_limits.cpuset_mems.clone(),
         best_effort: args.limit.limits == LimitsMode::BestEffort,
     }
+}
+
+fn network(args: &ContainerArgs, image: &ContainerConfig) -> Result<Network, Failure> {
+    let ports = networks::ports(&args.net, image)?;
+    Ok(match networks::mode(args.net.network) {
+        box_runner::Network::None => Network::None,
+        box_runner::Network::Host => Network::Host,
+        box_runner::Network::Private => Network::Private { ports },
+    })
 }
 
 fn asked_mounts(args: &MountArgs) -> Asked<'_> {

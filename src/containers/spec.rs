@@ -3,15 +3,23 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use box_runner::{Capabilities, ContainerSpec, FileCopy, LimitsPolicy, Process, Rlimit, RootFs, Seccomp};
+use box_runner::{
+    Capabilities, ContainerSpec, EtcFiles, FileCopy, LimitsPolicy, PrivateNetwork, Process, Rlimit, RootFs,
+    Seccomp,
+};
 use box_store::Layer;
 
 use super::config::{Config, Network};
 use crate::error::{EXIT_BOX, Failure};
-use crate::executor;
+use crate::etc;
 
 /// What the runner is asked for, but for the mounts, which are opened apart. `id` is unique among the owner's containers.
-pub(crate) fn spec(config: &Config, id: &str, root_fs: RootFs) -> Result<ContainerSpec, Failure> {
+pub(crate) fn spec(
+    config: &Config,
+    id: &str,
+    root_fs: RootFs,
+    private: Option<&PrivateNetwork>,
+) -> Result<ContainerSpec, Failure> {
     let process = Process {
         args: config.args.clone(),
         env: config.env.clone(),
@@ -21,11 +29,8 @@ pub(crate) fn spec(config: &Config, id: &str, root_fs: RootFs) -> Result<Contain
     let mut spec = ContainerSpec::new(id, root_fs, process);
     spec.terminal = config.tty;
     spec.init = config.init;
-    spec.network = match config.network {
-        Network::None => box_runner::Network::None,
-        Network::Host => box_runner::Network::Host,
-    };
-    spec.etc = executor::etc_files(&config.hostname, spec.network, &config.hosts);
+    spec.network = mode(config);
+    (spec.etc, _) = etc_files(config, private);
     spec.hostname.clone_from(&config.hostname);
     spec.caps = capabilities(&config.cap_add, &config.cap_drop)?;
     spec.no_new_privs = config.no_new_privs;
@@ -47,6 +52,24 @@ pub(crate) fn spec(config: &Config, id: &str, root_fs: RootFs) -> Result<Contain
         spec.umask = mask;
     }
     Ok(spec)
+}
+
+fn mode(config: &Config) -> box_runner::Network {
+    match config.network {
+        Network::None => box_runner::Network::None,
+        Network::Host => box_runner::Network::Host,
+        Network::Private { .. } => box_runner::Network::Private,
+    }
+}
+
+/// Its files of `/etc`, and whether the host has name servers that it can't reach.
+pub(crate) fn etc_files(config: &Config, private: Option<&PrivateNetwork>) -> (EtcFiles, bool) {
+    let seen = etc::Seen {
+        network: mode(config),
+        private,
+        wishes: &config.dns,
+    };
+    etc::files(&config.hostname, seen, &config.hosts)
 }
 
 /// Its limits as the runner takes them.

@@ -1,5 +1,8 @@
 //! How a container is doing: written by whoever runs it, and true only as long as that one lives.
 
+use std::net::IpAddr;
+
+use box_runner::{MappedPort, PrivateNetwork};
 use serde::{Deserialize, Serialize};
 
 /// The exit code of a container whose keeper was killed with it: as if it had got SIGKILL.
@@ -23,6 +26,27 @@ pub(crate) struct State {
     /// Somebody asked it to end.
     pub(crate) is_stopped: bool,
     pub(crate) health: Option<HealthState>,
+    /// The private network that it has, or had.
+    #[serde(default)]
+    pub(crate) network: Option<NetworkState>,
+}
+
+/// What a private network has given it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkState {
+    /// Its addresses, each with the length of its prefix.
+    pub(crate) addresses: Vec<(IpAddr, u8)>,
+    pub(crate) ports: Vec<MappedPort>,
+}
+
+impl NetworkState {
+    pub(crate) fn of(network: &PrivateNetwork) -> Self {
+        let addresses = network.addresses().iter();
+        Self {
+            addresses: addresses.map(|own| (own.address, own.prefix_len)).collect(),
+            ports: network.ports().to_vec(),
+        }
+    }
 }
 
 /// Docker's words.

@@ -38,6 +38,7 @@ pub(super) fn serve(life: &Arc<Life>, dir: &Path) -> Result<(), Failure> {
                 let life = Arc::clone(&life);
                 move || {
                     answer(&life, &stream);
+                    box_runner::settle();
                     life.count(-1);
                 }
             };

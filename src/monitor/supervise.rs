@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use box_runner::{Mount, Outcome, RunnerError, Running, Runtime, Stdio, Stream};
+use box_runner::{Mount, Outcome, PrivateNetwork, RunnerError, Running, Runtime, Stdio, Stream};
 use box_store::disk::Durability;
 use box_store::{OverlayDirs, PrepareOptions};
 
@@ -14,21 +14,25 @@ use super::life::{Life, Live};
 use super::outlet::Outlet;
 use super::{health, serve};
 use crate::app::App;
-use crate::containers::{self, Config, Container, Status};
+use crate::containers::{self, Config, Container, NetworkState, Status};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
 use crate::executor::Ids;
 use crate::logs::{self, LogStream};
 use crate::mounts::{self, MountGuard};
+use crate::networks;
 use crate::pump::pump;
-use crate::step_mounts;
 use crate::terminal::{self, Session};
 use crate::values::{LogOptions, Restart};
+use crate::{step_mounts, ui};
 
 /// How long to wait before it is started again: the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A start that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
+
+const NO_SERVERS: &str = "note: the host's name servers are on its loopback, where the container can't reach them; \
+                          give one with --dns, or use --network host";
 
 /// Where output goes and input comes from.
 pub(crate) enum Io {
@@ -48,6 +52,7 @@ pub(crate) struct Supervisor<'a> {
     dirs: OverlayDirs,
     /// And what they need.
     mounts: (Vec<Mount>, MountGuard),
+    network: Option<PrivateNetwork>,
     is_transient: bool,
 }
 
@@ -80,6 +85,16 @@ impl<'a> Supervisor<'a> {
             is_fleeting: container.is_transient,
         };
         let mounts = mounts::open(app, plan, &opening)?;
+        let network = match &container.config.network {
+            containers::Network::Private { ports } => {
+                let made = networks::make(&runtime, &ids.namespace, ports.clone());
+                Some(made.map_err(|e| runner_failure(&e))?)
+            }
+            containers::Network::None | containers::Network::Host => None,
+        };
+        if let (Io::Own, (_, true)) = (&io, containers::etc_files(&container.config, network.as_ref())) {
+            ui::note(NO_SERVERS);
+        }
         let options = match io {
             Io::Own => LogOptions {
                 none: true,
@@ -95,6 +110,7 @@ impl<'a> Supervisor<'a> {
         state.is_stopped = false;
         state.restarts = 0;
         state.health = None;
+        state.network = network.as_ref().map(NetworkState::of);
         let life = Life::new(
             app.store.clone(),
             &container.id,
@@ -114,6 +130,7 @@ impl<'a> Supervisor<'a> {
             ids: Arc::new(ids),
             dirs,
             mounts,
+            network,
             is_transient: container.is_transient,
         })
     }
@@ -189,11 +206,12 @@ impl<'a> Supervisor<'a> {
             doing: "keep the container's state".into(),
             source: std::io::Error::other(failure.message().to_owned()),
         };
-        let mut spec = containers::spec(config, &id, root_fs).map_err(failed)?;
+        let mut spec = containers::spec(config, &id, root_fs, self.network.as_ref()).map_err(failed)?;
         spec.mounts.clone_from(&self.mounts.0);
-        let mut running = self
-            .runtime
-            .spawn(&spec, &self.ids.namespace, stdio(&self.io, config))?;
+        let joined = self.network.as_ref().map(PrivateNetwork::namespace);
+        let mut running =
+            self.runtime
+                .spawn_in(&spec, &self.ids.namespace, joined, stdio(&self.io, config))?;
         let mut attempt = Attempt::default();
         let terminal = running.take_terminal();
         let terminal = match (&self.io, terminal) {
@@ -228,6 +246,9 @@ impl<'a> Supervisor<'a> {
         }
         let checks = health::watch(&self.life);
         let copying = attempt.copy(&self.life);
+        if let Io::Kept(_) = self.io {
+            box_runner::settle();
+        }
         let outcome = running.wait();
         let (session, copying) = copying;
         if let Some(copying) = copying {
@@ -276,8 +297,9 @@ impl<'a> Supervisor<'a> {
 
     /// It is over: the state says so, or nothing of it is left.
     fn end(&mut self) -> Result<Ended, Failure> {
-        // Volumes that go do so before anybody is told that it is over.
+        // Volumes and networks that go do so before anybody is told that it is over.
         drop(std::mem::take(&mut self.mounts.1));
+        self.network = None;
         let lost = self.life.outlet.lost();
         let ended = match self.is_transient {
             true => {

@@ -184,8 +184,11 @@ impl Store {
         if fs::symlink_metadata(&place).is_err() {
             return Ok(false);
         }
-        root.disk.rename_into(&place, &away.path().join("container"))?;
-        Ok(true)
+        match root.disk.rename_into(&place, &away.path().join("container")) {
+            // Somebody else was first.
+            Err(_) if fs::symlink_metadata(&place).is_err() => Ok(false),
+            moved => moved.map(|()| true),
+        }
     }
 }
 

@@ -178,7 +178,11 @@ fn making(root: &Root, name: &VolumeName) -> Result<Option<LockGuard>> {
             Err(error) if !is_absent(&error) => return Err(error.into()),
             Err(_) if fs::symlink_metadata(&dir).is_err() => return Ok(None),
             // Somebody took the file away, which says nothing of the volume.
-            Err(_) => drop(lock::open_lock(&path).at("open lock", &path)?),
+            Err(_) => match lock::open_lock(&path) {
+                // And then the volume.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => drop(made.at("open lock", &path)?),
+            },
         }
     }
 }

@@ -128,3 +128,22 @@ fn what_it_lies_on_is_not_collected_and_damage_is_found() {
     store.collect(&everything).unwrap();
     assert!(store.layer(&diff_id).unwrap().is_none());
 }
+
+#[test]
+fn several_remove_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    for round in 0..50 {
+        create(&store, &id('e'), &[], true).unwrap();
+        let removed: usize = std::thread::scope(|scope| {
+            let removing: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| store.remove_container(&id('e')).unwrap()))
+                .collect();
+            removing
+                .into_iter()
+                .map(|thread| usize::from(thread.join().unwrap()))
+                .sum()
+        });
+        assert_eq!(removed, 1, "round {round}");
+    }
+}

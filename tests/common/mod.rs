@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod machines;
 pub mod registry;
 #[cfg(target_arch = "x86_64")]
 pub mod tracer;
@@ -239,8 +240,10 @@ impl OrdinaryUser {
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let etc = self.home.parent().unwrap().join("etc");
         let etc = etc.display();
+        // Where udev is at work every user may open it.
         let enter = format!(
-            "for f in passwd group subuid subgid; do [ -e /etc/$f ] || : >/etc/$f; mount --bind {etc}/$f /etc/$f; done; \
+            "[ -e {etc}/tun ] || mknod -m 666 {etc}/tun c 10 200; mount --bind {etc}/tun /dev/net/tun; \
+             for f in passwd group subuid subgid; do [ -e /etc/$f ] || : >/etc/$f; mount --bind {etc}/$f /etc/$f; done; \
              cd \"$HOME\"; umask ${{TEST_UMASK:-022}}; exec setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups \"$@\""
         );
         let mut command = Command::new("unshare");
@@ -257,6 +260,21 @@ impl OrdinaryUser {
     #[track_caller]
     pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         success(self.command(args).output().unwrap())
+    }
+}
+
+impl Drop for OrdinaryUser {
+    /// As the bench's.
+    fn drop(&mut self) {
+        let there = std::fs::read_dir(self.home.join("store/containers"));
+        if there.is_ok_and(|mut found| found.next().is_some())
+            && let Ok(listed) = self.command(["ps", "-aq"]).output()
+        {
+            let ids = text(&listed.stdout);
+            let _ = self
+                .command(["rm", "-f"].into_iter().chain(ids.split_whitespace()))
+                .output();
+        }
     }
 }
 

@@ -139,6 +139,7 @@ impl Keeper {
             args: &ExecStrings::new(&args),
             env: &ExecStrings::new(&[]),
             fds: &fds,
+            namespaces: 0,
         })
         .map_err(failed)?;
         Ok(Keeper { pid, control, report })

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spec::FileCopy;
@@ -102,8 +102,11 @@ fn add(
         return tar.append_link(&mut header, name, target);
     }
     if kind.is_file() {
-        // Not one that was put in its place meanwhile, which might never end.
-        let file = File::open(path)?;
+        // Not one that was put in its place meanwhile, which might never end, or never begin.
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(path)?;
         let opened = file.metadata()?;
         if !opened.file_type().is_file() {
             return Err(io::Error::other("it changes while it is read"));

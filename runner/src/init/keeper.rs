@@ -13,6 +13,8 @@ use crate::channel::{self, Failure, FromKeeper};
 use crate::setup::SetupOp;
 use crate::sys::{self, Ended, Fork};
 
+/// Containers that end sooner are not worth making the keeper smaller for.
+const SOON: Duration = Duration::from_secs(1);
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
 
 /// Runs the keeper and gives its exit code; a code other than 0 is told in words on the channel.
@@ -152,9 +154,16 @@ fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd, limit: Option<Duration
     } else {
         Event::RunnerGone
     };
+    let mut is_settled = false;
     while event == Event::Nothing {
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
-        event = next_event(control, pidfd, left).map_err(failed("poll"))?;
+        let soon = SOON.min(left.unwrap_or(SOON));
+        let wait = if is_settled { left } else { Some(soon) };
+        event = next_event(control, pidfd, wait).map_err(failed("poll"))?;
+        if event == Event::TimeUp && !is_settled && left != Some(soon) {
+            super::settle();
+            (is_settled, event) = (true, Event::Nothing);
+        }
     }
     if event != Event::ContainerGone {
         sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).map_err(failed("kill"))?;

@@ -27,12 +27,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Failure, FailureKind, Raw};
 use crate::setup::{SetupOp, Slot};
-use crate::{channel, sys, user};
+use crate::{channel, private, sys, user};
 
 /// The first argument that makes a program of this library the init of a container.
 pub(crate) const HIDDEN_ARGUMENT: &str = "__box_container_init";
@@ -69,11 +70,18 @@ pub(crate) struct Inside {
 /// To be called on the first line of `main`: when the program was started as the init of a
 /// container it becomes that and never returns; otherwise this does nothing.
 pub fn init_main_if_requested() {
-    if std::env::args_os().nth(1).is_some_and(|a| a == HIDDEN_ARGUMENT) {
-        match std::env::args().nth(2) {
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(first) if first == HIDDEN_ARGUMENT => match args.next().and_then(|kept| kept.into_string().ok())
+        {
             Some(kept) => sys::exit_now(detached::main(&kept)),
             None => sys::exit_now(keeper::main()),
+        },
+        Some(first) if first == private::SWEEP_ARGUMENT => {
+            sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
         }
+        Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
+        _ => {}
     }
 }
 
@@ -86,6 +94,12 @@ pub fn clean_start() -> u32 {
     // The kernels without close_range(2) are too old for anything else here too.
     let _ = sys::cloexec_from(3);
     mask.as_raw_mode()
+}
+
+/// Lets go of the memory that only starting needed; for a process that waits for long.
+pub fn settle() {
+    // It is only less memory.
+    let _ = sys::drop_text();
 }
 
 /// What the operations work on.

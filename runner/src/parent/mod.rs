@@ -11,7 +11,7 @@ mod running;
 pub(crate) mod spawn;
 mod stdio;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,6 +21,7 @@ pub use stdio::{Stdio, Stream};
 
 use crate::cgroup::Hierarchies;
 use crate::error::{Result, RunnerError};
+use crate::private::{NetworkRequest, PrivateNetwork};
 use crate::spec::{ContainerSpec, IdMap};
 use crate::userns::UserNamespace;
 use spawn::Started;
@@ -100,7 +101,25 @@ impl Runtime {
     /// Starts a container; when this returns its command has been started.
     pub fn spawn(&self, spec: &ContainerSpec, user: &UserNamespace, stdio: Stdio) -> Result<Running> {
         spec.validate()?;
-        spawn::spawn(self, spec, user, stdio)
+        spawn::spawn(self, spec, user, None, stdio)
+    }
+
+    /// The same for one that is in a private network: with [`Network::Private`](crate::Network::Private) it is started in this
+    /// network namespace, which must belong to the user namespace; otherwise that is left alone.
+    pub fn spawn_in(
+        &self,
+        spec: &ContainerSpec,
+        user: &UserNamespace,
+        network: Option<BorrowedFd<'_>>,
+        stdio: Stdio,
+    ) -> Result<Running> {
+        spec.validate()?;
+        spawn::spawn(self, spec, user, network, stdio)
+    }
+
+    /// Makes a private network for containers in this user namespace.
+    pub fn private_network(&self, user: &UserNamespace, request: &NetworkRequest) -> Result<PrivateNetwork> {
+        PrivateNetwork::join(self.program.as_fd(), self.config.rootless, user, request)
     }
 
     /// Starts another process in a running container; `spec` is the container's own with another

@@ -24,8 +24,14 @@ pub(super) fn spawn(
     runtime: &Runtime,
     spec: &ContainerSpec,
     user: &UserNamespace,
+    net: Option<BorrowedFd<'_>>,
     stdio: Stdio,
 ) -> Result<Running> {
+    let net = match spec.network {
+        Network::Host => None,
+        Network::None => Some(user.isolated_network()?),
+        Network::Private => Some(net.ok_or(RunnerError::NoPrivateNetwork)?),
+    };
     let keeper_error = |e| RunnerError::os("start the container's init", e);
     let stdio = if spec.terminal { Stdio::null() } else { stdio };
     let (ends, mut keeper) = match runtime.take_ahead(&stdio) {
@@ -47,7 +53,7 @@ pub(super) fn spawn(
     };
     let mut running = Running::new(groups, place);
     limited?;
-    describe_inside(runtime, spec, user, &keeper.control, &running.groups)?;
+    describe_inside(runtime, spec, (user, net), &keeper.control, &running.groups)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
     running.stdout = stdout.map(File::from);
@@ -85,6 +91,7 @@ pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<S
         args: &ExecStrings::new(&args),
         env: &ExecStrings::new(&[]),
         fds: &fds,
+        namespaces: 0,
     })?;
     let ours = [stdin.ours.take(), stdout.ours.take(), stderr.ours.take()];
     Ok((
@@ -115,7 +122,7 @@ pub(crate) fn tell<T: serde::Serialize>(
 fn describe_inside(
     runtime: &Runtime,
     spec: &ContainerSpec,
-    user: &UserNamespace,
+    (user, net): (&UserNamespace, Option<BorrowedFd<'_>>),
     control: &UnixStream,
     groups: &Cgroups,
 ) -> Result<()> {
@@ -126,10 +133,6 @@ fn describe_inside(
     let opening = |e| RunnerError::os("open the container's cgroups", e);
     let tasks = groups.tasks().map_err(opening)?;
     let unified = groups.unified().map_err(opening)?;
-    let net = match spec.network {
-        Network::None => Some(user.isolated_network()?),
-        _ => None,
-    };
     let milliseconds = |t: Duration| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1);
     let inside = Inside {
         ops: plan_inside(spec, &around),

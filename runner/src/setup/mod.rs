@@ -102,7 +102,7 @@ pub(crate) fn plan_exec_inside(spec: &ContainerSpec) -> Vec<SetupOp> {
 
 fn entering(network: Network) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::JoinUser];
-    if network == Network::None {
+    if network != Network::Host {
         ops.push(SetupOp::JoinNet);
     }
     ops.extend([
@@ -149,7 +149,7 @@ fn asked_rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
 /// Host name, network and the kernel's parameters.
 fn identity(spec: &ContainerSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::Hostname(spec.hostname.clone())];
-    if spec.network == Network::None {
+    if spec.network != Network::Host {
         ops.push(SetupOp::Loopback);
         ops.push(SetupOp::Sysctl {
             name: "net/ipv4/ip_unprivileged_port_start".into(),

@@ -8,6 +8,7 @@ mod bpf;
 mod bundle;
 mod cred;
 mod lookup;
+mod memory;
 mod process;
 mod spawn;
 
@@ -15,6 +16,7 @@ pub(crate) use bpf::*;
 pub(crate) use bundle::*;
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;
+pub(crate) use memory::drop_text;
 pub(crate) use process::*;
 pub(crate) use spawn::*;
 

@@ -21,6 +21,8 @@ pub(crate) struct Program<'a> {
     pub(crate) env: &'a ExecStrings<'a>,
     /// Its descriptors: the first becomes 0, the second 1 and so on. At most [`MAX_FDS`].
     pub(crate) fds: &'a [RawFd],
+    /// New namespaces it is put in (`CLONE_NEW*`), or none.
+    pub(crate) namespaces: libc::c_int,
 }
 
 /// Most descriptors a started program can be given.
@@ -52,7 +54,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> io::Result<(i32, OwnedFd)> {
     };
     let mut stack = vec![0u128; STACK / 16];
     let mask = SignalsBlocked::new();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | program.namespaces;
     // SAFETY: CLONE_VFORK stops this thread until the child execs or exits, so `args` and `stack`
     // outlive the child's use of them; the child only makes system calls.
     let started = unsafe { clone_on(&mut stack, flags, exec_child, (&raw mut args).cast()) };

@@ -1,0 +1,92 @@
+//! Removing what nobody uses any more.
+//!
+//! Removing a bridge takes the kernel as long as starting several containers. Therefore the last one that leaves starts a small
+//! process that waits a moment, for the next container often comes at once, and removes bridge and rules then.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::host;
+use super::lease::Leases;
+use crate::error::{Result, RunnerError};
+use crate::sys::{self, ExecStrings};
+
+/// The first argument that makes a program of this library remove an unused bridge.
+pub(crate) const HIDDEN_ARGUMENT: &str = "__box_network_sweep";
+/// How long an unused bridge is kept.
+const LINGER: Duration = Duration::from_secs(1);
+/// Where the sweeper's lock comes along.
+const LOCK: i32 = 3;
+
+/// Starts the process that removes bridge and rules, unless somebody uses them or it is there already.
+pub(super) fn start_if_unused(leases: &Leases, program: BorrowedFd<'_>, directory: &Path) -> io::Result<()> {
+    let (living, _) = leases.all()?;
+    if !living.is_empty() {
+        return Ok(());
+    }
+    let Some(lock) = leases.sweeper()? else {
+        return Ok(());
+    };
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let directory = CString::new(directory.as_os_str().as_bytes())?;
+    let argument = CString::new(HIDDEN_ARGUMENT)?;
+    let args: [&CStr; 3] = [c"box", &argument, &directory];
+    let null = null.as_raw_fd();
+    // Nobody waits for it: it ends after its starter, as a rule.
+    sys::spawn(&sys::Program {
+        file: program,
+        args: &ExecStrings::new(&args),
+        env: &ExecStrings::new(&[]),
+        fds: &[null, null, null, lock.as_raw_fd()],
+        namespaces: 0,
+    })
+    .map(drop)
+}
+
+/// The process itself.
+pub(crate) fn main(directory: Option<PathBuf>) -> i32 {
+    let (Some(directory), Ok(lock)) = (directory, sys::inherited_fd(LOCK)) else {
+        return 125;
+    };
+    std::thread::sleep(LINGER);
+    let swept = Leases::lock(&directory).and_then(|leases| {
+        // Whoever leaves after this starts another one.
+        drop(lock);
+        sweep(leases)
+    });
+    i32::from(swept.is_err())
+}
+
+/// Removes what the dead left, and everything when nobody is alive.
+fn sweep(leases: Leases) -> io::Result<()> {
+    let (living, dead) = leases.all()?;
+    if living.is_empty() {
+        host::remove()?;
+        return leases.forget();
+    }
+    for number in dead {
+        host::clear(number)?;
+        leases.free(number)?;
+    }
+    Ok(())
+}
+
+/// Removes what killed processes left of their private networks. `directory` is that of
+/// [`NetworkRequest`](crate::NetworkRequest). Cheap when there is nothing.
+pub fn reap(directory: &Path) -> Result<()> {
+    let failed = |e| RunnerError::os(format!("remove unused networks ({})", directory.display()), e);
+    let Some(leases) = Leases::look_after(directory).map_err(failed)? else {
+        return Ok(());
+    };
+    let (living, dead) = leases.all().map_err(failed)?;
+    let is_watched = !living.is_empty() || leases.sweeper().map_err(failed)?.is_none();
+    if dead.is_empty() && is_watched {
+        return Ok(());
+    }
+    sweep(leases).map_err(failed)
+}
