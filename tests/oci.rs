@@ -540,6 +540,20 @@ fn limits_are_set_in_the_group_that_is_named() {
     }
 }
 
+/// What is in it would be killed with the container.
+#[test]
+fn a_group_of_others_is_refused() {
+    let b = Bundle::new();
+    let path = format!("/box-oci-shared-{}", std::process::id());
+    b.set("/linux/cgroupsPath", json!(path));
+    b.command("sleep 100");
+    b.ok(&["create", "one"]);
+    assert!(b.fails(&["create", "two"]).contains("has processes already"));
+    assert_eq!(b.state("one")["status"], "created");
+    b.ok(&["delete", "--force", "one"]);
+    b.ok(&["create", "two"]);
+}
+
 /// config-linux.md: Seccomp.
 #[test]
 fn the_filter_is_the_one_given() {

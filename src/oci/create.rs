@@ -61,7 +61,7 @@ fn create_claimed(
         bundle,
         dir: &dir,
         program: &program,
-        kept_fds: args.preserve_fds + passed_sockets(),
+        kept_fds: args.preserve_fds.saturating_add(passed_sockets()),
         own_keyring: !args.no_new_keyring,
     };
     let mut are_hooks_run = false;
