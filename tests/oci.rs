@@ -908,6 +908,23 @@ fn exec_run_list_and_the_log_are_as_others_have_them() {
 }
 
 #[test]
+fn paused_containers_stand_still_and_can_be_removed() {
+    let b = Bundle::new();
+    b.command("while :; do sleep 0.05; done");
+    b.ok(&["create", "c"]);
+    b.fails(&["pause", "c"]);
+    b.ok(&["start", "c"]);
+    b.ok(&["pause", "c"]);
+    assert_eq!(b.state("c")["status"], "paused");
+    b.fails(&["pause", "c"]);
+    b.fails(&["exec", "c", "true"]);
+    b.ok(&["resume", "c"]);
+    assert_eq!(b.state("c")["status"], "running");
+    b.ok(&["pause", "c"]);
+    b.ok(&["delete", "--force", "c"]);
+}
+
+#[test]
 fn a_terminal_goes_to_the_socket() {
     let b = Bundle::new();
     b.set("/process/terminal", json!(true));
