@@ -41,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
     pub(crate) no_new_privs: bool,
-    pub(crate) seccomp_unconfined: bool,
+    pub(crate) seccomp: Seccomp,
     pub(crate) read_only: bool,
     pub(crate) mounts: Vec<MountPlan>,
     pub(crate) process: ProcessOptions,
@@ -53,6 +53,15 @@ pub(crate) struct Config {
     pub(crate) stop_timeout: u64,
     pub(crate) health: Option<Health>,
     pub(crate) log: LogOptions,
+}
+
+/// Which system calls are let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Seccomp {
+    Default,
+    Unconfined,
+    /// Those of a profile, kept as it was read.
+    Profile(String),
 }
 
 /// Which network.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use box_store::{ContainerConfig, Healthcheck, Image};
 
-use super::config::{self, Config, Health, Limits, Network, ProcessOptions};
+use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp};
 use super::{now, short};
 use crate::app::{self, App};
 use crate::cli::{ContainerArgs, HealthArgs, LimitsMode, MountArgs};
@@ -52,7 +52,7 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         cap_add: args.cap_add.clone(),
         cap_drop: args.cap_drop.clone(),
         no_new_privs: true,
-        seccomp_unconfined: false,
+        seccomp: Seccomp::Default,
         read_only: args.read_only,
         mounts: mounts::plan(
             app,
@@ -79,11 +79,17 @@ fn security(given: &[String], config: &mut Config) -> Result<(), Failure> {
         match (name, value) {
             ("no-new-privileges", "" | "true") => config.no_new_privs = true,
             ("no-new-privileges", "false") => config.no_new_privs = false,
-            ("seccomp", "unconfined") => config.seccomp_unconfined = true,
+            ("seccomp", "unconfined") => config.seccomp = Seccomp::Unconfined,
+            ("seccomp", "builtin") => config.seccomp = Seccomp::Default,
+            ("seccomp", file) if !file.is_empty() => {
+                let text = String::from_utf8(app::read_file(std::path::Path::new(file))?);
+                config.seccomp =
+                    Seccomp::Profile(text.map_err(|_| Failure::own(format!("{file} is not UTF-8")))?);
+            }
             _ => {
                 return Err(
                     Failure::own(format!("the security option {option:?} is not supported yet"))
-                        .hint("no-new-privileges[=true|false] and seccomp=unconfined are"),
+                        .hint("no-new-privileges[=true|false] and seccomp=FILE|unconfined|builtin are"),
                 );
             }
         }
