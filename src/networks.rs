@@ -20,6 +20,9 @@ pub(crate) fn make(
     let request = NetworkRequest {
         directory: PathBuf::from(LEASES),
         ports,
+        bridge: None,
+        names: Vec::new(),
+        name_servers: None,
     };
     runtime.private_network(namespace, &request)
 }

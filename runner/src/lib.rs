@@ -32,7 +32,8 @@ pub use init::{clean_start, init_main_if_requested};
 pub use net::Network;
 pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
 pub use private::{
-    HostPort, MappedPort, NetAddress, NetworkRequest, PortRequest, PrivateNetwork, Protocol, reap_networks,
+    HostPort, MappedPort, NetAddress, NetworkMember, NetworkRequest, PortRequest, PrivateNetwork, Protocol,
+    network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};

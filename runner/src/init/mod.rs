@@ -21,7 +21,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,9 +63,7 @@ pub fn init_main_if_requested() {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(first) if first == HIDDEN_ARGUMENT => sys::exit_now(keeper::main()),
-        Some(first) if first == private::SWEEP_ARGUMENT => {
-            sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
-        }
+        Some(first) if first == private::SWEEP_ARGUMENT => sys::exit_now(private::sweep_main(args)),
         Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
         _ => {}
     }
