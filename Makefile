@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit interop
+.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit compare-sandbox interop
 
 deps:
 	bash scripts/install-deps.sh
@@ -44,6 +44,10 @@ bench-peers: build
 # The corpus' build cases side by side with Docker's BuildKit.
 compare-buildkit: build
 	bash scripts/compare-buildkit.sh target/release/box
+
+# What a program in a default container may do, side by side with Docker and Podman.
+compare-sandbox: build
+	bash scripts/compare-sandbox.sh target/release/box
 
 # Images to and from Docker, Podman, skopeo, umoci, containerd and a registry.
 interop: build

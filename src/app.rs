@@ -36,6 +36,15 @@ impl App {
             Some(root) => root.clone(),
             None => default_root(rootless.is_some())?,
         };
+        Self::open_in(&root, rootless, global.cgroup_parent.clone())
+    }
+
+    /// Opens the store for a process that is in the right namespace already.
+    pub(crate) fn open_in(
+        root: &Path,
+        rootless: Option<Rootless>,
+        cgroup_parent: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
         let overlay_xattrs = if rootless.is_some() {
             OverlayXattrs::User
         } else {
@@ -45,17 +54,22 @@ impl App {
             overlay_xattrs,
             ..StoreOptions::default()
         };
-        let store = Store::open(&root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        let store = Store::open(root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
         let app = Self {
             store,
             rootless,
-            cgroup_parent: global.cgroup_parent.clone(),
+            cgroup_parent,
         };
         app.reap()?;
         Ok(app)
     }
 
-    /// Removes the cgroups and networks that a killed box left; its temporary files went when the store was opened.
+    /// The cgroup that containers get theirs under, if that was said.
+    pub(crate) fn cgroup_parent(&self) -> Option<&Path> {
+        self.cgroup_parent.as_deref()
+    }
+
+    /// Removes the cgroups, networks and volumes that a killed box left; its temporary files went when the store was opened.
     fn reap(&self) -> Result<(), Failure> {
         if self.rootless.is_none() {
             crate::networks::reap().map_err(|e| Failure::of(EXIT_BOX, &e))?;
@@ -68,7 +82,8 @@ impl App {
                 .is_none_or(|own| self.store.owner_is_alive(own))
         };
         let reaped = box_runner::reap(self.cgroup_parent.as_deref(), self.rootless.is_some(), &is_alive);
-        reaped.map(drop).map_err(|e| Failure::of(EXIT_BOX, &e))
+        reaped.map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        self.store.reap_volumes().map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
     /// What starts containers.

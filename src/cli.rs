@@ -5,26 +5,43 @@ mod container;
 mod content;
 mod front;
 mod gc;
+mod lifecycle;
 mod limits;
+mod mounts;
 mod network;
+mod oci;
 mod output;
 mod registry;
+mod run;
+mod volume;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{BuildArg, HostArg, Memory, TmpfsMount, Volume};
+use crate::values::{BuildArg, HostArg, Memory};
 
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
-pub(crate) use content::{CpArgs, DiffArgs};
+pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
-pub(crate) use limits::{LimitArgs, LimitsMode};
+pub(crate) use lifecycle::{
+    AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
+    PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+};
+pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
+pub(crate) use mounts::MountArgs;
 pub(crate) use network::{Network, NetworkArgs, exposed};
+pub(crate) use oci::{
+    BundleArgs, LogFormat, OciCli, OciCommand, OciCreate, OciExec, OciGlobal, OciRun, OciWords,
+};
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
+pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
+pub(crate) use volume::{
+    VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
+};
 
 /// Builds layered images from a Boxfile, keeps them in a content-addressed store, and runs them, with no daemon.
 #[derive(Debug, Parser)]
@@ -70,6 +87,45 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// Run a command in a new container.
     Run(Box<RunArgs>),
+    /// Make a container that is started later.
+    Create(Box<CreateArgs>),
+    /// Start containers that do not run.
+    Start(StartArgs),
+    /// List containers.
+    Ps(PsArgs),
+    /// Show what a container has printed.
+    Logs(LogsArgs),
+    /// Run another command in a container that runs.
+    Exec(ExecArgs),
+    /// Connect to a container that runs.
+    Attach(AttachArgs),
+    /// Ask containers to end, and kill those that do not.
+    Stop(StopArgs),
+    /// Stop containers and start them again.
+    Restart(StopArgs),
+    /// Send containers a signal.
+    Kill(KillArgs),
+    /// Stop all processes of containers where they are.
+    Pause(ContainersArgs),
+    /// Let paused containers go on.
+    Unpause(ContainersArgs),
+    /// Wait until containers have ended, and print their exit codes.
+    Wait(ContainersArgs),
+    /// Remove containers with all that they wrote.
+    Rm(RmArgs),
+    /// Give a container another name.
+    Rename(RenameArgs),
+    /// Show the ports of the host that lead to a container.
+    Port(PortArgs),
+    /// Show the processes of a container.
+    Top(TopArgs),
+    /// Show what containers use.
+    Stats(StatsArgs),
+    /// Change limits and the restart policy of containers.
+    Update(UpdateArgs),
+    /// List containers, or remove those that do not run.
+    #[command(subcommand)]
+    Container(ContainerAction),
     /// Make an image of a root file system archive (tar; plain or gz, xz, zst, bz2), a file, a URL or - for stdin.
     Import(ImportArgs),
     /// Load images from an OCI or Docker archive.
@@ -78,7 +134,7 @@ pub(crate) enum Command {
     Save(SaveArgs),
     /// Write an image's root file system as a tar.
     Export(ExportArgs),
-    /// Copy files from an image.
+    /// Copy files from a container or an image, and into a container.
     Cp(CpArgs),
     /// Show how two images, or two layers, differ.
     Diff(DiffArgs),
@@ -96,7 +152,7 @@ pub(crate) enum Command {
     Rmi(RmiArgs),
     /// Give an image another name.
     Tag(TagArgs),
-    /// Show an image's configuration as JSON.
+    /// Show a container's or an image's configuration as JSON.
     Inspect(InspectArgs),
     /// Show the steps that made an image.
     History(HistoryArgs),
@@ -111,6 +167,13 @@ pub(crate) enum Command {
     /// List or remove the caches of RUN --mount=type=cache.
     #[command(subcommand)]
     Cache(CacheAction),
+    /// Make, list, show or remove volumes: directories that outlive containers.
+    #[command(subcommand)]
+    Volume(VolumeAction),
+    /// Be the runtime of other tools: create, start, state, kill and delete containers of a runtime bundle.
+    Oci(OciWords),
+    /// Write an image as a runtime bundle: a root file system and a config.json.
+    Bundle(BundleArgs),
 }
 
 /// How a listing is printed.
@@ -206,82 +269,6 @@ pub(crate) struct BuildArgs {
     pub(crate) context: PathBuf,
 }
 
-/// `box run`.
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// Remove the container when it ends.
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// Keep standard input open and pass it on.
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give the command a terminal.
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    /// Set a variable; without =VALUE it is taken from the environment.
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<BuildArg>,
-    /// Read variables from a file, one a line.
-    #[arg(long = "env-file", value_name = "FILE")]
-    pub(crate) env_files: Vec<PathBuf>,
-    /// The working directory.
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<PathBuf>,
-    /// The user (and group), by name or number.
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(crate) user: Option<String>,
-    /// What to run instead of the image's ENTRYPOINT; empty for none.
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) entrypoint: Option<String>,
-    /// A name for the container.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
-    /// The container's host name [default: the container's id].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) hostname: Option<String>,
-    /// Bind a directory or file of the host into the container.
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
-    pub(crate) volumes: Vec<Volume>,
-    /// Mount an empty tmpfs.
-    #[arg(long, value_name = "TARGET[:size=BYTES,mode=OCTAL]")]
-    pub(crate) tmpfs: Vec<TmpfsMount>,
-    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
-    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
-    pub(crate) hosts: Vec<HostArg>,
-    #[command(flatten)]
-    pub(crate) net: NetworkArgs,
-    #[command(flatten)]
-    pub(crate) limit: LimitArgs,
-    #[command(flatten)]
-    pub(crate) process: ProcessArgs,
-    /// Give the command one more capability (ALL for every one).
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_add: Vec<String>,
-    /// Take a capability away (ALL for every one).
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_drop: Vec<String>,
-    /// Mount the root file system read-only.
-    #[arg(long)]
-    pub(crate) read_only: bool,
-    /// no-new-privileges[=true|false] or seccomp=unconfined.
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) security_opt: Vec<String>,
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    /// When the image is pulled.
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub(crate) pull: PullMode,
-    /// Run an init as process 1 that forwards signals and reaps zombies.
-    #[arg(long)]
-    pub(crate) init: bool,
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// The command and its arguments, instead of the image's CMD.
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<std::ffi::OsString>,
-}
-
 /// `box import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -366,9 +353,21 @@ pub(crate) struct TagArgs {
 /// `box inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The images, by name or id.
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
+    /// What is meant, where a container and an image have the same name.
+    #[arg(long = "type", value_enum, value_name = "KIND")]
+    pub(crate) kind: Option<InspectType>,
+    /// Containers or images, by name or id.
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// What `box inspect` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectType {
+    /// Containers.
+    Container,
+    /// Images.
+    Image,
 }
 
 /// `box history`.

@@ -5,6 +5,9 @@ use std::fmt;
 
 /// box's own failure (as `docker run` has it): bad options, a store that can't be opened, a sandbox that can't be made.
 pub(crate) const EXIT_BOX: u8 = 125;
+/// A container's command can't be executed, or is not there.
+const EXIT_NOT_EXECUTABLE: u8 = 126;
+const EXIT_NOT_FOUND: u8 = 127;
 /// A build step failed, an image or an input is at fault.
 pub(crate) const EXIT_INPUT: u8 = 1;
 
@@ -69,6 +72,17 @@ impl Failure {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// A failure to start a container, or to do something to it.
+pub(crate) fn runner_failure(error: &box_runner::RunnerError) -> Failure {
+    use box_runner::RunnerError;
+    let code = match error {
+        RunnerError::CommandNotFound { .. } => EXIT_NOT_FOUND,
+        RunnerError::CommandNotExecutable { .. } => EXIT_NOT_EXECUTABLE,
+        _ => EXIT_BOX,
+    };
+    Failure::of(code, error)
 }
 
 impl From<box_store::StoreError> for Failure {

@@ -2,20 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
 use box_runner::{ContainerSpec, Network, PrivateNetwork, Process, RunnerError, Runtime, UserNamespace};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::app::App;
 use crate::error::Failure;
+use crate::pump::pump;
 use crate::ranges::IdRange;
 use crate::resolv::Wishes;
 use crate::step_mounts::{self, root_fs};
@@ -147,6 +143,7 @@ impl<'a> ContainerExecutor<'a> {
             millicpus: request.limits.millicpus,
             pids: request.limits.pids,
             time: request.limits.time,
+            ..box_runner::Limits::default()
         };
         spec.limits_policy = match request.limits_policy {
             exec::LimitsPolicy::Enforce => box_runner::LimitsPolicy::Enforce,
@@ -177,18 +174,15 @@ impl Executor for ContainerExecutor<'_> {
         // While this step runs: the next one's init loads, and what the last one left is removed.
         runtime.start_ahead(box_runner::Stdio::captured());
         self.app.store.tidy();
-        let killer = running.killer();
+        let killer = running.handle();
         let hook = io.cancel.on_cancel(move || drop(killer.kill()));
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
         // The pipes end with the container, whose time limit others hold.
         let outputs = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
-        copy(
-            outputs
-                .into_iter()
-                .filter_map(|(pipe, stream)| Some((pipe?, stream)))
-                .collect(),
-            io,
-        );
+        let outputs = outputs
+            .into_iter()
+            .filter_map(|(pipe, stream)| Some((pipe?, stream)));
+        pump(outputs.collect(), |stream, bytes| (io.output)(stream, bytes));
         let outcome = running.wait().map_err(exec_error);
         drop(hook);
         if io.cancel.is_cancelled() {
@@ -196,43 +190,6 @@ impl Executor for ContainerExecutor<'_> {
         }
         outcome.map(exec_outcome)
     }
-}
-
-/// Passes on what comes from these pipes until all have ended.
-fn copy(mut pipes: Vec<(File, Stream)>, io: ExecIo<'_>) {
-    let mut buffer = vec![0; 64 * 1024];
-    while !pipes.is_empty() {
-        let ready = ready(&pipes);
-        let mut ready = ready.into_iter();
-        pipes.retain_mut(|(pipe, stream)| {
-            if !ready.next().unwrap_or(true) {
-                return true;
-            }
-            match pipe.read(&mut buffer) {
-                Ok(count @ 1..) => {
-                    (io.output)(*stream, &buffer[..count]);
-                    true
-                }
-                Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
-                // A pipe that breaks ends the output, too; how the step ended is told by wait.
-                Ok(0) => false,
-            }
-        });
-    }
-}
-
-/// Waits until some of them can be read, and says which.
-fn ready(pipes: &[(File, Stream)]) -> Vec<bool> {
-    let mut polled: Vec<PollFd<'_>> = pipes
-        .iter()
-        .map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN))
-        .collect();
-    // Should waiting itself fail, reading waits.
-    let failed = !matches!(poll(&mut polled, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR));
-    polled
-        .iter()
-        .map(|fd| failed || fd.any().unwrap_or(true))
-        .collect()
 }
 
 fn exec_outcome(outcome: box_runner::Outcome) -> ExecOutcome {

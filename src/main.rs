@@ -2,15 +2,22 @@
 
 mod agent;
 mod app;
+mod attached;
 mod binfmt;
 mod cli;
 mod commands;
+mod containers;
 mod credentials;
 mod error;
 mod etc;
 mod executor;
+mod logs;
+mod monitor;
+mod mounts;
 mod networks;
 mod not_yet;
+mod oci;
+mod pump;
 mod ranges;
 mod registries;
 mod resolv;
@@ -30,6 +37,15 @@ fn main() -> ExitCode {
     // A container's init is this program started again; it never returns from here.
     box_runner::init_main_if_requested();
     user_files::set_umask(box_runner::clean_start());
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == monitor::HIDDEN_ARGUMENT)
+    {
+        return ExitCode::from(monitor::main());
+    }
+    if let Some(words) = oci::words() {
+        return ExitCode::from(oci::main(words));
+    }
     match start() {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cli::NetworkArgs;
 
 const HOSTS: &str = "/etc/resolv.conf";
@@ -11,7 +13,7 @@ const HOSTS: &str = "/etc/resolv.conf";
 const BEHIND_LOOPBACK: &str = "/run/systemd/resolve/resolv.conf";
 
 /// What was asked for instead of the host's settings.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wishes {
     servers: Vec<IpAddr>,
     search: Vec<String>,
@@ -75,7 +77,7 @@ fn make(reach: Reach, wishes: &Wishes, hosts: &str, behind_loopback: impl FnOnce
         Reach::Nothing => plain(write(Settings::default(), wishes)),
         Reach::Outside { has_ipv6, relay } => {
             let mut settings = Settings::parse(hosts);
-            if settings.servers.iter().all(|server| is_loopback(server)) {
+            if settings.servers.iter().all(|server| is_loopback(server.as_str())) {
                 let behind = Settings::parse(&behind_loopback());
                 if behind.reachable(has_ipv6).next().is_some() {
                     settings = behind;

@@ -64,6 +64,34 @@ impl FromStr for SecretArg {
 }
 
 impl SecretArg {
+    /// A secret that is the content of a file.
+    pub(crate) fn of_file(id: &str, path: PathBuf) -> Self {
+        let place = Place::File(path);
+        Self {
+            id: id.to_owned(),
+            place,
+        }
+    }
+
+    /// A secret that is the value of a variable.
+    pub(crate) fn of_variable(id: &str, name: &str) -> Self {
+        let place = Place::Variable(name.to_owned());
+        Self {
+            id: id.to_owned(),
+            place,
+        }
+    }
+
+    /// The file or else the variable that it comes from: where neither is said, the variable of its name if there is one.
+    pub(crate) fn origin(&self) -> Result<PathBuf, String> {
+        match &self.place {
+            Place::File(path) => Ok(path.clone()),
+            Place::Variable(name) => Err(name.clone()),
+            Place::Id if std::env::var_os(&self.id).is_some() => Err(self.id.clone()),
+            Place::Id => Ok(PathBuf::from(&self.id)),
+        }
+    }
+
     /// Reads it.
     pub(crate) fn read(&self) -> Result<Secret, Failure> {
         let bytes = match &self.place {

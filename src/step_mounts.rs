@@ -3,7 +3,7 @@
 use std::io;
 
 use box_builder::exec::{ExecMount, ExecMountKind, ExecRequest};
-use box_runner::{FileContent, Mount, MountKind, RootFs};
+use box_runner::{FileContent, Mount, MountKind, RootFs, Tmpfs};
 use box_store::{OverlayDirs, OverlayXattrs};
 
 use crate::agent::Agent;
@@ -14,9 +14,8 @@ pub(crate) fn mounts(request: &ExecRequest<'_>) -> io::Result<(Vec<Mount>, Vec<A
     let mut mounts = Vec::with_capacity(request.mounts.len());
     for mount in &request.mounts {
         mounts.push(Mount {
-            kind: kind(request, mount, &mut agents)?,
-            target: mount.target.clone(),
             read_only: mount.read_only,
+            ..Mount::new(kind(request, mount, &mut agents)?, &mount.target)
         });
     }
     Ok((mounts, agents))
@@ -32,14 +31,13 @@ fn kind(request: &ExecRequest<'_>, mount: &ExecMount, agents: &mut Vec<Agent>) -
             layers: root_fs(dirs, !is_kept, false),
             source: source.clone(),
         },
-        ExecMountKind::Directory(source) => MountKind::Bind {
-            source: source.clone(),
-        },
-        ExecMountKind::Tmpfs { size, mode } => MountKind::Tmpfs {
+        ExecMountKind::Directory(source) => MountKind::bind(source),
+        ExecMountKind::Tmpfs { size, mode } => MountKind::Tmpfs(Tmpfs {
             size: *size,
             mode: *mode,
             exec: true,
-        },
+            ..Tmpfs::default()
+        }),
         ExecMountKind::File {
             content,
             mode,
@@ -63,7 +61,7 @@ fn kind(request: &ExecRequest<'_>, mount: &ExecMount, agents: &mut Vec<Agent>) -
             let served = Agent::serve(directory, &name, agent, *mode, (*uid, *gid))?;
             let source = served.path().to_owned();
             agents.push(served);
-            MountKind::Bind { source }
+            MountKind::bind(source)
         }
     })
 }

@@ -4,9 +4,15 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use box_runner::{RawMode, RunnerError, Terminal};
+use box_runner::{Handle, RawMode, RunnerError, Terminal};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+
+use crate::error::{EXIT_BOX, Failure};
+use crate::{signals, ui};
+
+/// How often the user must ask before the container is killed, as in Docker.
+const PATIENCE: u32 = 3;
 
 /// The container's terminal connected with the user's. Dropping it restores the user's.
 pub(crate) struct Session {
@@ -52,6 +58,32 @@ impl Session {
         }
         drop(self.raw.take());
     }
+}
+
+/// Signals go to the container's first process; a change of the window's size goes to its terminal. A process 1 may ignore
+/// what it has no handler for, so the third request to end, or a terminal that hangs up, kills the container.
+pub(crate) fn forward_signals(container: Handle, terminal: Option<Arc<Terminal>>) -> Result<(), Failure> {
+    let mut asked = 0;
+    let forward = move |signal: Signal| {
+        asked += u32::from(matches!(
+            signal,
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT
+        ));
+        // A container that is gone needs no signal; a size that can't be set is the old one.
+        let _ = match (signal, &terminal) {
+            (Signal::SIGWINCH, Some(terminal)) => terminal.copy_size(std::io::stdout()),
+            (Signal::SIGWINCH, None) => Ok(()),
+            (Signal::SIGHUP, _) => container.kill(),
+            _ if asked >= PATIENCE => container.kill(),
+            _ => container.signal(signal as i32),
+        };
+        if asked == PATIENCE - 1 {
+            ui::note(
+                "note: the command goes on after two signals; one more kills it (--init makes it heed the first)",
+            );
+        }
+    };
+    signals::take(forward).map_err(|e| Failure::of(EXIT_BOX, &e))
 }
 
 /// Copies as it comes, without waiting for more, until either side ends.

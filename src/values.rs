@@ -1,9 +1,23 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod container;
+mod device;
+mod mount;
+mod secret;
+mod tmpfs;
+mod volume;
+
+pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
+
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+pub(crate) use device::DeviceArg;
+pub(crate) use mount::{MountArg, MountFlag, MountSource, clean_target};
+pub(crate) use secret::RunSecretArg;
+pub(crate) use tmpfs::TmpfsArg;
+pub(crate) use volume::VolumeArg;
 
 /// A number of bytes: `64`, `64b`, `64k`, `64m`, `64g`, `64t`, with or without a trailing `b`, as Docker takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,99 +190,6 @@ impl BuildArg {
     }
 }
 
-/// `SOURCE:TARGET[:ro|rw]`, a bind mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Volume {
-    /// A path of the host.
-    pub(crate) source: PathBuf,
-    /// An absolute path of the container.
-    pub(crate) target: PathBuf,
-    /// Whether the container may not write to it.
-    pub(crate) read_only: bool,
-}
-
-impl FromStr for Volume {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split(':').collect();
-        let (source, target, options) = match parts[..] {
-            [source, target] => (source, target, ""),
-            [source, target, options] => (source, target, options),
-            _ => return Err(format!("'{text}' is no SOURCE:TARGET[:ro]")),
-        };
-        if !source.starts_with(['/', '.', '~']) {
-            return Err(format!(
-                "'{source}' names a volume, and named volumes are not supported yet; give a path (./{source})"
-            ));
-        }
-        if !target.starts_with('/') {
-            return Err(format!("the target '{target}' must be an absolute path"));
-        }
-        let mut read_only = false;
-        for option in options.split(',').filter(|o| !o.is_empty()) {
-            match option {
-                "ro" => read_only = true,
-                "rw" => read_only = false,
-                _ => {
-                    return Err(format!(
-                        "the volume option '{option}' is not supported; ro and rw are"
-                    ));
-                }
-            }
-        }
-        Ok(Self {
-            source: source.into(),
-            target: target.into(),
-            read_only,
-        })
-    }
-}
-
-/// `TARGET[:size=BYTES,mode=OCTAL]`, an empty file system in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TmpfsMount {
-    /// An absolute path of the container.
-    pub(crate) target: PathBuf,
-    /// Its largest size in bytes.
-    pub(crate) size: Option<u64>,
-    /// Its mode.
-    pub(crate) mode: Option<u32>,
-}
-
-impl FromStr for TmpfsMount {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (target, options) = text.split_once(':').unwrap_or((text, ""));
-        if !target.starts_with('/') {
-            return Err(format!("the target '{target}' must be an absolute path"));
-        }
-        let mut mount = Self {
-            target: target.into(),
-            size: None,
-            mode: None,
-        };
-        for option in options.split(',').filter(|o| !o.is_empty()) {
-            match option.split_once('=') {
-                Some(("size", value)) => mount.size = Some(value.parse::<Memory>()?.0),
-                Some(("mode", value)) => mount.mode = Some(parse_mode(value)?),
-                _ => {
-                    return Err(format!(
-                        "the tmpfs option '{option}' is not supported; size= and mode= are"
-                    ));
-                }
-            }
-        }
-        Ok(mount)
-    }
-}
-
-fn parse_mode(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777);
-    mode.ok_or_else(|| format!("'{text}' is no octal mode; write for example 1777"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,23 +271,6 @@ mod tests {
         check("0", None);
         check("nan", None);
         check("-2", None);
-    }
-
-    #[test]
-    fn volumes() {
-        let volume = "/a:/b:ro".parse::<Volume>().unwrap();
-        assert!(volume.read_only && volume.target.as_os_str() == "/b");
-        for wrong in ["name:/b", "/a", "/a:b", "/a:/b:O", "/a:/b:ro:x"] {
-            assert!(wrong.parse::<Volume>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn tmpfs_options() {
-        let mount = "/t:size=1m,mode=1777".parse::<TmpfsMount>().unwrap();
-        assert_eq!((mount.size, mount.mode), (Some(1 << 20), Some(0o1777)));
-        assert!("/t:uid=3".parse::<TmpfsMount>().is_err());
-        assert!("t".parse::<TmpfsMount>().is_err());
     }
 
     #[test]

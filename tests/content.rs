@@ -187,7 +187,8 @@ fn what_cannot_be_copied_is_said() {
         &["app:1:/d/file", "/no/such/place"],
         "cannot copy to /no/such/place",
     );
-    check(125, &[out, "app:1:/d"], "write IMAGE:/PATH");
+    check(1, &[out, "app:1:/d"], "no container named \"app:1\"");
+    check(125, &[out, out], "write CONTAINER:PATH or IMAGE:/PATH");
     assert_eq!(fs::read_to_string(out).unwrap(), "a file");
 }
 

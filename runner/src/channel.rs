@@ -92,8 +92,12 @@ pub(crate) enum FailureKind {
     Forbidden,
     BindSource,
     BindNotMappable,
+    /// The part, a line end, and what it is a part of.
+    MountPart,
+    NotADevice,
     RootFsRefused,
     NoSuchUser,
+    Hook,
     CommandNotFound,
     CommandNotExecutable,
 }
@@ -124,10 +128,14 @@ pub(crate) enum FromInit {
     Failed(Failure),
     /// The container's terminal; its master side comes along.
     Terminal,
+    /// Of a bundle: its namespaces are there, and it waits for an answer before it enters its root.
+    Prepared,
+    /// Of a bundle: all is made, and it waits to be started.
+    Ready,
 }
 
 /// Sends one message and the given descriptors.
-pub(crate) fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = serde_json::to_vec(message).map_err(io::Error::other)?;
     let len = u32::try_from(body.len())
         .map_err(|_| io::ErrorKind::InvalidInput)?
@@ -148,7 +156,7 @@ pub(crate) fn send<T: Serialize>(to: &UnixStream, message: &T, fds: &[BorrowedFd
 }
 
 /// Receives one message and its descriptors. `Ok(None)` is the other side's orderly end.
-pub(crate) fn recv<T: DeserializeOwned>(from: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub fn recv<T: DeserializeOwned>(from: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut len = [0u8; 4];
     let (got, fds) = recv_with_fds(from, &mut len)?;
     if got == 0 {

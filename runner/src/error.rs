@@ -105,6 +105,30 @@ pub enum RunnerError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// A part of a bind source is missing, or a link leads out.
+    #[error("{} of {}: {source}; a subpath must be there (make it first), and lead nowhere else", part.display(), of.display())]
+    MountPart {
+        /// The part.
+        part: PathBuf,
+        /// What it is a part of.
+        of: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// What was given as a device is none.
+    #[error("{} is no device; mount it as a volume (-v) if it is a file or directory", path.display())]
+    NotADevice {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Access to a device that can't be limited.
+    #[error("what may be done with {} can't be limited: {reason}; leave the access away (rwm), or use a machine with the devices controller of cgroup version 1", path.display())]
+    DeviceAccess {
+        /// The device.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The kernel or an outer container forbids making namespaces or mounts.
     #[error(
         "{step}: {source}; inside another container run that one with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined, elsewhere allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)"
@@ -114,6 +138,20 @@ pub enum RunnerError {
         step: String,
         /// The kernel's reason.
         source: io::Error,
+    },
+    /// A hook of a bundle failed.
+    #[error("{reason}")]
+    Hook {
+        /// Which, and how.
+        reason: String,
+    },
+    /// A bundle asks for what is not supported, or can't be had here.
+    #[error("config.json: {field}: {reason}")]
+    Bundle {
+        /// The field, as `linux.seccomp`.
+        field: String,
+        /// Why it is refused.
+        reason: String,
     },
     /// A step of making the container failed.
     #[error("can't set up the container: {step}: {source}")]

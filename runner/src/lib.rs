@@ -8,10 +8,12 @@
 //! A program that uses this crate calls [`init_main_if_requested`] on the first line of `main`, and [`clean_start`] on the
 //! second.
 
+pub mod bundle;
 mod cgroup;
 mod channel;
 mod confine;
 mod error;
+mod hook;
 mod init;
 mod net;
 mod netlink;
@@ -26,11 +28,15 @@ mod sys;
 mod user;
 mod userns;
 
+pub use channel::{recv as receive_message, send as send_message};
 pub use confine::Capabilities;
 pub use error::{Result, RunnerError};
-pub use init::{clean_start, init_main_if_requested};
+pub use hook::Hook;
+pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
-pub use parent::{Killer, Outcome, Running, Runtime, RuntimeConfig, Status, Stdio, Stream, Usage};
+pub use parent::{
+    Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
+};
 pub use private::{
     HostPort, MappedPort, NetAddress, NetworkMember, NetworkRequest, PortRequest, PrivateNetwork, Protocol,
     network_members, reap_networks,
@@ -38,8 +44,8 @@ pub use private::{
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};
 pub use spec::{
-    ContainerSpec, EtcFiles, FileContent, IdExtent, IdMap, Limits, LimitsPolicy, Mount, MountKind, Process,
-    Resource, Rlimit, RootFs, Seccomp,
+    ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
+    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
 };
 pub use state::{Reaped, reap};
 pub use userns::UserNamespace;

@@ -53,6 +53,13 @@ impl Terminal {
     }
 }
 
+impl From<OwnedFd> for Terminal {
+    /// From its master side.
+    fn from(master: OwnedFd) -> Terminal {
+        Terminal { master }
+    }
+}
+
 /// Keeps the caller's terminal in raw mode while it lives; dropping it restores what was before.
 #[derive(Debug)]
 pub struct RawMode {

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod mount;
+mod rlimit;
 pub(crate) mod sysctl;
 
-pub use mount::{FileContent, Mount, MountKind};
+pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
+pub use rlimit::{Resource, Rlimit};
 
 use crate::confine::Capabilities;
 use crate::error::RunnerError;
@@ -103,6 +105,37 @@ pub struct Process {
     pub user: String,
 }
 
+/// Files that are copied from within a container, instead of a command. What is copied goes as a tar over standard output or input; what fails
+/// is told on standard error, with exit code 1.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum FileCopy {
+    /// Out of the container.
+    Out {
+        /// What, absolute.
+        path: PathBuf,
+        /// What it is called in the tar; empty: what is in the directory is copied without it.
+        name: PathBuf,
+        /// Follow a link at the end of the path.
+        follow: bool,
+        /// Who owns everything in the tar; then nothing is setuid or setgid. None: as it is.
+        owner: Option<(u32, u32)>,
+    },
+    /// Into the container: a tar in which all paths begin with one same name.
+    In {
+        /// Where to: into a directory that is there, else under this name.
+        dest: PathBuf,
+        /// What it is called in a directory.
+        name: PathBuf,
+        /// Whether it is a directory.
+        is_dir: bool,
+    },
+    /// A tar as it is into a directory that is there.
+    Unpack {
+        /// The directory.
+        dest: PathBuf,
+    },
+}
+
 /// Files bound over the image's own, kept on a tmpfs and so never in a layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EtcFiles {
@@ -134,6 +167,14 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Wall time after which the container is killed.
     pub time: Option<Duration>,
+    /// Bytes of memory and swap together; `Some(None)` is as much swap as there is.
+    pub memory_swap: Option<Option<u64>>,
+    /// Weight against other containers when the processors are busy: 2 to 262144, 1024 is usual.
+    pub cpu_shares: Option<u64>,
+    /// Which processors, as `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// Which memory nodes, as `0-1`.
+    pub cpuset_mems: Option<String>,
 }
 
 /// What happens when a limit can't be enforced.
@@ -145,39 +186,6 @@ pub enum LimitsPolicy {
     BestEffort,
 }
 
-/// A limit of setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rlimit {
-    /// Which.
-    pub resource: Resource,
-    /// The limit in force.
-    pub soft: u64,
-    /// The most the process may raise it to.
-    pub hard: u64,
-}
-
-/// The resources of setrlimit(2), by Docker's names for `--ulimit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[allow(missing_docs)]
-pub enum Resource {
-    As,
-    Core,
-    Cpu,
-    Data,
-    Fsize,
-    Locks,
-    Memlock,
-    Msgqueue,
-    Nice,
-    Nofile,
-    Nproc,
-    Rss,
-    Rtprio,
-    Rttime,
-    Sigpending,
-    Stack,
-}
-
 /// Everything the runner needs to know to start one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
@@ -187,6 +195,8 @@ pub struct ContainerSpec {
     pub rootfs: RootFs,
     /// What is started.
     pub process: Process,
+    /// What is done instead of starting a command. (Its user and working directory count.)
+    pub copy: Option<FileCopy>,
     /// Its host name, at most 64 bytes.
     pub hostname: String,
     /// Give it a terminal of its own; see [`Running::take_terminal`](crate::Running::take_terminal).
@@ -233,6 +243,7 @@ impl ContainerSpec {
             id,
             rootfs,
             process,
+            copy: None,
             terminal: false,
             init: false,
             caps: Capabilities::default(),
@@ -341,6 +352,27 @@ fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
     if zero(limits.memory) || zero(limits.millicpus) || zero(limits.pids) {
         return invalid("limit", "0");
     }
+    if let Some(Some(both)) = limits.memory_swap
+        && limits.memory.is_none_or(|memory| memory > both)
+    {
+        return invalid(
+            "limit of memory and swap together (must not be smaller than that of memory)",
+            both.to_string(),
+        );
+    }
+    if let Some(shares) = limits.cpu_shares.filter(|shares| !(2..=262_144).contains(shares)) {
+        return invalid("share of the processors (2 to 262144)", shares.to_string());
+    }
+    let is_list =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | '-'));
+    for list in limits.cpuset_cpus.iter().chain(&limits.cpuset_mems) {
+        if !is_list(list) {
+            return invalid(
+                "list of processors or memory nodes (write for example 0-2,4)",
+                list,
+            );
+        }
+    }
     Ok(())
 }
 
@@ -429,18 +461,21 @@ mod tests {
             s.sysctls = sysctl("net.core.somaxconn");
         };
         check(on_host, false);
-        let mount = |target: &str| Mount {
-            kind: MountKind::Tmpfs {
-                size: None,
-                mode: 0o1777,
-                exec: false,
-            },
-            target: target.into(),
-            read_only: false,
-        };
+        let mount = |target: &str| Mount::new(MountKind::Tmpfs(Tmpfs::default()), target);
         check(|s| s.mounts.push(mount("/data")), true);
         check(|s| s.mounts.push(mount("/data/../etc")), false);
         check(|s| s.mounts.push(mount("/")), false);
         check(|s| s.mounts.push(mount("/proc/sys")), false);
+        let part = |part: &str| {
+            let kind = MountKind::Bind {
+                source: "/data".into(),
+                part: part.into(),
+                is_recursive: true,
+            };
+            Mount::new(kind, "/data")
+        };
+        check(|s| s.mounts.push(part("a/b")), true);
+        check(|s| s.mounts.push(part("a/../../b")), false);
+        check(|s| s.mounts.push(part("/a")), false);
     }
 }

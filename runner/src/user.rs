@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat};
 
 /// Most bytes read of passwd or group.
 const MAX_FILE: u64 = 16 << 20;
@@ -45,7 +45,7 @@ fn join(groups: &mut Vec<u32>, extra: &[String], group: &str) -> Result<(), Stri
 fn read(path: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let fd = match openat2(CWD, Path::new(path), flags, Mode::empty(), resolve) {
+    let fd = match crate::sys::open_beneath(CWD, Path::new(path), flags, Mode::empty(), resolve) {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
         other => other?,
     };
@@ -104,7 +104,7 @@ fn group_lines(text: &str) -> impl Iterator<Item = GroupLine<'_>> {
     })
 }
 
-fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
+pub(crate) fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, String> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (text, None),

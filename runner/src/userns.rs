@@ -27,18 +27,27 @@ impl UserNamespace {
                 value: ids.kernel_text(),
             });
         }
+        let text = ids.kernel_text();
+        UserNamespace::make(&text, &text, ids.clone())
+    }
+
+    /// One whose users and groups are mapped by these lines of uid_map and gid_map.
+    pub(crate) fn with_maps(uids: &str, gids: &str) -> Result<UserNamespace> {
+        UserNamespace::make(uids, gids, IdMap { extents: Vec::new() })
+    }
+
+    fn make(uids: &str, gids: &str, ids: IdMap) -> Result<UserNamespace> {
         let holder = NamespaceHolder::new_user().map_err(|source| RunnerError::Forbidden {
             step: "make a user namespace".into(),
             source,
         })?;
-        for file in ["uid_map", "gid_map"] {
+        for (file, text) in [("uid_map", uids), ("gid_map", gids)] {
             let path = format!("/proc/{}/{file}", holder.pid());
-            fs::write(&path, ids.kernel_text())
-                .map_err(|e| RunnerError::os(format!("map the ids {:?}", ids.kernel_text()), e))?;
+            fs::write(&path, text).map_err(|e| RunnerError::os(format!("map the ids {text:?}"), e))?;
         }
         Ok(UserNamespace {
             fd: namespace(&holder, "user")?,
-            ids: ids.clone(),
+            ids,
             net: OnceLock::new(),
         })
     }

@@ -60,15 +60,8 @@ fn cve_2021_30465() {
     let outside = format!("/../../../../../..{}", canary.display());
     symlink(outside, f.lower().join("data")).unwrap();
     let mut spec = f.spec(&["touch", "/data/escaped"]);
-    spec.mounts.push(Mount {
-        kind: MountKind::Tmpfs {
-            size: None,
-            mode: 0o1777,
-            exec: false,
-        },
-        target: "/data/sub".into(),
-        read_only: false,
-    });
+    spec.mounts
+        .push(Mount::new(MountKind::Tmpfs(Tmpfs::default()), "/data/sub"));
     f.try_run(&spec).ok();
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
 }
@@ -181,11 +174,8 @@ fn cve_2024_1753() {
     fs::write(&secret, "secret").unwrap();
     let mut spec = f.spec(&["sh", "-c", "echo x > /mnt; true"]);
     spec.mounts.push(Mount {
-        kind: MountKind::Bind {
-            source: secret.clone(),
-        },
-        target: "/mnt".into(),
         read_only: true,
+        ..Mount::new(MountKind::bind(&secret), "/mnt")
     });
     f.run(&spec);
     assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");

@@ -31,7 +31,7 @@ fn ends_as_the_command_does() {
     assert_eq!(f.run(&spec).code(), 137);
     let spec = f.spec(&["sleep", "100"]);
     let running = f.runtime.spawn(&spec, &f.user, Stdio::null()).unwrap();
-    running.killer().kill().unwrap();
+    running.handle().kill().unwrap();
     assert_eq!(running.wait().unwrap().status, Status::Signaled(9));
 }
 
@@ -81,11 +81,8 @@ fn failures_are_told_apart() {
 
 fn bind(source: &str, target: &str, read_only: bool) -> Mount {
     Mount {
-        kind: MountKind::Bind {
-            source: source.into(),
-        },
-        target: target.into(),
         read_only,
+        ..Mount::new(MountKind::bind(source), target)
     }
 }
 
@@ -335,15 +332,13 @@ fn binds_and_tmpfs() {
     spec.mounts.push(bind(source, "/data", false));
     spec.mounts.push(bind(source, "/ro", true));
     spec.mounts.push(bind(&format!("{source}/file"), "/one", true));
-    spec.mounts.push(Mount {
-        kind: MountKind::Tmpfs {
-            size: Some(1 << 20),
-            mode: 0o700,
-            exec: false,
-        },
-        target: "/scratch".into(),
-        read_only: false,
-    });
+    let scratch = Tmpfs {
+        size: Some(1 << 20),
+        mode: 0o700,
+        ..Tmpfs::default()
+    };
+    spec.mounts
+        .push(Mount::new(MountKind::Tmpfs(scratch), "/scratch"));
     let ran = f.run(&spec);
     assert_eq!(ran.stdout, "content\ncontent\n700\n", "{}", ran.stderr);
     assert!(ran.stderr.contains("Read-only"), "{}", ran.stderr);
@@ -390,7 +385,7 @@ fn init_reaps_and_forwards() {
     let mut running = f.runtime.spawn(&spec, &f.user, Stdio::captured()).unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(&mut running.take_stdout().unwrap(), &mut ready).unwrap();
-    running.killer().signal(15).unwrap();
+    running.handle().signal(15).unwrap();
     assert_eq!(running.wait().unwrap().status, Status::Exited(5));
 }
 
@@ -496,15 +491,8 @@ fn symlinks_in_the_image_stay_inside() {
     symlink("/../../../tmp/deep", f.lower().join("data")).unwrap();
     fs::create_dir_all(f.lower().join("tmp/deep")).unwrap();
     let mut spec = f.spec(&["sh", "-c", "echo x > /data/x; ls /tmp/deep"]);
-    spec.mounts.push(Mount {
-        kind: MountKind::Tmpfs {
-            size: None,
-            mode: 0o1777,
-            exec: false,
-        },
-        target: "/data".into(),
-        read_only: false,
-    });
+    spec.mounts
+        .push(Mount::new(MountKind::Tmpfs(Tmpfs::default()), "/data"));
     assert_eq!(f.run(&spec).stdout, "x\n");
 }
 

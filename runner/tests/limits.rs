@@ -234,7 +234,7 @@ fn living_owners_are_left_alone() {
     assert!(before > 0);
     reap(None, false, &|_| true).unwrap();
     assert_eq!(cgroups_of(&own).len(), before);
-    running.killer().kill().unwrap();
+    running.handle().kill().unwrap();
     running.wait().unwrap();
     assert!(cgroups_of(&own).is_empty());
 }

@@ -192,7 +192,7 @@ fn containers_reach_each_other_and_the_world_reaches_none() {
     // A neighbour that uses the host as its router gets nowhere.
     let to = v4(&one);
     assert!(world.run(move || is_closed((to, 80))));
-    running.killer().kill().unwrap();
+    running.handle().kill().unwrap();
     running.wait().unwrap();
 }
 
@@ -244,7 +244,7 @@ fn published_ports() {
     // The host's loopback is not the containers', published or not.
     let (code, _) = host.run(&other, &format!("busybox nc -w 1 127.0.0.1 {inner}"));
     assert_ne!(code, 0);
-    running.killer().kill().unwrap();
+    running.handle().kill().unwrap();
     running.wait().unwrap();
     drop((network, other));
     assert!(is_closed((local, 8080)));

@@ -30,36 +30,43 @@ pub(crate) struct CpArgs {
     /// Keep owners, setuid bits and extended attributes; otherwise everything is yours.
     #[arg(short, long)]
     pub(crate) archive: bool,
-    /// Follow a symbolic link at the end of PATH.
+    /// Follow a symbolic link at the end of SOURCE.
     #[arg(short = 'L', long)]
     pub(crate) follow_link: bool,
-    /// The image, and an absolute path in it. Of a directory that ends in /. the content alone is copied.
-    #[arg(value_name = "IMAGE:PATH")]
-    pub(crate) source: ImagePath,
-    /// Where to: into a directory that is there, else under this name; - writes a tar to standard output.
+    /// CONTAINER:PATH, IMAGE:/PATH, a path of the host, or - for a tar on standard input. Of a directory that ends in /. the content alone is copied.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: CopyPlace,
+    /// CONTAINER:PATH, a path of the host, or - for a tar on standard output: into a directory that is there, else under this name.
     #[arg(value_name = "DEST")]
-    pub(crate) dest: PathBuf,
+    pub(crate) dest: CopyPlace,
 }
 
-/// A path in an image.
+/// Where a copy comes from, or goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ImagePath {
-    pub(crate) image: String,
-    pub(crate) path: String,
+pub(crate) enum CopyPlace {
+    /// A tar on a standard stream.
+    Stream,
+    /// A path of the host.
+    Host(PathBuf),
+    /// A path in a container or an image.
+    Inside { name: String, path: String },
 }
 
-impl FromStr for ImagePath {
-    type Err = String;
+impl FromStr for CopyPlace {
+    type Err = std::convert::Infallible;
 
-    /// Names have no `:/`, so that the first one is where the path begins.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.find(":/") {
-            Some(at) if at > 0 => Ok(Self {
-                image: text[..at].to_owned(),
+    /// As Docker reads it: what begins as a path is one, else the name is before the colon. Images' names may have colons, but never before a slash
+    /// that begins the path.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.find(":/").or_else(|| text.find(':'));
+        Ok(match split {
+            _ if text == "-" => Self::Stream,
+            Some(at) if at > 0 && !text.starts_with(['/', '.']) => Self::Inside {
+                name: text[..at].to_owned(),
                 path: text[at + 1..].to_owned(),
-            }),
-            _ => Err("write IMAGE:/PATH; only what is in images can be copied, and to the host".to_owned()),
-        }
+            },
+            _ => Self::Host(PathBuf::from(text)),
+        })
     }
 }
 
@@ -68,21 +75,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_in_images() {
-        let check = |text: &str, expect: Option<(&str, &str)>| {
-            let expect = expect.map(|(image, path)| ImagePath {
-                image: image.to_owned(),
-                path: path.to_owned(),
-            });
-            assert_eq!(text.parse().ok(), expect, "{text}");
+    fn places() {
+        let inside = |name: &str, path: &str| CopyPlace::Inside {
+            name: name.to_owned(),
+            path: path.to_owned(),
         };
-        check("app:/etc", Some(("app", "/etc")));
+        let check = |text: &str, expect: CopyPlace| assert_eq!(text.parse(), Ok(expect), "{text}");
+        check("app:/etc", inside("app", "/etc"));
+        check("app:etc/x", inside("app", "etc/x"));
         check(
             "localhost:5000/app:1:/a:/b",
-            Some(("localhost:5000/app:1", "/a:/b")),
+            inside("localhost:5000/app:1", "/a:/b"),
         );
-        for wrong in ["", "app", ":/etc", "/etc", "app:etc", "./file"] {
-            check(wrong, None);
+        check("-", CopyPlace::Stream);
+        for host in ["", "app", ":/etc", "/etc:x", "./a:b", "../a:/b"] {
+            check(host, CopyPlace::Host(PathBuf::from(host)));
         }
     }
 }

@@ -30,3 +30,35 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub(crate) limits: LimitsMode,
 }
+
+/// Limits of containers that steps don't have.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MoreLimitArgs {
+    /// Memory and swap together; -1 for as much swap as there is [default: no swap].
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, requires = "memory")]
+    pub(crate) memory_swap: Option<Swap>,
+    /// Weight against other containers when the processors are busy (2 to 262144; 1024 is usual).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=262_144))]
+    pub(crate) cpu_shares: Option<u64>,
+    /// Which processors, for example 0-2,4.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Which memory nodes, for example 0.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+}
+
+/// `--memory-swap`; none for as much as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Swap(pub(crate) Option<u64>);
+
+impl std::str::FromStr for Swap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "-1" => Ok(Self(None)),
+            _ => text.parse::<Memory>().map(|memory| Self(Some(memory.0))),
+        }
+    }
+}

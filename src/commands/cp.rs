@@ -1,4 +1,4 @@
-//! `box cp`: files of an image, without a container.
+//! `box cp`: files of containers and images, and into containers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,74 @@ use box_store::export::{Subtree, extract_subtree, write_subtree};
 use box_store::layer::apply::ApplyError;
 use box_store::tree::Tree;
 
+use super::cp_container::{self, How};
 use super::export::to;
 use crate::app::App;
-use crate::cli::CpArgs;
+use crate::cli::{CopyPlace, CpArgs};
+use crate::containers;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::user_files;
 
 /// Copies a file or a directory.
 pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
-    let image = app.image(&args.source.image, EXIT_INPUT)?;
+    let how = How {
+        archive: args.archive,
+        follow_link: args.follow_link,
+    };
+    match (&args.source, &args.dest) {
+        (CopyPlace::Inside { .. }, CopyPlace::Inside { .. }) => Err(Failure::own(
+            "files can't be copied from one container to another at once",
+        )
+        .hint("copy them to the host first, or pipe one `box cp CONTAINER:PATH -` into another `box cp - CONTAINER:PATH`")),
+        (CopyPlace::Inside { name, path }, dest) => {
+            let dest = match dest {
+                CopyPlace::Host(dest) => Some(dest.as_path()),
+                _ => None,
+            };
+            match containers::find_id(app, name)? {
+                Some(id) => cp_container::out(app, &containers::find(app, &id)?, path, dest, &how)?,
+                None => from_image(app, args, (name, path), dest)?,
+            }
+            Ok(0)
+        }
+        (source, CopyPlace::Inside { name, path }) => {
+            let source = match source {
+                CopyPlace::Host(source) => Some(source.as_path()),
+                _ => None,
+            };
+            cp_container::into(app, &containers::find(app, name)?, source, path, &how)?;
+            Ok(0)
+        }
+        _ => Err(Failure::own("one of both must be in a container or an image")
+            .hint("write CONTAINER:PATH or IMAGE:/PATH; `cp` copies on the host")),
+    }
+}
+
+/// Copies from an image, without a container.
+fn from_image(
+    app: &App,
+    args: &CpArgs,
+    (name, asked): (&str, &str),
+    dest: Option<&Path>,
+) -> Result<(), Failure> {
+    let found = app.store.resolve(name)?;
+    let image = found.ok_or_else(|| {
+        Failure::input(format!("no container and no image named {name:?}"))
+            .hint("`box ps -a` and `box images` list what is there")
+    })?;
+    if !asked.starts_with('/') {
+        return Err(
+            Failure::input(format!("{asked:?} is no absolute path")).hint("of an image, write IMAGE:/PATH")
+        );
+    }
     let layers = app.layers(&image)?;
-    let asked = args.source.path.as_str();
     let wants_directory = asked.ends_with('/') || asked.ends_with("/.");
     let tree = Tree::new(&layers);
     let found = tree
         .resolve(Path::new(asked), args.follow_link || wants_directory)
         .map_err(|e| Failure::of(EXIT_INPUT, &e))?;
     drop(tree);
-    let shown = format!("{}:{asked}", args.source.image);
+    let shown = format!("{name}:{asked}");
     let Some(entry) = found.entry else {
         return Err(Failure::input(format!("there is no {shown}")));
     };
@@ -36,32 +86,31 @@ pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
         name: PathBuf::from(last_name(asked).unwrap_or_default()),
         path: found.path,
         owner: (!args.archive).then(|| (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())),
+        ..Subtree::default()
     };
-    if args.dest.as_os_str() == "-" {
-        to(None, |out| {
+    let Some(dest) = dest else {
+        return to(None, |out| {
             let written = write_subtree(&layers, &subtree, out);
             written.map(drop).map_err(|e| Failure::of(EXIT_BOX, &e))
-        })?;
-        return Ok(0);
-    }
-    let fail = |e: std::io::Error| Failure::own(format!("cannot write {}: {e}", args.dest.display()));
-    if let Some(mut special) = user_files::special(&args.dest).map_err(fail)? {
+        });
+    };
+    let fail = |e: std::io::Error| Failure::own(format!("cannot write {}: {e}", dest.display()));
+    if let Some(mut special) = user_files::special(dest).map_err(fail)? {
         if entry.metadata.kind != box_store::beneath::Kind::File {
             return Err(Failure::own(format!(
                 "{} is no directory, and only a file's content can be written to it",
-                args.dest.display()
+                dest.display()
             )));
         }
         let tree = Tree::new(&layers);
         let mut file = tree
             .open_file(&subtree.path)
             .map_err(|e| Failure::of(EXIT_BOX, &e))?;
-        std::io::copy(&mut file, &mut special).map_err(fail)?;
-        return Ok(0);
+        return std::io::copy(&mut file, &mut special).map(drop).map_err(fail);
     }
-    let directory = place(&args.dest, is_dir, &mut subtree)?;
+    let directory = place(dest, is_dir, &mut subtree)?;
     match extract_subtree(&layers, &subtree, &directory) {
-        Ok(()) => Ok(0),
+        Ok(()) => Ok(()),
         Err(ApplyError::Store(error @ StoreError::Device { .. })) => {
             Err(Failure::of(EXIT_INPUT, &error).hint("box cp --archive copies devices, too"))
         }
@@ -69,13 +118,13 @@ pub(super) fn run(app: &App, args: &CpArgs) -> Result<u8, Failure> {
         // The disk that may be full is not the store's.
         Err(error) => Err(Failure::own(format!(
             "cannot copy to {}: {error}",
-            args.dest.display()
+            dest.display()
         ))),
     }
 }
 
 /// The directory that the copy is put into; where the destination says so, under another name.
-fn place(dest: &Path, is_dir: bool, subtree: &mut Subtree) -> Result<PathBuf, Failure> {
+pub(super) fn place(dest: &Path, is_dir: bool, subtree: &mut Subtree) -> Result<PathBuf, Failure> {
     let fail = |e: std::io::Error| Failure::own(format!("cannot copy to {}: {e}", dest.display()));
     if dest.is_dir() {
         return std::fs::canonicalize(dest).map_err(fail);
@@ -106,7 +155,7 @@ fn place(dest: &Path, is_dir: bool, subtree: &mut Subtree) -> Result<PathBuf, Fa
 }
 
 /// What a copy is called in a directory; none for the root and for the content of a directory.
-fn last_name(path: &str) -> Option<&str> {
+pub(super) fn last_name(path: &str) -> Option<&str> {
     if path.ends_with("/.") {
         return None;
     }

@@ -94,6 +94,7 @@ pub(super) fn df(app: &App, args: &DfArgs) -> Result<u8, Failure> {
             "cacheLayers": usage.cache_layers,
             "blobs": usage.blobs,
             "cacheMounts": usage.cache_mounts,
+            "volumes": usage.volumes,
         }))?;
         return Ok(0);
     }
@@ -119,6 +120,7 @@ pub(super) fn df(app: &App, args: &DfArgs) -> Result<u8, Failure> {
         ("layers of the build cache alone", usage.cache_layers),
         ("blobs", usage.blobs),
         ("cache mounts", usage.cache_mounts),
+        ("volumes", usage.volumes),
     ];
     let rows: Vec<_> = total
         .iter()

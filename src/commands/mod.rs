@@ -2,11 +2,14 @@
 
 mod build;
 mod build_source;
+mod bundle;
 mod cache;
 mod call;
 mod contexts;
 mod cp;
+mod cp_container;
 mod diff;
+mod exec;
 mod export;
 mod fsck;
 mod gc;
@@ -16,24 +19,36 @@ mod import;
 mod inspect;
 mod load;
 mod login;
+mod logs;
+mod port;
+mod ps;
 mod pull;
 mod push;
+mod rm;
 mod rmi;
 mod run;
-mod run_options;
 mod save;
+mod start;
+mod stats;
+mod stop;
 mod tag;
+mod volume;
 
 use crate::app::App;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ContainerAction};
+use crate::containers;
 use crate::error::Failure;
+use crate::monitor::Request;
+use crate::ui;
 
 /// Does what the command line asks for; returns the exit code.
 pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let app = App::open(&cli.global)?;
+    containers::reap(&app)?;
     match cli.command {
         Command::Build(args) => build::run(&app, &args),
         Command::Run(args) => run::run(&app, &args),
+        Command::Create(args) => run::create(&app, &args),
         Command::Import(args) => import::run(&app, &args),
         Command::Load(args) => load::run(&app, &args),
         Command::Save(args) => save::run(&app, &args),
@@ -53,6 +68,48 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Df(args) => gc::df(&app, &args),
         Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
+        Command::Volume(action) => volume::run(&app, &action),
+        Command::Bundle(args) => bundle::run(&app, &args),
         Command::History(args) => history::run(&app, &args),
+        command => of_containers(&app, command),
     }
+}
+
+/// The commands for containers that are there.
+fn of_containers(app: &App, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Start(args) => start::run(app, &args),
+        Command::Attach(args) => start::attach(app, &args),
+        Command::Restart(args) => start::restart(app, &args),
+        Command::Ps(args) | Command::Container(ContainerAction::Ls(args)) => ps::run(app, &args),
+        Command::Logs(args) => logs::run(app, &args),
+        Command::Exec(args) => exec::run(app, &args),
+        Command::Stop(args) => stop::run(app, &args),
+        Command::Kill(args) => stop::kill(app, &args),
+        Command::Pause(args) => stop::pause(app, &args, &Request::Pause),
+        Command::Unpause(args) => stop::pause(app, &args, &Request::Resume),
+        Command::Wait(args) => stop::wait(app, &args),
+        Command::Rename(args) => stop::rename(app, &args),
+        Command::Update(args) => stop::update(app, &args),
+        Command::Rm(args) => rm::run(app, &args),
+        Command::Container(ContainerAction::Prune(args)) => rm::prune(app, &args),
+        Command::Port(args) => port::run(app, &args),
+        Command::Top(args) => stats::top(app, &args),
+        Command::Stats(args) => stats::run(app, &args),
+        _ => Err(Failure::own("a command without a place")),
+    }
+}
+
+/// Does it for each, also when it fails for one: those failures are told, and the last one's exit code is box's.
+fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<u8, Failure> {
+    let mut code = 0;
+    for name in names {
+        if let Err(failure) = work(name) {
+            if !failure.is_shown {
+                ui::error(&failure);
+            }
+            code = failure.code;
+        }
+    }
+    Ok(code)
 }

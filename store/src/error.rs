@@ -11,6 +11,12 @@ use crate::reference::ReferenceError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// There is no such container.
+    #[error("no container {id}")]
+    NoSuchContainer {
+        /// What was asked for.
+        id: String,
+    },
     /// Others use the store all the time.
     #[error("others use the store at {} all the time, and it can't be swept meanwhile", path.display())]
     InUse {

@@ -45,6 +45,8 @@ pub struct Subtree {
     pub name: PathBuf,
     /// Who owns everything; then files are neither setuid nor setgid, have no extended attributes, and a device is an error. None: as in the image.
     pub owner: Option<(u32, u32)>,
+    /// Whether files have the times that they have on this disk, in whole seconds, instead of those of their layers' tars.
+    pub has_real_times: bool,
 }
 
 /// Writes a part of the merged root file system of these layers as a tar, as [`write_rootfs`] does. Hard links to what is outside are files.
@@ -92,22 +94,41 @@ pub fn extract_subtree(
     extract_written(directory, |out| write_subtree(layers, subtree, out))
 }
 
+/// Unpacks a stranger's tar into a directory that is made if it is not there, as [`extract_rootfs`] does.
+///
+/// # Errors
+/// When the tar is not one, or can't be read, or the directory can't be written.
+pub fn extract_tar(tar: impl Read, directory: &Path) -> std::result::Result<(), ApplyError> {
+    std::fs::create_dir_all(directory).at("make directory", directory)?;
+    let root = beneath::open_root(directory).at("open", directory)?;
+    extract(root.as_fd(), tar, &into_users(&unlimited())).map(drop)
+}
+
+/// What is copied was not made to be small when packed.
+fn unlimited() -> Limits {
+    Limits {
+        max_expanded: u64::MAX,
+        ..Limits::default()
+    }
+}
+
+fn into_users(limits: &Limits) -> Extract<'_> {
+    Extract {
+        is_into_users: true,
+        source: Source::Rootfs,
+        limits,
+        retime: None,
+    }
+}
+
 fn extract_written(
     directory: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<u64> + Send,
 ) -> std::result::Result<(), ApplyError> {
     std::fs::create_dir_all(directory).at("make directory", directory)?;
     let root = beneath::open_root(directory).at("open", directory)?;
-    let limits = Limits {
-        max_expanded: u64::MAX,
-        ..Limits::default()
-    };
-    let how = Extract {
-        is_into_users: true,
-        source: Source::Rootfs,
-        limits: &limits,
-        retime: None,
-    };
+    let limits = unlimited();
+    let how = into_users(&limits);
     let (reader, writer) = std::io::pipe().map_err(|source| ApplyError::Read { offset: 0, source })?;
     std::thread::scope(|scope| {
         let written = scope.spawn(move || {
@@ -180,7 +201,10 @@ impl<'a> Writer<'a> {
             mode: metadata.mode & !special,
             uid,
             gid,
-            mtime: entry.canonical_mtime(),
+            mtime: match self.part.has_real_times {
+                true => metadata.mtime.sec,
+                false => entry.canonical_mtime(),
+            },
             ..Header::default()
         };
         if metadata.nlink > 1 && metadata.kind != Kind::Directory {

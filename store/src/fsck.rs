@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::container;
 use crate::digest::{DiffId, Digest, Hasher};
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Result, StoreError};
 use crate::image;
 use crate::index;
 use crate::layer::Condition;
@@ -18,11 +19,12 @@ use crate::record;
 use crate::reference::Reference;
 use crate::root::{entries, files, read_quietly};
 use crate::store::Store;
+use crate::volume;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `file`.
+    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `file`.
     pub what: &'static str,
     /// Which: a digest, a name or a path.
     pub name: String,
@@ -86,6 +88,8 @@ impl Store {
         // Then what leads to those: an image whose layer is gone, a name whose image is.
         count += self.check_images(repair, &mut findings)?;
         count += self.check_names(repair, &mut findings)?;
+        count += self.check_containers(&mut findings)?;
+        count += self.check_volumes(repair, &mut findings)?;
         count += self.check_files(repair, &mut findings)?;
         findings.sort_unstable();
         if repair {
@@ -175,6 +179,35 @@ impl Store {
         }
     }
 
+    /// Each container needs what it is, how it is doing, and what it lies on. What is damaged of one is not put aside: it may be all that its user has.
+    fn check_containers(&self, findings: &mut Vec<Finding>) -> Result<u64> {
+        let (root, _) = self.parts();
+        let all = container::kept(root)?;
+        for (id, keeps) in &all {
+            let mut tell = |problem: String| {
+                findings.push(Finding {
+                    what: "container",
+                    name: id.clone(),
+                    problem,
+                    is_repaired: false,
+                });
+            };
+            let Some(keeps) = keeps else {
+                tell("its config is damaged; box rm -f removes it".to_owned());
+                continue;
+            };
+            if matches!(self.container_state(id), Err(StoreError::Damaged { .. })) {
+                tell("its state is damaged; box rm -f removes it".to_owned());
+            }
+            // A layer that is damaged has a finding of its own.
+            let is_gone = |digest: &&Digest| !root.layout.layer(&DiffId(**digest)).is_dir();
+            if let Some(digest) = keeps.iter().find(is_gone) {
+                tell(format!("its layer {digest} is gone"));
+            }
+        }
+        Ok(all.len() as u64)
+    }
+
     /// Each image needs its record, its config and its layers.
     fn check_images(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
         let (root, layers) = self.parts();
@@ -241,6 +274,23 @@ impl Store {
             });
         }
         Ok(count)
+    }
+
+    /// What volumes hold is their users' own; here only what the store keeps of them is looked at.
+    fn check_volumes(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
+        let (root, _) = self.parts();
+        let names = volume::names(root)?;
+        for name in &names {
+            if let Some((problem, is_repaired)) = volume::mend(root, name, repair)? {
+                findings.push(Finding {
+                    what: "volume",
+                    name: name.to_string(),
+                    problem: problem.to_owned(),
+                    is_repaired,
+                });
+            }
+        }
+        Ok(names.len() as u64)
     }
 
     /// The few files that say the same in every store, and the index.

@@ -108,6 +108,16 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// The directory of containers; made when the first one is.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// A container, by its id.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
     /// The directories of cache mounts; made when the first one is.
     pub fn cache_mounts(&self) -> PathBuf {
         self.root.join("cache-mounts")
@@ -116,6 +126,16 @@ impl Layout {
     /// One cache mount, by the digest of what it is called and what it lies on.
     pub fn cache_mount(&self, key: &Digest) -> PathBuf {
         self.cache_mounts().join(key.hex())
+    }
+
+    /// The directories of named volumes; made when the first one is.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// One volume, by its name, which must have been checked.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
     }
 
     /// The directory of locks of one class.

@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod blob;
 mod cache_mount;
 pub mod compare;
+mod container;
 #[cfg(test)]
 mod corpus;
 pub mod digest;
@@ -35,12 +36,14 @@ mod store;
 pub mod transfer;
 pub mod tree;
 mod unpack;
+mod volume;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
+pub use container::NewContainer;
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};
 pub use error::{Result, StoreError};
-pub use image::{ContainerConfig, History, Image, ImageConfig, NamedImage};
+pub use image::{ContainerConfig, Healthcheck, History, Image, ImageConfig, NamedImage};
 pub use layer::Layer;
 pub use layout::Layout;
 pub use lock::LockGuard;
@@ -53,3 +56,4 @@ pub use stamp::Stamp;
 pub use store::Store;
 pub use tree::{Resolved, Tree, TreeEntry};
 pub use unpack::{AppliedArchive, ApplyOptions, LayerBlob};
+pub use volume::{NewVolume, VolumeError, VolumeInfo, VolumeName, VolumeSource, VolumeUse};

@@ -5,7 +5,7 @@
 //! all of it durable, and a name is written only after that.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::blob::{self, BlobReader, BlobWriter};
@@ -21,7 +21,9 @@ use crate::owner::{self, OwnerId};
 use crate::record::{self, Record, RecordKind};
 use crate::reference::Reference;
 use crate::root::{OverlayXattrs, Root, StoreOptions};
-use crate::snapshot::{self, ActiveSnapshot, Fixups, LayerWriter, PrepareOptions};
+use crate::snapshot::{self, ActiveSnapshot, Fixups, LayerWriter, MountStub, PrepareOptions};
+use crate::tree::Tree;
+use crate::volume::{self, NewVolume, VolumeError, VolumeInfo, VolumeName, VolumeSource, VolumeUse};
 
 /// An open store. Cheap to clone; all methods may be called from any thread.
 #[derive(Debug, Clone)]
@@ -228,6 +230,54 @@ impl Store {
         cache_mount::remove(&self.root, info)
     }
 
+    // Volumes
+
+    /// Makes a volume, which is durable when this returns; says whether it was not there before.
+    pub fn create_volume(&self, name: &VolumeName, new: &NewVolume) -> Result<bool, VolumeError> {
+        volume::create(&self.root, name, new)
+    }
+
+    /// Takes a volume into use, making it when it is missing. One that is empty first gets what `source` holds, whole or not at all,
+    /// however many ask at once.
+    pub fn use_volume(
+        &self,
+        name: &VolumeName,
+        new: &NewVolume,
+        source: Option<&VolumeSource<'_>>,
+    ) -> Result<VolumeUse, VolumeError> {
+        volume::take(&self.root, name, new, source)
+    }
+
+    /// A volume by its name; none if there is none.
+    pub fn volume(&self, name: &VolumeName) -> Result<Option<VolumeInfo>, VolumeError> {
+        volume::get(&self.root, name)
+    }
+
+    /// All volumes, sorted by name.
+    pub fn volumes(&self) -> Result<Vec<VolumeInfo>, VolumeError> {
+        volume::list(&self.root)
+    }
+
+    /// Removes the volumes that were to go with a process that was killed.
+    pub fn reap_volumes(&self) -> Result<(), VolumeError> {
+        volume::reap(&self.root)
+    }
+
+    /// Whether a volume is used now.
+    pub fn is_volume_in_use(&self, name: &VolumeName) -> Result<bool, VolumeError> {
+        volume::is_in_use(&self.root, name)
+    }
+
+    /// Removes a volume with all that it holds, unless somebody uses it. `users` says which containers need it though they don't run; it
+    /// is asked while nobody can begin to use the volume.
+    pub fn remove_volume(
+        &self,
+        name: &VolumeName,
+        users: &dyn Fn(&VolumeName) -> Vec<String>,
+    ) -> Result<(), VolumeError> {
+        volume::remove(&self.root, name, users)
+    }
+
     // Process and disk
 
     /// Makes all that was written through this store durable, with one `syncfs`, when the digests of all layers are known.
@@ -274,6 +324,11 @@ impl Store {
     /// Whether the process with this owner id lives.
     pub fn owner_is_alive(&self, id: &str) -> bool {
         owner::is_alive(&self.root.layout.tmp(), id)
+    }
+
+    /// The fix-up that these layers and mount targets need on top, if any.
+    pub(crate) fn fixup_lower(&self, tree: &Tree, stubs: &[MountStub]) -> Result<Vec<PathBuf>> {
+        Ok(self.fixups.lower(&self.root, tree, stubs)?.into_iter().collect())
     }
 
     /// What the parts of this crate that build on the store need.

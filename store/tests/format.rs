@@ -106,6 +106,26 @@ fn a_layer() {
 }
 
 #[test]
+fn a_volume() {
+    let fixture = fixture();
+    let mut new = box_store::NewVolume::default();
+    new.labels.insert("a".into(), "b".into());
+    new.is_anonymous = true;
+    fixture
+        .store
+        .create_volume(&"data".parse().unwrap(), &new)
+        .unwrap();
+    let dir = fixture.root().join("volumes/data");
+    let created = fixture.store.volumes().unwrap()[0].created;
+    let body = format!(r#"{{"created":{created},"labels":{{"a":"b"}},"anonymous":true}}"#);
+    let header = format!(r#"{{"key":"data","length":{}}}"#, body.len());
+    let file = fs::read_to_string(dir.join("volume")).unwrap();
+    assert_eq!(file, sealed("volume", &header, &body));
+    assert_eq!(fs::read(dir.join("lock")).unwrap(), b"");
+    assert!(dir.join("data").is_dir());
+}
+
+#[test]
 fn a_config_is_canonical() {
     let fixture = fixture();
     let config: ImageConfig = serde_json::from_str(

@@ -146,6 +146,18 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    /// Containers in the background outlive the commands that made them, but not the test.
+    fn drop(&mut self) {
+        let there =
+            std::fs::read_dir(self.store().join("containers")).is_ok_and(|mut found| found.next().is_some());
+        if there {
+            let ids = text(&self.run(["ps", "-aq"]).stdout);
+            self.run(["rm", "-f"].into_iter().chain(ids.split_whitespace()));
+        }
+    }
+}
+
 /// Text of bytes.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -248,6 +260,21 @@ impl OrdinaryUser {
     #[track_caller]
     pub fn ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         success(self.command(args).output().unwrap())
+    }
+}
+
+impl Drop for OrdinaryUser {
+    /// As the bench's.
+    fn drop(&mut self) {
+        let there = std::fs::read_dir(self.home.join("store/containers"));
+        if there.is_ok_and(|mut found| found.next().is_some())
+            && let Ok(listed) = self.command(["ps", "-aq"]).output()
+        {
+            let ids = text(&listed.stdout);
+            let _ = self
+                .command(["rm", "-f"].into_iter().chain(ids.split_whitespace()))
+                .output();
+        }
     }
 }
 

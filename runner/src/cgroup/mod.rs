@@ -4,6 +4,11 @@
 //! limit or a figure needs are used. On version 1 each controller is a tree of its own; a controller
 //! that no tree of version 1 has is looked for in the one of version 2.
 
+mod devices;
+mod further;
+mod live;
+mod placed;
+mod resources;
 mod v1;
 mod v2;
 
@@ -11,7 +16,10 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+pub use placed::PlacedGroups;
 
 use crate::error::{Result, RunnerError};
 use crate::setup::CgroupView;
@@ -169,6 +177,8 @@ fn existing_in(dir: &Path) -> Vec<Existing> {
 pub(crate) struct Cgroups {
     v1: Vec<v1::Group>,
     v2: Option<v2::Group>,
+    /// The group that was made to stop its processes, where none of the others can.
+    freezer: Mutex<Option<PathBuf>>,
 }
 
 /// What the groups tell at the end.
@@ -269,12 +279,9 @@ impl Cgroups {
 
     /// Removes them; what still can't be removed is left to the next reaping.
     pub(crate) fn remove(&self) {
-        for dir in self
-            .v1
-            .iter()
-            .map(|g| &g.dir)
-            .chain(self.v2.iter().map(|g| &g.dir))
-        {
+        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirs = self.v1.iter().map(|g| &g.dir);
+        for dir in dirs.chain(self.v2.iter().map(|g| &g.dir)).chain(freezer.iter()) {
             // The next command reaps what is left.
             let _ = remove(dir);
         }

@@ -100,6 +100,23 @@ impl Group {
         }
     }
 
+    /// Another memory limit than it has: of memory, and of memory and swap together, the second is never the smaller.
+    pub(super) fn change_memory(&self, value: u64) -> Result<(), String> {
+        let both = "memory.memsw.limit_in_bytes";
+        let old = number(&self.dir, "memory.limit_in_bytes").unwrap_or(u64::MAX);
+        match (self.dir.join(both).exists(), value > old) {
+            (false, _) => set(&self.dir, "memory.limit_in_bytes", value),
+            (true, true) => {
+                set(&self.dir, both, value)?;
+                set(&self.dir, "memory.limit_in_bytes", value)
+            }
+            (true, false) => {
+                set(&self.dir, "memory.limit_in_bytes", value)?;
+                set(&self.dir, both, value)
+            }
+        }
+    }
+
     pub(super) fn tasks(&self) -> io::Result<OwnedFd> {
         Ok(fs::OpenOptions::new()
             .write(true)

@@ -56,14 +56,7 @@ pub(super) struct Group {
 impl Group {
     /// Has the controller act in this group, and sets its limit.
     pub(super) fn limit(&self, controller: Controller, value: Option<u64>) -> Result<(), String> {
-        let active = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
-        if !active.split_whitespace().any(|c| c == controller.name()) {
-            set(
-                &self.parent,
-                "cgroup.subtree_control",
-                format_args!("+{}", controller.name()),
-            )?;
-        }
+        self.activate(controller.name())?;
         let Some(value) = value else {
             return Ok(());
         };
@@ -80,6 +73,19 @@ impl Group {
                 let quota = (value * PERIOD / 1000).max(1000);
                 set(&self.dir, "cpu.max", format_args!("{quota} {PERIOD}"))
             }
+        }
+    }
+
+    /// Has the controller act in this group.
+    pub(super) fn activate(&self, controller: &str) -> Result<(), String> {
+        let active = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
+        match active.split_whitespace().any(|c| c == controller) {
+            true => Ok(()),
+            false => set(
+                &self.parent,
+                "cgroup.subtree_control",
+                format_args!("+{controller}"),
+            ),
         }
     }
 

@@ -96,6 +96,11 @@ impl Capabilities {
         bit(name).is_some_and(|b| self.0 & b != 0)
     }
 
+    /// The names that are known, in the order of the kernel's numbers.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter()
+    }
+
     /// The set as the kernel has it, bit n for capability n.
     pub fn bits(&self) -> u64 {
         self.0

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, openat, openat2};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
 use super::{Command, Context, Done, failed, mounts, reaper};
@@ -12,6 +12,8 @@ use crate::channel::{self, Failure, FailureKind, FromInit, Raw};
 use crate::setup::Slot;
 use crate::sys::{self, ExecStrings};
 
+/// The file system of terminals, as statfs(2) tells it.
+const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
 /// The path searched when the environment has none, Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -26,12 +28,54 @@ pub(super) fn terminal(ctx: &mut Context) -> Done {
 fn open_terminal(ctx: &Context) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = openat(ctx.slot(Slot::DevPts)?, "ptmx", flags, Mode::empty())?;
-    unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )?;
+    let slave = slave_of(&master)?;
     mounts::bind_console(ctx, &slave)?;
+    join_terminal(ctx, &master, slave)
+}
+
+/// A terminal of the devpts of a container that runs. The file is checked to be what it should be before it is opened: opening
+/// another device, or a pipe, could do something.
+pub(super) fn further_terminal(ctx: &mut Context) -> Done {
+    let open = || {
+        let found = openat2(
+            CWD,
+            "/dev/pts/ptmx",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        )?;
+        let (stat, fs) = (fstat(&found)?, fstatfs(&found)?);
+        let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(5, 2)
+            && fs.f_type == DEVPTS_MAGIC;
+        if !is_ptmx {
+            return Err(io::Error::other("its /dev/pts is not as it was made"));
+        }
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let master = openat(CWD, "/dev/pts/ptmx", flags, Mode::empty())?;
+        // Not another one in its place meanwhile.
+        let opened = fstat(&master)?;
+        if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+            return Err(io::Error::other("its /dev/pts changes"));
+        }
+        let slave = slave_of(&master)?;
+        join_terminal(ctx, &master, slave)
+    };
+    let slave = open().map_err(failed("make a terminal in the container"))?;
+    ctx.terminal = Some(slave);
+    Ok(())
+}
+
+fn slave_of(master: &OwnedFd) -> io::Result<OwnedFd> {
+    unlockpt(master)?;
+    Ok(ioctl_tiocgptpeer(
+        master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )?)
+}
+
+/// Gives the master side away and makes the slave this process' own terminal.
+fn join_terminal(ctx: &Context, master: &OwnedFd, slave: OwnedFd) -> io::Result<OwnedFd> {
     if let Some(report) = &ctx.report {
         channel::send(report, &FromInit::Terminal, &[master.as_fd()])?;
     }
@@ -81,6 +125,29 @@ pub(super) fn exec(command: &Command) -> Failure {
         what: name,
         errno: error.raw_os_error(),
     }
+}
+
+/// Why the command could not be started as things are now; none when it seems that it can.
+pub(super) fn find(command: &Command) -> Option<Failure> {
+    let mut error = libc::ENOENT;
+    for path in candidates(command) {
+        let path = Raw(path);
+        let is_file = rustix::fs::stat(path.as_path())
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        match rustix::fs::access(path.as_path(), rustix::fs::Access::EXEC_OK) {
+            Ok(()) if is_file => return None,
+            Ok(()) | Err(rustix::io::Errno::ACCESS) => error = libc::EACCES,
+            Err(_) => {}
+        }
+    }
+    Some(Failure {
+        kind: match error {
+            libc::ENOENT => FailureKind::CommandNotFound,
+            _ => FailureKind::CommandNotExecutable,
+        },
+        what: command.args.first().map(Raw::to_string).unwrap_or_default(),
+        errno: Some(error),
+    })
 }
 
 fn try_exec(command: &Command) -> io::Result<()> {

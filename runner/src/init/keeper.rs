@@ -13,6 +13,8 @@ use crate::channel::{self, Failure, FromKeeper};
 use crate::setup::SetupOp;
 use crate::sys::{self, Ended, Fork};
 
+/// Containers that end sooner are not worth making the keeper smaller for.
+const SOON: Duration = Duration::from_secs(1);
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
 
 /// Runs the keeper and gives its exit code; a code other than 0 is told in words on the channel.
@@ -35,6 +37,9 @@ pub(super) fn main() -> i32 {
 }
 
 fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
+    // Not later: it is the container's when that is entered.
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| failed("open /dev/null")(e.into()))?;
     let told = failed("read the container's description");
     let Some((outside, fds)) = channel::recv::<Outside>(control).map_err(told)? else {
         return Ok(());
@@ -45,13 +50,24 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
     let Some((inside, fds)) = channel::recv::<Inside>(control).map_err(told)? else {
         return Ok(());
     };
-    let time_limit = inside.time_limit.map(Duration::from_millis);
+    let container = Container {
+        namespaces: if inside.is_further { 0 } else { NAMESPACES as u64 },
+        time_limit: inside.time_limit.map(Duration::from_millis),
+        null,
+    };
     let mut before = inside.ops.clone();
     take_descriptors(&mut ctx, &inside, fds).ok_or_else(missing)?;
     let fork_at = before.iter().position(|op| *op == SetupOp::Fork);
     let inside = before.split_off(fork_at.unwrap_or(before.len()));
     before.into_iter().try_for_each(|op| perform(&mut ctx, op))?;
-    fork(control, ctx, inside.into_iter().skip(1).collect(), time_limit)
+    fork(control, ctx, inside.into_iter().skip(1).collect(), container)
+}
+
+/// What the keeper needs to make the first process and to stay with it.
+struct Container {
+    namespaces: u64,
+    time_limit: Option<Duration>,
+    null: OwnedFd,
 }
 
 fn missing() -> Failure {
@@ -63,11 +79,11 @@ fn fork(
     control: &UnixStream,
     mut ctx: Context,
     inside: Vec<SetupOp>,
-    time_limit: Option<Duration>,
+    container: Container,
 ) -> Result<(), Failure> {
     let layers = std::mem::take(&mut ctx.layers);
     let unified = ctx.unified.as_ref().map(AsFd::as_fd);
-    let forked = sys::fork_into(NAMESPACES as u64, unified).map_err(failed("make the namespaces"))?;
+    let forked = sys::fork_into(container.namespaces, unified).map_err(failed("make the namespaces"))?;
     match forked {
         Fork::Child => {
             sys::die_with_parent().map_err(failed("die with the keeper"))?;
@@ -78,9 +94,9 @@ fn fork(
         }
         Fork::Parent { pid, pidfd } => {
             drop(ctx);
-            let watched = let_go_of_streams()
-                .map_err(failed("open /dev/null"))
-                .and_then(|()| watch(control, pid, &pidfd, time_limit));
+            let watched = let_go_of_streams(&container.null)
+                .map_err(failed("let go of the streams"))
+                .and_then(|()| watch(control, pid, &pidfd, container.time_limit));
             if watched.is_err() {
                 // Nobody else can end it now; it fails only when the container is gone already.
                 let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -92,11 +108,10 @@ fn fork(
 }
 
 /// The container's pipes end when the container closes them, not when the keeper ends.
-fn let_go_of_streams() -> io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    Ok(rustix::stdio::dup2_stderr(&null)?)
+fn let_go_of_streams(null: &OwnedFd) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(null)?;
+    rustix::stdio::dup2_stdout(null)?;
+    Ok(rustix::stdio::dup2_stderr(null)?)
 }
 
 fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
@@ -105,7 +120,7 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
         locked: Vec::new(),
         inside: Default::default(),
         layers: Vec::new(),
-        userns: received.into_iter().next()?,
+        entrance: received.into_iter().next()?,
         net: None,
         tasks: Vec::new(),
         unified: None,
@@ -113,6 +128,7 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
         extra_groups: Vec::new(),
         user: None,
         terminal: None,
+        bundle: Default::default(),
     })
 }
 
@@ -138,9 +154,16 @@ fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd, limit: Option<Duration
     } else {
         Event::RunnerGone
     };
+    let mut is_settled = false;
     while event == Event::Nothing {
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
-        event = next_event(control, pidfd, left).map_err(failed("poll"))?;
+        let soon = SOON.min(left.unwrap_or(SOON));
+        let wait = if is_settled { left } else { Some(soon) };
+        event = next_event(control, pidfd, wait).map_err(failed("poll"))?;
+        if event == Event::TimeUp && !is_settled && left != Some(soon) {
+            super::settle();
+            (is_settled, event) = (true, Event::Nothing);
+        }
     }
     if event != Event::ContainerGone {
         sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).map_err(failed("kill"))?;

@@ -9,11 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat};
 use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::{Context, Done, failed, mounts, overlay, targets};
-use crate::sys::attr;
+use crate::sys::{self, attr};
 
 /// Attaches every mount made so far, each under its number in a directory that becomes the working directory.
 pub(super) fn attach(ctx: &mut Context, on: &Path) -> Done {
@@ -70,5 +70,5 @@ fn inside(name: &str, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let whole = openat(CWD, name, flags | OFlags::DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    Ok(openat2(whole, path, flags, Mode::empty(), resolve)?)
+    Ok(sys::open_beneath(whole, path, flags, Mode::empty(), resolve)?)
 }

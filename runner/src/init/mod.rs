@@ -7,7 +7,12 @@
 //!
 //! Everything here runs in a single-threaded process.
 
+mod bundle;
+mod bundle_mounts;
 mod confine;
+mod copy;
+mod copy_up;
+pub(crate) mod detached;
 mod exec;
 mod keeper;
 mod lock;
@@ -15,6 +20,7 @@ mod masks;
 mod mounts;
 mod overlay;
 mod reaper;
+mod sources;
 mod targets;
 
 use std::collections::HashMap;
@@ -37,7 +43,8 @@ pub(crate) mod fds {
     pub(crate) const REPORT: i32 = 4;
 }
 
-/// The first part of a container's description. The user namespace comes along.
+/// The first part of a container's description. The user namespace comes along, or the first process of the container that is
+/// entered.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outside {
     pub(crate) ops: Vec<SetupOp>,
@@ -55,6 +62,8 @@ pub(crate) struct Inside {
     pub(crate) unified: bool,
     /// Milliseconds after which the keeper kills the container.
     pub(crate) time_limit: Option<u64>,
+    /// Whether this is another process of a container that runs: it gets no namespaces of its own.
+    pub(crate) is_further: bool,
 }
 
 /// To be called on the first line of `main`: when the program was started as the init of a
@@ -62,7 +71,11 @@ pub(crate) struct Inside {
 pub fn init_main_if_requested() {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
-        Some(first) if first == HIDDEN_ARGUMENT => sys::exit_now(keeper::main()),
+        Some(first) if first == HIDDEN_ARGUMENT => match args.next().and_then(|kept| kept.into_string().ok())
+        {
+            Some(kept) => sys::exit_now(detached::main(&kept)),
+            None => sys::exit_now(keeper::main()),
+        },
         Some(first) if first == private::SWEEP_ARGUMENT => sys::exit_now(private::sweep_main(args)),
         Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
         _ => {}
@@ -80,6 +93,12 @@ pub fn clean_start() -> u32 {
     mask.as_raw_mode()
 }
 
+/// Lets go of the memory that only starting needed; for a process that waits for long.
+pub fn settle() {
+    // It is only less memory.
+    let _ = sys::drop_text();
+}
+
 /// What the operations work on.
 struct Context {
     /// The mounts made so far.
@@ -90,7 +109,8 @@ struct Context {
     inside: HashMap<Slot, Raw>,
     /// What the overlays were made of; the keeper's alone.
     layers: Vec<overlay::Layers>,
-    userns: OwnedFd,
+    /// The user namespace, or the first process of the container that is entered.
+    entrance: OwnedFd,
     net: Option<OwnedFd>,
     tasks: Vec<OwnedFd>,
     unified: Option<OwnedFd>,
@@ -102,6 +122,8 @@ struct Context {
     user: Option<user::User>,
     /// Set by Terminal: the slave side.
     terminal: Option<OwnedFd>,
+    /// Of a container of a bundle.
+    bundle: detached::Bundle,
 }
 
 impl Context {
@@ -146,9 +168,15 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::BindSource {
             slot,
             source,
+            part,
+            recursive,
             idmapped,
             attrs,
-        } => mounts::bind_source(ctx, slot, &source, idmapped, attrs),
+        } => {
+            let clone = sources::bind(&source, &part, recursive)?;
+            mounts::bind_source(ctx, slot, (&source, clone), idmapped, attrs)
+        }
+        SetupOp::HostDevice { slot, source, owner } => sources::host_device(ctx, slot, &source, owner),
         SetupOp::HostNode {
             slot,
             path,
@@ -160,7 +188,8 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         SetupOp::Rlimits(limits) => confine::rlimits(&limits),
         SetupOp::RaiseRlimits(limits) => confine::raise_rlimits(&limits),
         SetupOp::LockMounts(on) => lock::attach(ctx, on.as_path()),
-        SetupOp::JoinUser => join(Some(ctx.userns.as_fd()), libc::CLONE_NEWUSER, "user"),
+        SetupOp::JoinUser => join(Some(ctx.entrance.as_fd()), libc::CLONE_NEWUSER, "user"),
+        SetupOp::EnterContainer { net } => enter(ctx.entrance.as_fd(), net),
         SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),
         SetupOp::JoinCgroups => confine::join_cgroups(ctx),
         SetupOp::Unshare => confine::unshare(),
@@ -178,10 +207,12 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
         } => mounts::sysctl(ctx, &name, &value, is_required),
         SetupOp::OomScore(score) => confine::oom_score(score),
         SetupOp::Terminal => exec::terminal(ctx),
+        SetupOp::FurtherTerminal => exec::further_terminal(ctx),
         SetupOp::Umask(mask) => {
             rustix::process::umask(rustix::fs::Mode::from_bits_truncate(mask));
             Ok(())
         }
+        SetupOp::Bundle(op) => bundle::perform(ctx, op),
         other => perform_confinement(ctx, other),
     }
 }
@@ -264,6 +295,23 @@ fn join(namespace: Option<BorrowedFd<'_>>, kind: libc::c_int, name: &str) -> Don
     sys::setns(fd, kind).map_err(failed(format!("join the {name} namespace")))
 }
 
+/// All at once: the rights in them are those of the outside, until the user namespace is entered with them. From here on no process of the
+/// container may look into this one.
+fn enter(first: BorrowedFd<'_>, net: bool) -> Done {
+    let own = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWCGROUP;
+    let kinds = if net { own | libc::CLONE_NEWNET } else { own };
+    sys::set_undumpable().map_err(failed("hide from the container's processes"))?;
+    sys::setns(first, kinds).map_err(|e| match e.raw_os_error() {
+        Some(libc::ESRCH) => refused("the container has ended"),
+        _ => failed("enter the container's namespaces")(e),
+    })
+}
+
 /// The last operation of a list.
 struct Command {
     args: Vec<Raw>,
@@ -275,6 +323,13 @@ struct Command {
 fn first_process(ctx: &mut Context, ops: Vec<SetupOp>) -> Failure {
     for op in ops {
         match op {
+            SetupOp::Copy(copy) => {
+                // That it has begun is told as by a command: by the end of the reports.
+                ctx.report = None;
+                ctx.slots.clear();
+                sys::reset_signals();
+                sys::exit_now(copy::run(&copy))
+            }
             SetupOp::Exec { args, env, init } => return exec::run(ctx, Command { args, env, init }),
             op => match perform(ctx, op) {
                 Ok(()) => {}

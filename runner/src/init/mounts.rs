@@ -41,14 +41,20 @@ pub(super) fn move_to(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(move_mount(mount, "", target, "", EMPTY_PATHS)?)
 }
 
-pub(super) fn bind_source(ctx: &mut Context, slot: Slot, source: &Raw, idmapped: bool, attrs: u64) -> Done {
+/// A bind, opened already.
+pub(super) fn bind_source(
+    ctx: &mut Context,
+    slot: Slot,
+    (source, clone): (&Raw, OwnedFd),
+    idmapped: bool,
+    attrs: u64,
+) -> Done {
     let fail = |kind, e: io::Error| Failure {
         kind,
         what: source.to_string(),
         errno: e.raw_os_error(),
     };
-    let clone = clone_of(CWD, source.as_path(), true).map_err(|e| fail(FailureKind::BindSource, e.into()))?;
-    let idmap = idmapped.then(|| ctx.userns.as_fd());
+    let idmap = idmapped.then(|| ctx.entrance.as_fd());
     sys::mount_setattr(clone.as_fd(), true, attrs, idmap).map_err(|e| match e.raw_os_error() {
         Some(libc::EINVAL | libc::EPERM) if idmapped => fail(FailureKind::BindNotMappable, e),
         _ => fail(FailureKind::BindSource, e),
@@ -116,7 +122,14 @@ pub(super) fn new_mount(
     options: &[(String, Option<String>)],
     attrs: u64,
 ) -> Done {
-    let mount = new_file_system(fs, options, attrs).map_err(failed(format!("mount {fs} for {slot:?}")))?;
+    let mount = new_file_system(fs, options, attrs).map_err(|e| {
+        let option = |(key, value): &(String, Option<String>)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => key.clone(),
+        };
+        let options: Vec<String> = options.iter().map(option).collect();
+        failed(format!("mount {fs} ({}) for {slot:?}", options.join(",")))(e)
+    })?;
     ctx.slots.insert(slot, mount);
     Ok(())
 }
@@ -151,7 +164,7 @@ pub(super) fn check_proc(ctx: &Context) -> Done {
     }
 }
 
-fn is_proc(fd: impl AsFd) -> io::Result<bool> {
+pub(super) fn is_proc(fd: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(fd)?.f_type as u32 == PROC_MAGIC)
 }
 

@@ -84,7 +84,7 @@ pub(super) fn own_mounts() -> io::Result<()> {
 }
 
 fn open_layers(ctx: &Context, overlay: &Overlay) -> Result<Layers, Failure> {
-    let idmap = overlay.idmapped_root.map(|_| ctx.userns.as_fd());
+    let idmap = overlay.idmapped_root.map(|_| ctx.entrance.as_fd());
     let dir = overlay.dir.as_path();
     let common = idmap.and_then(|idmap| Common::open(overlay, idmap));
     let open = |path: &Path| {

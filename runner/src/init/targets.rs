@@ -3,16 +3,20 @@
 //! Every lookup is one openat2 beneath a directory descriptor, so a symlink that the image or
 //! another process puts in the way never leads outside (CVE-2021-30465).
 
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 
 use super::{failed, refused};
 use crate::channel::Failure;
 use crate::setup::{Links, Missing};
+use crate::sys;
 
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -22,7 +26,7 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::i
         Links::Inside => INSIDE,
         Links::Refuse => INSIDE.union(ResolveFlags::NO_SYMLINKS),
     };
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    sys::open_beneath(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Opens the target of a mount whose own root is a directory or not, making it when missing.
@@ -51,9 +55,9 @@ pub(super) fn find(
         Ok(_) if missing == Missing::MakeOrSkip => Ok(None),
         Ok(_) => {
             let kind = if directory {
-                "not a directory"
+                "not a directory; a directory needs another target"
             } else {
-                "a directory"
+                "a directory; a file needs a file's name as its target"
             };
             Err(refused(format!("mount target {} is {kind}", path.display())))
         }
@@ -74,26 +78,55 @@ fn make(root: BorrowedFd<'_>, path: &Path, directory: bool) -> rustix::io::Resul
         make_dirs(root, parent)?;
     }
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    openat2(root, path, flags, Mode::from_bits_truncate(0o644), INSIDE).map(drop)
+    sys::open_beneath(root, path, flags, Mode::from_bits_truncate(0o644), INSIDE).map(drop)
 }
 
-/// Makes a directory and all that leads to it, following symlinks inside the root only.
+/// As many symlinks as the kernel follows in one path.
+const MAX_LINKS: usize = 40;
+
+/// Makes a directory and all that leads to it, following symlinks inside the root only; what a dangling one leads to is made, too.
 pub(super) fn make_dirs(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<()> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |path: &Path| sys::open_beneath(root, path, directory, Mode::empty(), INSIDE);
+    let mut rest: VecDeque<OsString> = steps(path).collect();
     let mut done = PathBuf::from("/");
-    let mut parent = openat2(root, "/", directory, Mode::empty(), INSIDE)?;
-    for part in path.components() {
-        let std::path::Component::Normal(name) = part else {
-            continue;
-        };
-        done.push(name);
-        parent = match openat2(root, &done, directory, Mode::empty(), INSIDE) {
-            Err(Errno::NOENT) => {
-                mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
-                openat2(root, &done, directory, Mode::empty(), INSIDE)?
+    let mut parent = open(&done)?;
+    let mut links = 0;
+    while let Some(name) = rest.pop_front() {
+        let next = done.join(&name);
+        match open(&next) {
+            Err(Errno::NOENT) => {}
+            found => {
+                (parent, done) = (found?, next);
+                continue;
             }
-            other => other?,
-        };
+        }
+        match mkdirat(&parent, &name, Mode::from_bits_truncate(0o755)) {
+            Err(Errno::EXIST) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let link = readlinkat(&parent, &name, Vec::new())?.into_bytes();
+                let link = Path::new(OsStr::from_bytes(&link));
+                if link.is_absolute() {
+                    done = PathBuf::from("/");
+                    parent = open(&done)?;
+                }
+                rest = steps(link).chain(rest).collect();
+            }
+            made => {
+                made?;
+                (parent, done) = (open(&next)?, next);
+            }
+        }
     }
     Ok(())
+}
+
+fn steps(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
 }

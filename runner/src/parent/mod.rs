@@ -4,16 +4,19 @@
 //! container; [`Runtime::spawn`] gives a [`Running`], whose [`wait`](Running::wait) consumes it.
 //! Any thread may spawn and any may wait: nothing depends on which thread started a container.
 
-mod program;
+mod exec;
+mod handle;
+pub(crate) mod program;
 mod running;
-mod spawn;
+pub(crate) mod spawn;
 mod stdio;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-pub use running::{Killer, Outcome, Running, Status, Usage};
+pub use handle::{Handle, ProcessInfo, Stats};
+pub use running::{Outcome, Running, Status, Usage};
 pub use stdio::{Stdio, Stream};
 
 use crate::cgroup::Hierarchies;
@@ -117,5 +120,19 @@ impl Runtime {
     /// Makes a private network for containers in this user namespace.
     pub fn private_network(&self, user: &UserNamespace, request: &NetworkRequest) -> Result<PrivateNetwork> {
         PrivateNetwork::join(self.program.as_fd(), self.config.rootless, user, request)
+    }
+
+    /// Starts another process in a running container; `spec` is the container's own with another
+    /// [`process`](ContainerSpec::process) (and terminal). Dropping or losing what is returned kills that process; what it
+    /// has started itself stays until the container ends.
+    pub fn exec(
+        &self,
+        container: &Handle,
+        spec: &ContainerSpec,
+        user: &UserNamespace,
+        stdio: Stdio,
+    ) -> Result<Running> {
+        spec.validate()?;
+        exec::exec(self, container, spec, user, stdio)
     }
 }

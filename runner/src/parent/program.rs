@@ -14,7 +14,7 @@ use crate::sys::{self, attr};
 
 /// A detached read-only clone of the program's mount, which costs nothing; where that can't be had,
 /// a sealed copy in memory.
-pub(super) fn open(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
     let found = clone(path)
         .or_else(|_| clone_by_name(path))
         .or_else(|_| sealed_copy(path));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cgroup::{Cgroups, Figures};
 use crate::channel::{self, FromKeeper};
 use crate::error::{Result, RunnerError};
+use crate::parent::handle::{Handle, Place};
 use crate::pty::Terminal;
 use crate::sys;
 
@@ -108,7 +109,8 @@ impl Drop for Keeper {
 #[derive(Debug)]
 pub struct Running {
     pub(super) keeper: Option<Keeper>,
-    pub(super) groups: Cgroups,
+    pub(super) groups: Arc<Cgroups>,
+    pub(super) place: Place,
     pub(super) terminal: Option<Terminal>,
     pub(super) stdin: Option<File>,
     pub(super) stdout: Option<File>,
@@ -117,10 +119,11 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn new(groups: Cgroups) -> Running {
+    pub(super) fn new(groups: Cgroups, place: Place) -> Running {
         Running {
             keeper: None,
-            groups,
+            groups: Arc::new(groups),
+            place,
             terminal: None,
             stdin: None,
             stdout: None,
@@ -149,14 +152,10 @@ impl Running {
         self.terminal.take()
     }
 
-    /// A handle to signal or kill the container from any thread.
-    pub fn killer(&self) -> Killer {
-        let fd = self
-            .keeper
-            .as_ref()
-            .and_then(|k| k.first.as_ref())
-            .and_then(|fd| fd.try_clone().ok());
-        Killer { first: Arc::new(fd) }
+    /// A handle to the container for any thread.
+    pub fn handle(&self) -> Handle {
+        let first = self.keeper.as_ref().and_then(|k| k.first.as_ref());
+        Handle::new(first, &self.groups, &self.place)
     }
 
     /// Waits until the container has ended and every process of it is gone.
@@ -234,27 +233,5 @@ fn with_figures(own: Usage, figures: &Figures) -> Usage {
         io_read,
         io_written,
         ..own
-    }
-}
-
-/// Signals a container from any thread, also while another waits for it.
-#[derive(Debug, Clone)]
-pub struct Killer {
-    first: Arc<Option<OwnedFd>>,
-}
-
-impl Killer {
-    /// Kills the container with all its processes. No error when it is gone already.
-    pub fn kill(&self) -> Result<()> {
-        self.signal(libc::SIGKILL)
-    }
-
-    /// Sends a signal to its first process. No error when it is gone already.
-    pub fn signal(&self, number: i32) -> Result<()> {
-        match self.first.as_ref() {
-            Some(fd) => sys::pidfd_signal(fd.as_fd(), number)
-                .map_err(|e| RunnerError::os(format!("send signal {number}"), e)),
-            None => Ok(()),
-        }
     }
 }

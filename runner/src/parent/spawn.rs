@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::Runtime;
+use super::handle::Place;
 use super::running::{Keeper, Running};
 use super::stdio::{Ends, Stdio};
 use crate::cgroup::Cgroups;
@@ -43,8 +44,15 @@ pub(super) fn spawn(
     tell(&keeper.control, &outside, &[user.fd()])?;
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
-    let groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    let mut running = Running::new(groups);
+    let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    groups.limit_further(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
+    let place = Place {
+        hierarchies: runtime.hierarchies.clone(),
+        name,
+    };
+    let mut running = Running::new(groups, place);
+    limited?;
     describe_inside(runtime, spec, (user, net), &keeper.control, &running.groups)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
@@ -100,7 +108,11 @@ pub(super) fn start_keeper(runtime: &Runtime, stdio: Stdio) -> std::io::Result<S
 
 /// Sends a part of the description. That the keeper has gone already is no error here: it has said
 /// why, and that is read next.
-fn tell<T: serde::Serialize>(control: &UnixStream, part: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
+pub(crate) fn tell<T: serde::Serialize>(
+    control: &UnixStream,
+    part: &T,
+    fds: &[BorrowedFd<'_>],
+) -> Result<()> {
     match channel::send(control, part, fds) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
         other => other.map_err(|e| RunnerError::os("describe the container to its init", e)),
@@ -128,6 +140,7 @@ fn describe_inside(
         tasks: tasks.len(),
         unified: unified.is_some(),
         time_limit: spec.limits.time.map(milliseconds),
+        is_further: false,
     };
     let mut fds: Vec<BorrowedFd<'_>> = net.into_iter().collect();
     fds.extend(tasks.iter().map(AsFd::as_fd));
@@ -136,7 +149,7 @@ fn describe_inside(
 }
 
 /// Waits until the command runs, or until somebody says why it can't.
-fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
+pub(super) fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
     let garbled = |e: std::io::Error| RunnerError::Protocol { what: e.to_string() };
     match channel::recv::<FromKeeper>(&keeper.control).map_err(garbled)? {
         Some((FromKeeper::Spawned, fds)) => keeper.first = fds.into_iter().next(),
@@ -149,12 +162,15 @@ fn await_exec(keeper: &mut Keeper, running: &mut Running) -> Result<()> {
             Some((FromInit::Terminal, fds)) => {
                 running.terminal = fds.into_iter().next().map(crate::pty::Terminal::new);
             }
+            // Only bundles have more stages, and they are not started here.
+            Some((FromInit::Prepared | FromInit::Ready, _)) => {}
             None => return Ok(()),
         }
     }
 }
 
-fn error(failure: Failure) -> RunnerError {
+/// What the other side has told, as an error.
+pub(crate) fn error(failure: Failure) -> RunnerError {
     let source = match failure.errno {
         Some(number) => std::io::Error::from_raw_os_error(number),
         None => std::io::ErrorKind::Other.into(),
@@ -171,12 +187,22 @@ fn error(failure: Failure) -> RunnerError {
             path: what.into(),
             source,
         },
+        FailureKind::MountPart => {
+            let (part, of) = what.split_once('\n').unwrap_or((&what, ""));
+            RunnerError::MountPart {
+                part: part.into(),
+                of: of.into(),
+                source,
+            }
+        }
+        FailureKind::NotADevice => RunnerError::NotADevice { path: what.into() },
         FailureKind::RootFsRefused => RunnerError::RootFsRefused { what },
         FailureKind::CommandNotFound => RunnerError::CommandNotFound { command: what },
         FailureKind::CommandNotExecutable => RunnerError::CommandNotExecutable {
             command: what,
             source,
         },
+        FailureKind::Hook => RunnerError::Hook { reason: what },
         FailureKind::NoSuchUser => {
             let (user, reason) = what.split_once('\n').unwrap_or((&what, ""));
             RunnerError::NoSuchUser {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Where one standard stream goes.
@@ -112,7 +112,27 @@ impl Ends {
                 }
             }
         };
-        Ok(Ends { theirs, number, ours })
+        let ends = Ends { theirs, number, ours };
+        ends.check()?;
+        Ok(ends)
+    }
+
+    /// A directory of the caller's would be a way out of the container's root.
+    fn check(&self) -> io::Result<()> {
+        let stat = match (&self.theirs, self.number) {
+            (Some(fd), _) => fstat(fd),
+            (None, 0) => fstat(rustix::stdio::stdin()),
+            (None, 1) => fstat(rustix::stdio::stdout()),
+            (None, _) => fstat(rustix::stdio::stderr()),
+        };
+        match stat {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a standard stream is a directory, which would lead out of the container",
+            )),
+            // One that is closed is found out when it is handed over.
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn raw(&self) -> RawFd {

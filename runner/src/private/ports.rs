@@ -14,7 +14,7 @@ use crate::error::{Result, RunnerError};
 const TRIES: usize = 32;
 
 /// What is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Protocol {
     /// Streams.
     Tcp,
@@ -41,7 +41,7 @@ impl Protocol {
 }
 
 /// Which port of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum HostPort {
     /// A free one.
     Free,
@@ -52,7 +52,7 @@ pub enum HostPort {
 }
 
 /// A port of the container that the host is to have, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortRequest {
     /// At this address of the host; at every one of IPv4 and IPv6 when not said.
     pub address: Option<IpAddr>,
@@ -65,7 +65,7 @@ pub struct PortRequest {
 }
 
 /// A port of the host that leads to the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MappedPort {
     /// The host's address; `0.0.0.0` and `::` are every one.
     pub address: IpAddr,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::ops::{Links, Missing, Overlay, SetupOp, Slot, new_mount};
 use crate::channel::Raw;
-use crate::spec::{IdMap, Mount, MountKind, RootFs};
+use crate::spec::{IdMap, Mount, MountKind, RootFs, Tmpfs};
 use crate::sys::attr::{NODEV, NOEXEC, NOSUID, RDONLY};
 
 /// The directory of the container's own that upper and work lie in.
@@ -38,23 +38,46 @@ pub(super) fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
 pub(super) fn sources(mounts: &[Mount], ids: &IdMap) -> impl Iterator<Item = SetupOp> {
     mounts.iter().zip(0..).filter_map(|(mount, index)| {
         let slot = Slot::Mount(index);
-        let read_only = if mount.read_only { RDONLY } else { 0 };
+        let attrs = attrs(mount);
         match &mount.kind {
-            MountKind::Bind { source } => Some(SetupOp::BindSource {
+            MountKind::Bind {
+                source,
+                part,
+                is_recursive,
+            } => Some(SetupOp::BindSource {
                 slot,
                 source: Raw::from(source),
+                part: Raw::from(part),
+                recursive: *is_recursive,
                 idmapped: !ids.is_identity(),
-                attrs: NODEV | read_only,
+                attrs: NODEV | attrs,
             }),
             MountKind::Overlay { layers, source } => Some(SetupOp::Overlay(Overlay {
                 slot,
-                attrs: read_only,
+                attrs,
                 inside: Raw::from(source),
                 ..overlay(layers, ids)
             })),
-            MountKind::Tmpfs { .. } | MountKind::File { .. } => None,
+            MountKind::Device { source, .. } => Some(SetupOp::HostDevice {
+                slot,
+                source: Raw::from(source),
+                owner: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),
+            }),
+            MountKind::Tmpfs(_) | MountKind::File { .. } => None,
         }
     })
+}
+
+fn attrs(mount: &Mount) -> u64 {
+    let forbidden = [
+        (mount.read_only, RDONLY),
+        (mount.limits.no_exec, NOEXEC),
+        (mount.limits.no_suid, NOSUID),
+    ];
+    forbidden
+        .iter()
+        .map(|(is, attr)| if *is { *attr } else { 0 })
+        .sum()
 }
 
 /// Those with shorter targets first, so that none hides another by accident.
@@ -65,9 +88,7 @@ pub(super) fn attached(mounts: &[Mount]) -> Vec<SetupOp> {
     for (index, mount) in sorted {
         let slot = Slot::Mount(index);
         match &mount.kind {
-            MountKind::Tmpfs { size, mode, exec } => {
-                ops.push(tmpfs(slot, *size, *mode, *exec, mount.read_only));
-            }
+            MountKind::Tmpfs(of) => ops.push(tmpfs(slot, of, mount.read_only)),
             MountKind::File {
                 content,
                 mode,
@@ -77,7 +98,7 @@ pub(super) fn attached(mounts: &[Mount]) -> Vec<SetupOp> {
                 ops.extend(file(slot, &mount.target, &content.0, (*mode, *uid, *gid)));
                 continue;
             }
-            MountKind::Bind { .. } | MountKind::Overlay { .. } => {}
+            MountKind::Bind { .. } | MountKind::Overlay { .. } | MountKind::Device { .. } => {}
         }
         let target = Raw::from(&mount.target);
         ops.push(SetupOp::Attach {
@@ -124,12 +145,19 @@ fn file(slot: Slot, target: &Path, content: &[u8], (mode, uid, gid): (u32, u32, 
     ]
 }
 
-fn tmpfs(slot: Slot, size: Option<u64>, mode: u32, exec: bool, read_only: bool) -> SetupOp {
-    let (mode, size) = (format!("{mode:o}"), size.map(|s| s.to_string()));
-    let mut options = vec![("mode", mode.as_str())];
-    if let Some(size) = &size {
-        options.push(("size", size));
-    }
-    let attrs = NOSUID | NODEV | if exec { 0 } else { NOEXEC } | if read_only { RDONLY } else { 0 };
+fn tmpfs(slot: Slot, of: &Tmpfs, read_only: bool) -> SetupOp {
+    let mut options = vec![("mode", format!("{:o}", of.mode))];
+    options.extend(of.size.map(|size| ("size", size.to_string())));
+    options.extend(of.inodes.map(|inodes| ("nr_inodes", inodes.to_string())));
+    let ids = [("uid", of.uid), ("gid", of.gid)].into_iter();
+    options.extend(
+        ids.filter(|(_, id)| *id != 0)
+            .map(|(key, id)| (key, id.to_string())),
+    );
+    let options: Vec<(&str, &str)> = options
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    let attrs = NOSUID | NODEV | if of.exec { 0 } else { NOEXEC } | if read_only { RDONLY } else { 0 };
     new_mount(slot, "tmpfs", &options, attrs)
 }

@@ -4,6 +4,7 @@
 //! things first, locked by the kernel, then the user namespace, then everything inside it, root and masks by descriptor,
 //! privileges dropped last.
 
+pub(crate) mod bundle;
 mod callers;
 mod mounts;
 mod ops;
@@ -41,12 +42,17 @@ pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
     if let Some(uid) = ids.to_host(0) {
         ops.push(SetupOp::GivePipes { uid });
     }
-    ops.push(SetupOp::Rlimits(default_rlimits(&spec.rlimits)));
+    ops.extend(limits_outside(spec));
+    ops.push(SetupOp::LockMounts(callers::directory(&spec.rootfs)));
+    ops
+}
+
+fn limits_outside(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::Rlimits(default_rlimits(&spec.rlimits))];
     if !spec.rlimits.is_empty() {
         ops.push(SetupOp::RaiseRlimits(asked_rlimits(&spec.rlimits)));
     }
     ops.extend(spec.oom_score_adj.map(SetupOp::OomScore));
-    ops.push(SetupOp::LockMounts(callers::directory(&spec.rootfs)));
     ops
 }
 
@@ -59,6 +65,35 @@ pub(crate) fn plan_inside(spec: &ContainerSpec, around: &Surroundings) -> Vec<Se
     ops.extend(mounts::confined_paths());
     if spec.terminal {
         ops.push(SetupOp::Terminal);
+    }
+    ops.extend(privileges(spec));
+    ops.push(exec(spec));
+    ops
+}
+
+/// The first part of another process in a running container; `spec` is the container's with that process.
+pub(crate) fn plan_exec_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
+    let mut ops: Vec<SetupOp> = ids
+        .to_host(0)
+        .map(|uid| SetupOp::GivePipes { uid })
+        .into_iter()
+        .collect();
+    ops.extend(limits_outside(spec));
+    ops
+}
+
+/// The second part of it.
+pub(crate) fn plan_exec_inside(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let net = spec.network != Network::Host;
+    let mut ops = vec![
+        SetupOp::EnterContainer { net },
+        SetupOp::Fork,
+        SetupOp::JoinCgroups,
+        SetupOp::BecomeRoot,
+        SetupOp::SessionKeyring,
+    ];
+    if spec.terminal {
+        ops.push(SetupOp::FurtherTerminal);
     }
     ops.extend(privileges(spec));
     ops.push(exec(spec));
@@ -159,6 +194,9 @@ fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
 }
 
 fn exec(spec: &ContainerSpec) -> SetupOp {
+    if let Some(copy) = &spec.copy {
+        return SetupOp::Copy(copy.clone());
+    }
     let variable = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
         let mut text = Raw::from(name);
         text.0.push(b'=');

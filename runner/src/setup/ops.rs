@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bundle::BundleOp;
 use crate::channel::Raw;
 use crate::confine::Capabilities;
-use crate::spec::Resource;
+use crate::spec::{FileCopy, Resource};
 
 /// A mount that an operation made and a later one uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,10 +87,12 @@ pub(crate) struct RlimitOp {
 pub(crate) enum SetupOp {
     /// The root file system, or another overlay, detached.
     Overlay(Overlay),
-    /// A detached clone of a file or directory outside with all below it.
+    /// A detached clone of a file or directory outside, or of what lies at `part` below it.
     BindSource {
         slot: Slot,
         source: Raw,
+        part: Raw,
+        recursive: bool,
         idmapped: bool,
         attrs: u64,
     },
@@ -99,6 +102,12 @@ pub(crate) enum SetupOp {
         path: String,
         major: u32,
         minor: u32,
+    },
+    /// A device of the host, checked to be one: a node of its own that belongs to this outside id, or a clone of the host's.
+    HostDevice {
+        slot: Slot,
+        source: Raw,
+        owner: Option<u32>,
     },
     /// A detached read-only clone of the runner's own /sys.
     HostSys,
@@ -112,6 +121,10 @@ pub(crate) enum SetupOp {
     LockMounts(Raw),
     JoinUser,
     JoinNet,
+    /// Enters all namespaces of a running container, its network's only if it has one of its own; instead of the two above.
+    EnterContainer {
+        net: bool,
+    },
     /// New mount, pid and uts namespaces; what follows runs as pid 1 in them.
     Fork,
 
@@ -222,6 +235,8 @@ pub(crate) enum SetupOp {
     },
     /// A terminal of the container's own devpts, as /dev/console and the standard streams.
     Terminal,
+    /// The same in a container that runs, whose /dev nobody can be sure of: no /dev/console.
+    FurtherTerminal,
     Umask(u32),
     BoundingSet(Capabilities),
     /// The groups that the user is in besides its own.
@@ -237,6 +252,10 @@ pub(crate) enum SetupOp {
     NoNewPrivs,
     /// No descriptor but the standard streams survives exec.
     CloseFds,
+    /// What only containers of a bundle need.
+    Bundle(BundleOp),
+    /// Instead of the command.
+    Copy(FileCopy),
     Exec {
         args: Vec<Raw>,
         env: Vec<Raw>,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::spec::{Mount, MountKind, Process, RootFs};
+use crate::spec::{Mount, MountKind, Process, RootFs, Tmpfs};
 
 fn spec() -> ContainerSpec {
     let rootfs = RootFs {
@@ -81,24 +81,15 @@ fn an_ordinary_users_interactive_container() {
         soft: 1,
         hard: 2,
     });
-    let tmpfs = MountKind::Tmpfs {
+    let tmpfs = MountKind::Tmpfs(Tmpfs {
         size: Some(1024),
-        mode: 0o1777,
-        exec: false,
-    };
-    let bind = MountKind::Bind {
-        source: "/home/ann".into(),
-    };
+        ..Tmpfs::default()
+    });
     spec.mounts = vec![
+        Mount::new(tmpfs, "/a/b/c"),
         Mount {
-            kind: tmpfs,
-            target: "/a/b/c".into(),
-            read_only: false,
-        },
-        Mount {
-            kind: bind,
-            target: "/a".into(),
             read_only: true,
+            ..Mount::new(MountKind::bind("/home/ann"), "/a")
         },
     ];
     check("user", &spec, IdMap::range(0, 1), CgroupView::None);

@@ -15,24 +15,52 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the container may not write to it.
     pub read_only: bool,
+    /// What else is forbidden in it. Device nodes are in no mount of the caller but [`MountKind::Device`].
+    pub limits: MountLimits,
+}
+
+impl Mount {
+    /// A writable mount without further limits.
+    pub fn new(kind: MountKind, target: impl Into<PathBuf>) -> Mount {
+        Mount {
+            kind,
+            target: target.into(),
+            read_only: false,
+            limits: MountLimits::default(),
+        }
+    }
+}
+
+/// What is forbidden in a bind or an overlay, besides device nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MountLimits {
+    /// No program may be started from it.
+    pub no_exec: bool,
+    /// Set-user-ID bits and file capabilities mean nothing in it.
+    pub no_suid: bool,
 }
 
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// A file or directory of the caller, with all that is mounted below it.
+    /// A file or directory of the caller.
     Bind {
         /// Its path outside; a symlink as the last part is followed once, when it is opened.
         source: PathBuf,
+        /// The file or directory below `source` that is meant, without `..`; empty for the whole. Whoever writes below `source` may
+        /// change it at any time: a symlink is followed if it stays below, and nothing mounted there is entered.
+        part: PathBuf,
+        /// Whether what is mounted below it comes along.
+        is_recursive: bool,
     },
     /// A fresh tmpfs: nosuid and nodev, and noexec unless `exec`.
-    Tmpfs {
-        /// Most bytes it may hold; `None` is half the machine's memory, as the kernel has it.
-        size: Option<u64>,
-        /// Permissions of its root directory, 0o1777 as usual.
-        mode: u32,
-        /// Whether programs may be started from it.
-        exec: bool,
+    Tmpfs(Tmpfs),
+    /// A device of the host, which becomes the container's root's. Where ids are not mapped it is the node itself, with the host's rights.
+    Device {
+        /// Its node; a symlink is followed once.
+        source: PathBuf,
+        /// What may be done with it; less than everything needs a devices controller of cgroup version 1.
+        access: DeviceAccess,
     },
     /// A file or directory of an overlay of its own.
     Overlay {
@@ -52,6 +80,73 @@ pub enum MountKind {
         /// Its group, as the container sees it.
         gid: u32,
     },
+}
+
+impl MountKind {
+    /// A bind of the whole with all that is mounted below.
+    pub fn bind(source: impl Into<PathBuf>) -> MountKind {
+        MountKind::Bind {
+            source: source.into(),
+            part: PathBuf::new(),
+            is_recursive: true,
+        }
+    }
+}
+
+/// A tmpfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Most bytes it may hold; `None` is half the machine's memory, as the kernel has it.
+    pub size: Option<u64>,
+    /// Most files it may hold; `None` is as the kernel has it.
+    pub inodes: Option<u64>,
+    /// Permissions of its root directory, 0o1777 as usual.
+    pub mode: u32,
+    /// Owner of its root directory, as the container sees it.
+    pub uid: u32,
+    /// Group of its root directory, as the container sees it.
+    pub gid: u32,
+    /// Whether programs may be started from it.
+    pub exec: bool,
+}
+
+impl Default for Tmpfs {
+    /// Root's and writable for everybody, as /tmp is.
+    fn default() -> Tmpfs {
+        Tmpfs {
+            size: None,
+            inodes: None,
+            mode: 0o1777,
+            uid: 0,
+            gid: 0,
+            exec: false,
+        }
+    }
+}
+
+/// What may be done with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceAccess {
+    /// Reading.
+    pub read: bool,
+    /// Writing.
+    pub write: bool,
+    /// Making further nodes of it. No container of another user namespace can, whatever is said here.
+    pub make: bool,
+}
+
+impl DeviceAccess {
+    /// Everything.
+    pub const ALL: DeviceAccess = DeviceAccess {
+        read: true,
+        write: true,
+        make: true,
+    };
+
+    /// Whether less than reading and writing is allowed.
+    pub(crate) fn is_limited(self) -> bool {
+        !(self.read && self.write)
+    }
 }
 
 /// Bytes that are not shown by `Debug`: they may be a secret.
@@ -74,8 +169,18 @@ pub(super) fn check(mount: &Mount) -> Result<(), RunnerError> {
         return invalid("mount target (inside /proc)", target.display().to_string());
     }
     match &mount.kind {
-        MountKind::Bind { source } if !source.is_absolute() => {
+        MountKind::Bind { source, .. } if !source.is_absolute() => {
             invalid("bind source (must be absolute)", source.display().to_string())
+        }
+        MountKind::Bind { part, .. } if part.is_absolute() || climbs(part) => invalid(
+            "subpath (must be relative, without ..)",
+            part.display().to_string(),
+        ),
+        MountKind::Device { source, .. } if !source.is_absolute() => {
+            invalid("device (must be absolute)", source.display().to_string())
+        }
+        MountKind::Device { access, .. } if !(access.read || access.write) => {
+            invalid("access to a device", "nothing")
         }
         MountKind::Overlay { layers, source } => {
             check_rootfs(layers)?;

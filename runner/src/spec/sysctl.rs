@@ -5,7 +5,7 @@ use crate::error::RunnerError;
 use crate::net::Network;
 
 /// Those of the ipc namespace.
-const OF_IPC: [&str; 8] = [
+pub(crate) const OF_IPC: [&str; 8] = [
     "kernel/msgmax",
     "kernel/msgmnb",
     "kernel/msgmni",

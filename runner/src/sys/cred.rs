@@ -124,6 +124,12 @@ pub(crate) fn set_no_new_privs() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
 }
 
+/// No process without rights over this one's user namespace may look into it, until it execs.
+pub(crate) fn set_undumpable() -> io::Result<()> {
+    // SAFETY: a flag of this process.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }.into()).map(drop)
+}
+
 /// Asks for SIGKILL when the thread that started this process ends.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: numbers only.

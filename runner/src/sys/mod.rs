@@ -4,11 +4,17 @@
 
 #![allow(unsafe_code)]
 
+mod bundle;
 mod cred;
+mod lookup;
+mod memory;
 mod process;
 mod spawn;
 
+pub(crate) use bundle::*;
 pub(crate) use cred::*;
+pub(crate) use lookup::open_beneath;
+pub(crate) use memory::drop_text;
 pub(crate) use process::*;
 pub(crate) use spawn::*;
 

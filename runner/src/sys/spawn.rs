@@ -26,7 +26,7 @@ pub(crate) struct Program<'a> {
 }
 
 /// Most descriptors a started program can be given.
-pub(crate) const MAX_FDS: usize = 8;
+pub(crate) const MAX_FDS: usize = 32;
 
 struct SpawnArgs {
     file: RawFd,

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use super::alone::Alone;
 use super::usage::{bytes_of_file, bytes_of_tree};
 use super::{Collected, Prune};
+use crate::container;
 use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::image;
@@ -82,6 +83,7 @@ impl Marks {
             damaged: Vec::new(),
         };
         marks.read_images(root)?;
+        marks.read_containers(root)?;
         marks.read_records(root)?;
         marks.read_objects(root, alone)?;
         Ok(marks)
@@ -105,6 +107,26 @@ impl Marks {
                 is_image: true,
                 is_fixed: named.contains(&id),
                 used: last_used(&metadata),
+                is_gone: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn read_containers(&mut self, root: &Root) -> Result<()> {
+        for (id, keeps) in container::kept(root)? {
+            // What it lies on can't be known otherwise.
+            let keeps = keeps.ok_or_else(|| StoreError::Damaged {
+                what: "container",
+                name: id.clone(),
+                reason: "remove it (box rm -f)".to_owned(),
+            })?;
+            self.keepers.push(Keeper {
+                path: root.layout.container(&id),
+                keeps,
+                is_image: false,
+                is_fixed: true,
+                used: 0,
                 is_gone: false,
             });
         }

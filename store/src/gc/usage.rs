@@ -13,6 +13,7 @@ use crate::image;
 use crate::reference::Reference;
 use crate::root::entries;
 use crate::store::Store;
+use crate::volume::VolumeName;
 
 /// The unit of `st_blocks`.
 const BLOCK: u64 = 512;
@@ -30,6 +31,8 @@ pub struct Usage {
     pub blobs: u64,
     /// Caches of `RUN --mount=type=cache`.
     pub cache_mounts: u64,
+    /// Volumes.
+    pub volumes: u64,
 }
 
 /// Bytes of one image's layers on the disk.
@@ -92,7 +95,18 @@ impl Store {
             cache_layers: layers.values().sum::<u64>() - image_layers,
             blobs,
             cache_mounts: bytes_of_tree(&root.layout.cache_mounts())?,
+            volumes: bytes_of_tree(&root.layout.volumes())?,
         })
+    }
+}
+
+impl Store {
+    /// Bytes that a volume takes on the disk. What a container changes meanwhile is counted as it happens to be met.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn volume_size(&self, name: &VolumeName) -> Result<u64> {
+        bytes_of_tree(&self.layout().volume(name.as_str()))
     }
 }
 

@@ -1,7 +1,8 @@
 //! gzip on every core, with the same result on any number of them.
 //!
-//! The input is cut into chunks of a fixed size, each compressed by itself and ended on a byte's boundary (a sync flush), and put after each
-//! other as one deflate stream of one gzip member (RFC 1951, RFC 1952), which every client reads.
+//! The input is cut into chunks of a fixed size, each compressed by itself as a gzip member (RFC 1952); members after each other are a
+//! gzip file, which every client reads (eStargz layers are made of them too). libdeflate compresses better than zlib in less time, but
+//! can't end a stream on a byte's boundary without ending it: hence the members.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,14 +11,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
 
 /// Bytes that are compressed by themselves: the smaller, the better the cores are used, the larger, the smaller the result.
 const CHUNK: usize = 1 << 20;
-/// No name, no time, no system: the bytes are the same everywhere.
-const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// An empty last block.
-const END: [u8; 2] = [3, 0];
 
 type Job = (u64, Vec<u8>);
 
@@ -25,7 +22,6 @@ type Job = (u64, Vec<u8>);
 pub(crate) struct ParallelGzip<W: Write> {
     out: W,
     chunk: Vec<u8>,
-    crc: Crc,
     jobs: Option<Sender<Job>>,
     done: Receiver<io::Result<Job>>,
     workers: Vec<JoinHandle<()>>,
@@ -37,9 +33,10 @@ pub(crate) struct ParallelGzip<W: Write> {
 }
 
 impl<W: Write> ParallelGzip<W> {
-    /// Writes the header.
-    pub(crate) fn new(mut out: W, level: Compression) -> io::Result<ParallelGzip<W>> {
-        out.write_all(&HEADER)?;
+    /// Starts its threads; `level` is 0 to 12.
+    pub(crate) fn new(out: W, level: u32) -> io::Result<ParallelGzip<W>> {
+        let level = i32::try_from(level).map_err(|_| wrong_level())?;
+        let level = CompressionLvl::new(level).map_err(|_| wrong_level())?;
         let (jobs, todo) = channel::<Job>();
         let (finished, done) = channel();
         let todo = Arc::new(Mutex::new(todo));
@@ -53,7 +50,6 @@ impl<W: Write> ParallelGzip<W> {
         Ok(ParallelGzip {
             out,
             chunk: Vec::with_capacity(CHUNK),
-            crc: Crc::new(),
             jobs: Some(jobs),
             done,
             workers,
@@ -65,7 +61,8 @@ impl<W: Write> ParallelGzip<W> {
 
     /// Writes the rest, and gives back what it was written to.
     pub(crate) fn finish(mut self) -> io::Result<W> {
-        if !self.chunk.is_empty() {
+        // Nothing at all is a member too.
+        if !self.chunk.is_empty() || self.given == 0 {
             self.give()?;
         }
         while self.written < self.given {
@@ -76,9 +73,6 @@ impl<W: Write> ParallelGzip<W> {
             // One that panicked has told nothing, and that was met above.
             let _ = worker.join();
         }
-        self.out.write_all(&END)?;
-        self.out.write_all(&self.crc.sum().to_le_bytes())?;
-        self.out.write_all(&self.crc.amount().to_le_bytes())?;
         self.out.flush()?;
         Ok(self.out)
     }
@@ -90,7 +84,6 @@ impl<W: Write> ParallelGzip<W> {
             self.take()?;
         }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.crc.update(&chunk);
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
         jobs.send((self.given, chunk)).map_err(|_| ended())?;
         self.given += 1;
@@ -130,36 +123,26 @@ impl<W: Write> Write for ParallelGzip<W> {
     }
 }
 
-/// Compresses chunks until there are no more.
-fn work(todo: &Mutex<Receiver<Job>>, finished: &Sender<io::Result<Job>>, level: Compression) {
+fn wrong_level() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "gzip has no such level")
+}
+
+/// Compresses chunks until there are no more. No name, no time, no system: the bytes are the same everywhere.
+fn work(todo: &Mutex<Receiver<Job>>, finished: &Sender<io::Result<Job>>, level: CompressionLvl) {
+    let mut compressor = Compressor::new(level);
     loop {
         let job = todo.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, chunk)) = job else { return };
-        let packed = pack(&chunk, level).map(|packed| (number, packed));
+        let mut packed = vec![0; compressor.gzip_compress_bound(chunk.len())];
+        let packed = match compressor.gzip_compress(&chunk, &mut packed) {
+            Ok(count) => {
+                packed.truncate(count);
+                Ok((number, packed))
+            }
+            Err(e) => Err(io::Error::other(e)),
+        };
         if finished.send(packed).is_err() {
             return;
-        }
-    }
-}
-
-/// One chunk as deflate blocks that end on a byte's boundary.
-fn pack(chunk: &[u8], level: Compression) -> io::Result<Vec<u8>> {
-    let mut compress = Compress::new(level, false);
-    let mut packed = Vec::with_capacity(chunk.len() / 2 + 1024);
-    loop {
-        let rest = &chunk[usize::try_from(compress.total_in()).unwrap_or_default()..];
-        let before = packed.len();
-        let status = compress.compress_vec(rest, &mut packed, FlushCompress::Sync);
-        match status.map_err(io::Error::other)? {
-            // It is whole when there was room left for more.
-            Status::Ok | Status::BufError | Status::StreamEnd
-                if rest.is_empty() && packed.len() < packed.capacity()
-                    || compress.total_in() == chunk.len() as u64 && packed.len() < packed.capacity() =>
-            {
-                return Ok(packed);
-            }
-            _ if packed.len() == before && packed.len() < packed.capacity() => return Err(ended()),
-            _ => packed.reserve(chunk.len() / 4 + 1024),
         }
     }
 }
@@ -181,7 +164,7 @@ mod tests {
     }
 
     fn packed(bytes: &[u8], step: usize) -> Vec<u8> {
-        let mut gzip = ParallelGzip::new(Vec::new(), Compression::new(6)).unwrap();
+        let mut gzip = ParallelGzip::new(Vec::new(), 5).unwrap();
         bytes
             .chunks(step)
             .for_each(|piece| gzip.write_all(piece).unwrap());
@@ -189,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn one_member_that_everybody_reads() {
+    fn members_that_everybody_reads() {
         let text = b"a layer has much of the same in it ".repeat(100_000);
         for bytes in [
             vec![],
@@ -201,8 +184,7 @@ mod tests {
         ] {
             let packed = packed(&bytes, 10_007);
             let mut found = Vec::new();
-            // The single-member decoder: there is one member only.
-            let mut decoder = flate2::read::GzDecoder::new(&packed[..]);
+            let mut decoder = flate2::read::MultiGzDecoder::new(&packed[..]);
             decoder.read_to_end(&mut found).unwrap();
             assert!(found == bytes, "{} bytes", bytes.len());
             assert_eq!(packed, self::packed(&bytes, 4096), "however it is written");

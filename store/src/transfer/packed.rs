@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use flate2::Compression;
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
 use crate::blob::BlobWriter;
@@ -25,7 +24,7 @@ use crate::transfer::gzip::ParallelGzip;
 
 const LAYERS: &str = "packed";
 /// Levels where none is said.
-const GZIP_LEVEL: u32 = 6;
+const GZIP_LEVEL: i32 = 5;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How layers are packed.
@@ -80,7 +79,7 @@ impl std::str::FromStr for Packing {
             }
         };
         match name {
-            "gzip" => Ok(Packing::Gzip(number(0, 9, 6)?.unsigned_abs())),
+            "gzip" => Ok(Packing::Gzip(number(0, 9, GZIP_LEVEL)?.unsigned_abs())),
             "zstd" => Ok(Packing::Zstd(number(1, 19, ZSTD_LEVEL)?)),
             "none" if level.is_none() => Ok(Packing::Plain),
             _ => Err(wrong()),
@@ -228,14 +227,9 @@ enum Encoder {
 
 impl Encoder {
     fn new(out: BlobWriter, packing: Packing) -> io::Result<Encoder> {
-        let gzip = |out, level| {
-            Ok(Encoder::Gzip(Box::new(ParallelGzip::new(
-                out,
-                Compression::new(level),
-            )?)))
-        };
+        let gzip = |out, level| Ok(Encoder::Gzip(Box::new(ParallelGzip::new(out, level)?)));
         match packing {
-            Packing::AsTheyAre => gzip(out, GZIP_LEVEL),
+            Packing::AsTheyAre => gzip(out, GZIP_LEVEL.unsigned_abs()),
             Packing::Gzip(level) => gzip(out, level),
             Packing::Zstd(level) => {
                 let mut encoder = zstd::Encoder::new(out, level)?;

@@ -1,0 +1,290 @@
+//! Groups at a place that the caller chooses, in every hierarchy there is: what other tools expect of a container.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{set, told};
+use crate::error::{Result, RunnerError};
+use crate::sys;
+
+/// A container's group in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlacedGroup {
+    /// Where the hierarchy is mounted.
+    pub(crate) top: PathBuf,
+    pub(crate) dir: PathBuf,
+    /// Those of version 1; of version 2 there are those that the kernel says.
+    pub(crate) controllers: Vec<String>,
+    pub(crate) is_unified: bool,
+    /// Whether it is removed with the container.
+    pub(crate) is_ours: bool,
+}
+
+/// The groups of a container, in all hierarchies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedGroups {
+    pub(crate) groups: Vec<PlacedGroup>,
+}
+
+impl PlacedGroups {
+    /// Makes the group of this path in every hierarchy, with all that leads to it.
+    pub(crate) fn create(path: &Path) -> Result<PlacedGroups> {
+        let failed = |reason: String| RunnerError::Bundle {
+            field: "linux.cgroupsPath".into(),
+            reason,
+        };
+        let parts: Vec<&std::ffi::OsStr> = path
+            .components()
+            .filter_map(|part| match part {
+                Component::Normal(name) => Some(name),
+                _ => None,
+            })
+            .collect();
+        if parts.is_empty() || path.components().any(|part| part == Component::ParentDir) {
+            return Err(failed(format!("{} is no place for a container", path.display())));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|e| RunnerError::os("read /proc/self/mountinfo", e))?;
+        let mut made = PlacedGroups::default();
+        for mut group in parse(&mounts) {
+            match group.make(&parts) {
+                Ok(()) => made.groups.push(group),
+                Err(reason) => {
+                    made.remove();
+                    return Err(failed(reason));
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// The group that this controller has, of version 1 before that of version 2.
+    pub(crate) fn with(&self, controller: &str) -> Option<&PlacedGroup> {
+        let v1 = self
+            .groups
+            .iter()
+            .find(|g| g.controllers.iter().any(|c| c == controller));
+        v1.or_else(|| self.unified().filter(|group| group.offers(controller)))
+    }
+
+    pub(crate) fn unified(&self) -> Option<&PlacedGroup> {
+        self.groups.iter().find(|group| group.is_unified)
+    }
+
+    /// Where processes of version 1 move themselves.
+    pub(crate) fn tasks(&self) -> io::Result<Vec<OwnedFd>> {
+        let v1 = self.groups.iter().filter(|group| !group.is_unified);
+        let open = |group: &PlacedGroup| fs::OpenOptions::new().write(true).open(group.dir.join("tasks"));
+        v1.map(|group| open(group).map(OwnedFd::from)).collect()
+    }
+
+    pub(crate) fn unified_dir(&self) -> io::Result<Option<OwnedFd>> {
+        self.unified()
+            .map(|group| fs::File::open(&group.dir).map(OwnedFd::from))
+            .transpose()
+    }
+
+    /// The processes in it, and in groups below it.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut all = BTreeSet::new();
+        for group in &self.groups {
+            for entry in walkdir::WalkDir::new(&group.dir).into_iter().flatten() {
+                if entry.file_type().is_dir() {
+                    let text = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+                    all.extend(
+                        text.lines()
+                            .filter_map(|line| line.parse::<i32>().ok())
+                            .filter(|pid| *pid > 1),
+                    );
+                }
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Sends a signal to every process in it. For SIGKILL again until none is left, since they may start others meanwhile.
+    pub fn signal_all(&self, number: i32) -> io::Result<()> {
+        for _ in 0..if number == libc::SIGKILL { 500 } else { 1 } {
+            let pids = self.processes();
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                sys::signal(pid, number)?;
+            }
+            if number == libc::SIGKILL {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that were made for the container, with those made below them. What still holds a process stays.
+    pub fn remove(&self) -> bool {
+        let mut is_gone = true;
+        for group in self.groups.iter().filter(|group| group.is_ours) {
+            for _ in 0..super::REMOVE_TRIES {
+                let below = walkdir::WalkDir::new(&group.dir)
+                    .contents_first(true)
+                    .into_iter()
+                    .flatten();
+                for entry in below.filter(|entry| entry.file_type().is_dir()) {
+                    // Whether it worked is seen below.
+                    let _ = fs::remove_dir(entry.path());
+                }
+                if !group.dir.exists() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            is_gone &= !group.dir.exists();
+        }
+        is_gone
+    }
+}
+
+impl PlacedGroup {
+    fn make(&mut self, parts: &[&std::ffi::OsStr]) -> std::result::Result<(), String> {
+        let mut dir = self.top.clone();
+        for (number, part) in parts.iter().enumerate() {
+            if self.is_unified {
+                self.hand_down(&dir);
+            }
+            let above = dir.clone();
+            dir.push(part);
+            match fs::create_dir(&dir) {
+                Ok(()) => self.is_ours = number + 1 == parts.len(),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.is_ours = false,
+                Err(e) => return Err(told("make", &dir)(e)),
+            }
+            if self.controllers.iter().any(|c| c == "cpuset") {
+                fill_cpuset(&above, &dir)?;
+            }
+        }
+        self.dir = dir;
+        Ok(())
+    }
+
+    /// A controller that can't be handed down is missed by the limit that needs it.
+    fn hand_down(&self, dir: &Path) {
+        let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+        for controller in available.split_whitespace() {
+            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+
+    fn offers(&self, controller: &str) -> bool {
+        let own = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
+        own.split_whitespace().any(|c| c == controller)
+    }
+
+    /// The last part of the mount point, by which programs look for the hierarchy.
+    pub(crate) fn name(&self) -> String {
+        self.top
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    pub(crate) fn set(&self, file: &str, value: impl std::fmt::Display) -> std::result::Result<(), String> {
+        set(&self.dir, file, value)
+    }
+
+    pub(crate) fn has(&self, file: &str) -> bool {
+        self.dir.join(file).exists()
+    }
+}
+
+/// Of version 1 a new group has no processor and no memory node at all until it is said.
+fn fill_cpuset(above: &Path, dir: &Path) -> std::result::Result<(), String> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = fs::read_to_string(dir.join(file)).unwrap_or_default();
+        if own.trim().is_empty() {
+            let all = fs::read_to_string(above.join(file)).map_err(|e| format!("read {file}: {e}"))?;
+            set(dir, file, all.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn parse(mountinfo: &str) -> Vec<PlacedGroup> {
+    let mut found: Vec<PlacedGroup> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let (Some(top), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
+            continue;
+        };
+        let options = right.rsplit(' ').next().unwrap_or("");
+        let is_known = |o: &&str| {
+            !matches!(
+                *o,
+                "rw" | "ro"
+                    | "xattr"
+                    | "none"
+                    | "clone_children"
+                    | "noprefix"
+                    | "favordynmods"
+                    | "cpuset_v2_mode"
+            ) && !o.contains("release_agent")
+        };
+        let controllers: Vec<String> = match kind {
+            "cgroup" => options.split(',').filter(is_known).map(str::to_owned).collect(),
+            "cgroup2" => Vec::new(),
+            _ => continue,
+        };
+        let group = PlacedGroup {
+            top: PathBuf::from(top),
+            dir: PathBuf::new(),
+            controllers,
+            is_unified: kind == "cgroup2",
+            is_ours: false,
+        };
+        // The same hierarchy mounted twice.
+        if !found
+            .iter()
+            .any(|f| f.is_unified == group.is_unified && f.controllers == group.controllers)
+        {
+            found.push(group);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_once() {
+        let line =
+            |top: &str, kind: &str, options: &str| format!("1 2 0:1 / {top} rw - {kind} {kind} {options}\n");
+        let text = [
+            line("/c/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
+            line("/c/systemd", "cgroup", "rw,xattr,name=systemd"),
+            line("/c/unified", "cgroup2", "rw,nsdelegate"),
+            line("/other/cpu", "cgroup", "rw,cpu,cpuacct"),
+            line("/tmp", "tmpfs", "rw"),
+        ]
+        .concat();
+        let found = parse(&text);
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(found[1].controllers, ["name=systemd"]);
+        assert!(found[2].is_unified);
+    }
+
+    #[test]
+    fn no_place_is_refused() {
+        for path in ["/", "", "../x", "/a/../../b"] {
+            assert!(PlacedGroups::create(Path::new(path)).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The user's terminal, or pipes, joined with a container by way of its monitor.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use box_runner::RawMode;
+use nix::sys::signal::Signal;
+
+use crate::error::{EXIT_BOX, Failure, runner_failure};
+use crate::monitor::Frame;
+use crate::{signals, ui};
+
+/// How often the user must ask before the container is killed, as in Docker.
+const PATIENCE: u32 = 3;
+/// What a client says whose container was killed with its monitor.
+const KILLED: i32 = 137;
+
+/// How it is joined.
+pub(crate) struct Joining<'a> {
+    /// Standard input is passed on.
+    pub(crate) input: bool,
+    /// The container has a terminal.
+    pub(crate) tty: bool,
+    /// What detaches, in that case.
+    pub(crate) keys: &'a [u8],
+}
+
+/// How it ended.
+pub(crate) enum End {
+    /// The container, with this exit code.
+    Exited(i32),
+    /// The user has detached; the container goes on.
+    Detached,
+}
+
+/// Passes everything on, both ways, until either side ends. Signals that come are the container's. To be called with signals held.
+pub(crate) fn join(line: UnixStream, joining: &Joining<'_>) -> Result<End, Failure> {
+    let failed = |e: io::Error| Failure::new(EXIT_BOX, format!("cannot attach to the container: {e}"));
+    let line = Arc::new(line);
+    let raw = match joining.tty && joining.input {
+        true => RawMode::enter(io::stdin()).map_err(|e| runner_failure(&e))?,
+        false => None,
+    };
+    if joining.tty {
+        send_size(&line);
+    }
+    forward_signals(&line, joining.tty).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let detached = Arc::new(AtomicBool::new(false));
+    if joining.input {
+        let (line, detached) = (Arc::clone(&line), Arc::clone(&detached));
+        let keys = if joining.tty {
+            joining.keys.to_vec()
+        } else {
+            Vec::new()
+        };
+        // It ends with the program: a read from a terminal can't be called off.
+        std::thread::spawn(move || send_input(&line, &keys, &detached));
+    }
+    let end = receive(&line, &detached).map_err(failed);
+    drop(raw);
+    end
+}
+
+/// Writes what comes until the container has ended.
+fn receive(line: &UnixStream, detached: &AtomicBool) -> io::Result<End> {
+    let mut reader = io::BufReader::with_capacity(64 << 10, line);
+    loop {
+        let frame = match Frame::read(&mut reader) {
+            Ok(Some(frame)) => frame,
+            _ if detached.load(Ordering::Acquire) => return Ok(End::Detached),
+            Ok(None) => {
+                ui::note("note: the container's monitor was killed, and the container with it");
+                return Ok(End::Exited(KILLED));
+            }
+            Err(error) => return Err(error),
+        };
+        let written = match frame {
+            Frame::Stdout(bytes) => write(io::stdout(), &bytes),
+            Frame::Stderr(bytes) => write(io::stderr(), &bytes),
+            Frame::Exit(code) => return Ok(End::Exited(code)),
+            _ => Ok(()),
+        };
+        // Where nobody reads, the container goes on, as with Docker.
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+/// Sends standard input; the keys that detach end the connection instead.
+fn send_input(line: &UnixStream, keys: &[u8], detached: &AtomicBool) {
+    let mut buffer = [0; 16 * 1024];
+    let mut seen = Detaching { keys, count: 0 };
+    let mut stdin = io::stdin();
+    loop {
+        let count = match stdin.read(&mut buffer) {
+            Ok(count @ 1..) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            _ => break,
+        };
+        let Some(bytes) = seen.pass(&buffer[..count]) else {
+            detached.store(true, Ordering::Release);
+            let _ = line.shutdown(std::net::Shutdown::Both);
+            return;
+        };
+        if !bytes.is_empty() && Frame::Stdin(bytes).write(line).is_err() {
+            return;
+        }
+    }
+    let _ = Frame::StdinEnd.write(line);
+}
+
+/// Looks for the keys that detach.
+struct Detaching<'a> {
+    keys: &'a [u8],
+    /// How many of them have come.
+    count: usize,
+}
+
+impl Detaching<'_> {
+    /// What of these bytes is the container's; none if the keys are complete. Keys that may be the first ones are held back.
+    fn pass(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.keys.is_empty() {
+            return Some(bytes.to_vec());
+        }
+        let mut passed = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            if *byte != self.keys[self.count] {
+                passed.extend_from_slice(&self.keys[..self.count]);
+                self.count = 0;
+            }
+            if *byte == self.keys[self.count] {
+                self.count += 1;
+            } else {
+                passed.push(*byte);
+            }
+            if self.count == self.keys.len() {
+                return None;
+            }
+        }
+        Some(passed)
+    }
+}
+
+fn send_size(line: &UnixStream) {
+    if let Some((rows, columns)) = console::Term::stdout().size_checked() {
+        let _ = Frame::Size(rows, columns).write(line);
+    }
+}
+
+/// Signals go to the container's first process; a change of the window's size goes to its terminal. A process 1 may ignore
+/// what it has no handler for, so the third request to end kills the container.
+fn forward_signals(line: &Arc<UnixStream>, tty: bool) -> nix::Result<()> {
+    let line = Arc::clone(line);
+    let mut asked = 0;
+    signals::take(move |signal| {
+        if signal == Signal::SIGWINCH {
+            if tty {
+                send_size(&line);
+            }
+            return;
+        }
+        asked += u32::from(matches!(
+            signal,
+            Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT
+        ));
+        let number = match asked >= PATIENCE {
+            true => Signal::SIGKILL as i32,
+            false => signal as i32,
+        };
+        // A container that is gone needs no signal.
+        let _ = Frame::Signal(number).write(&*line);
+        if asked == PATIENCE - 1 {
+            ui::note(
+                "note: the command goes on after two signals; one more kills it (--init makes it heed the first)",
+            );
+        }
+    })
+}
+
+/// Without a terminal to connect to there is nothing to pass through.
+pub(crate) fn check_terminal(tty: bool, interactive: bool) -> Result<(), Failure> {
+    if tty && interactive && !io::stdin().is_terminal() {
+        return Err(Failure::own("the input device is not a terminal")
+            .hint("leave -t away, or run box in a terminal"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_detach_are_held_back_until_it_is_clear() {
+        let mut seen = Detaching {
+            keys: &[16, 17],
+            count: 0,
+        };
+        assert_eq!(seen.pass(b"ab").as_deref(), Some(&b"ab"[..]));
+        assert_eq!(seen.pass(&[16]).as_deref(), Some(&b""[..]));
+        assert_eq!(seen.pass(b"x").as_deref(), Some(&b"\x10x"[..]));
+        assert_eq!(seen.pass(&[16, 16]).as_deref(), Some(&b"\x10"[..]));
+        assert_eq!(seen.pass(&[17]), None);
+        let mut none = Detaching { keys: &[], count: 0 };
+        assert_eq!(none.pass(&[16, 17]).as_deref(), Some(&[16, 17][..]));
+    }
+}

@@ -1,0 +1,196 @@
+//! What the threads of a monitor share: the container as it runs, its state, and that it has ended.
+
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use box_runner::{ContainerSpec, Handle, Runtime, Terminal};
+use box_store::Store;
+use box_store::disk::Durability;
+
+use super::outlet::Outlet;
+use crate::containers::{self, Config, State, Status};
+use crate::error::Failure;
+use crate::executor::Ids;
+
+/// How long connections may take for their last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A container as long as somebody runs it.
+pub(super) struct Life {
+    pub(super) id: String,
+    pub(super) config: Config,
+    pub(super) outlet: Outlet,
+    /// Until it is over: threads that still answer must not keep what is this process' own in the store.
+    store: Mutex<Option<Store>>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    state: State,
+    live: Option<Arc<Live>>,
+    is_over: bool,
+    connections: usize,
+}
+
+/// One start of it.
+pub(super) struct Live {
+    pub(super) handle: Handle,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) ids: Arc<Ids>,
+    pub(super) spec: ContainerSpec,
+    pub(super) stdin: Mutex<Option<File>>,
+    pub(super) terminal: Option<Arc<Terminal>>,
+}
+
+impl Life {
+    pub(super) fn new(store: Store, id: &str, config: Config, outlet: Outlet, state: State) -> Self {
+        Self {
+            id: id.to_owned(),
+            config,
+            outlet,
+            store: Mutex::new(Some(store)),
+            inner: Mutex::new(Inner {
+                state,
+                live: None,
+                is_over: false,
+                connections: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container as it runs now.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.inner().live.clone()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.inner().state.clone()
+    }
+
+    /// Changes the state, here and on the disk.
+    pub(super) fn set(&self, durability: Durability, change: impl FnOnce(&mut State)) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        change(&mut inner.state);
+        self.write(&inner.state, durability)
+    }
+
+    fn write(&self, state: &State, durability: Durability) -> Result<(), Failure> {
+        let bytes = containers::bytes(state)?;
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*store {
+            Some(store) => Ok(store.set_container_state(&self.id, &bytes, durability)?),
+            None => Ok(()),
+        }
+    }
+
+    /// It runs. Says no, and nothing is noted, if it was asked to end meanwhile.
+    pub(super) fn begin(&self, live: Live) -> Result<bool, Failure> {
+        let mut inner = self.inner();
+        if inner.state.is_stopped {
+            return Ok(false);
+        }
+        let state = &mut inner.state;
+        state.status = Status::Running;
+        state.pid = live.handle.pid().unwrap_or(0);
+        state.started = containers::now();
+        state.error.clear();
+        state.oom_killed = false;
+        self.write(&inner.state, Durability::Later)?;
+        inner.live = Some(Arc::new(live));
+        Ok(true)
+    }
+
+    /// It does not run any more, for now.
+    pub(super) fn pause_between(&self, change: impl FnOnce(&mut State)) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        inner.live = None;
+        inner.state.pid = 0;
+        inner.state.finished = containers::now();
+        change(&mut inner.state);
+        let written = self.write(&inner.state, Durability::Later);
+        self.changed.notify_all();
+        written
+    }
+
+    /// Waits until it is asked to end, at most so long; says whether it was.
+    pub(super) fn is_stopped_within(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        self.wait_until(Some(end), |inner| inner.state.is_stopped)
+    }
+
+    /// It is over: nothing of it is left but what is kept.
+    pub(super) fn finish(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&mut State),
+    ) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        inner.live = None;
+        inner.state.owner = None;
+        inner.state.pid = 0;
+        inner.state.status = Status::Exited;
+        change(&mut inner.state);
+        self.write(&inner.state, durability)
+    }
+
+    /// Lets everybody know that it is over, and waits for their last words.
+    pub(super) fn close(&self) {
+        drop(self.store.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.inner().is_over = true;
+        self.changed.notify_all();
+        self.outlet.close(self.state().exit_code);
+        let end = Instant::now() + LAST_WORDS;
+        self.wait_until(Some(end), |inner| inner.connections == 0);
+    }
+
+    /// Somebody asks it to end: it is not started again.
+    pub(super) fn ask_to_stop(&self) -> Result<(), Failure> {
+        let asked = self.set(Durability::Later, |state| state.is_stopped = true);
+        self.changed.notify_all();
+        asked
+    }
+
+    /// Waits until this start of it has ended; says whether it has.
+    pub(super) fn has_ended_within(&self, time: Duration) -> bool {
+        self.wait_until(Instant::now().checked_add(time), |inner| inner.live.is_none())
+    }
+
+    /// Waits until it is over; its exit code, and why, if it did not end by itself.
+    pub(super) fn wait(&self) -> (i32, String) {
+        self.wait_until(None, |inner| inner.is_over);
+        let state = self.state();
+        (state.exit_code, state.error)
+    }
+
+    fn wait_until(&self, end: Option<Instant>, is_so: impl Fn(&Inner) -> bool) -> bool {
+        let mut inner = self.inner();
+        while !is_so(&inner) {
+            let Some(end) = end else {
+                inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// A connection begins (1) or ends (-1).
+    pub(super) fn count(&self, change: isize) {
+        let mut inner = self.inner();
+        inner.connections = inner.connections.saturating_add_signed(change);
+        drop(inner);
+        self.changed.notify_all();
+    }
+}
