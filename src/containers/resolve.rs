@@ -9,13 +9,13 @@ use box_store::{ContainerConfig, Healthcheck, Image};
 use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp};
 use super::{now, short};
 use crate::app::{self, App};
-use crate::cli::{ContainerArgs, HealthArgs, LimitsMode, MountArgs};
-use crate::error::Failure;
+use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
+use crate::error::{EXIT_BOX, Failure};
 use crate::executor;
 use crate::mounts::{self, Asked, MountPlan};
-use crate::networks;
 use crate::resolv::Wishes;
 use crate::values::{BuildArg, HostArg, signal_number};
+use crate::{named, networks};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SIGTERM: i32 = 15;
@@ -46,7 +46,7 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
-        network: network(args, of_image)?,
+        network: network(app, args, of_image)?,
         dns: Wishes::of(&args.net),
         hosts: args.hosts.iter().map(HostArg::pair).collect(),
         cap_add: args.cap_add.clone(),
@@ -130,12 +130,25 @@ fn limits(args: &ContainerArgs) -> Limits {
     }
 }
 
-fn network(args: &ContainerArgs, image: &ContainerConfig) -> Result<Network, Failure> {
+fn network(app: &App, args: &ContainerArgs, image: &ContainerConfig) -> Result<Network, Failure> {
     let ports = networks::ports(&args.net, image)?;
-    Ok(match networks::mode(args.net.network) {
+    let network = match &args.net.network {
+        Some(cli::Network::Named(name)) => Some(named::find(app, name, EXIT_BOX)?.name),
+        _ => None,
+    };
+    let aliases = args.net.network_alias.clone();
+    if network.is_none() && !aliases.is_empty() {
+        return Err(Failure::own("only in a named network has a container names")
+            .hint("box network create NAME, then --network NAME"));
+    }
+    Ok(match networks::mode(args.net.network.as_ref()) {
         box_runner::Network::None => Network::None,
         box_runner::Network::Host => Network::Host,
-        box_runner::Network::Private => Network::Private { ports },
+        box_runner::Network::Private => Network::Private {
+            ports,
+            network,
+            aliases,
+        },
     })
 }
 
