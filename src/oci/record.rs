@@ -262,9 +262,9 @@ pub(super) fn whole_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// An id is a file's name.
 fn check_id(id: &str) -> Result<(), Failure> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
-    if id.is_empty() || id.len() > 255 || id.starts_with('.') || !id.chars().all(good) {
+    if id.is_empty() || id.len() > 255 || id.starts_with(['.', '-']) || !id.chars().all(good) {
         return Err(Failure::own(format!("bad container id {id:?}"))
-            .hint("letters, digits, _, ., + and -, not beginning with a dot"));
+            .hint("letters, digits, _, ., + and -, not beginning with a dot or -"));
     }
     Ok(())
 }
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn ids_are_no_paths() {
-        for bad in ["", ".", "..", "a/b", "../a", "a\n", ".lock"] {
+        for bad in ["", ".", "..", "a/b", "../a", "a\n", ".lock", "-x"] {
             assert!(check_id(bad).is_err(), "{bad:?}");
         }
         check_id("a-b_c.d+1").unwrap();

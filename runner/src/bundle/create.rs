@@ -34,7 +34,10 @@ pub fn create(
     let parts = plan::parts(request)?;
     let path = parts.linux.cgroups_path().clone();
     let path = path.filter(|path| !path.as_os_str().is_empty());
-    let path = path.unwrap_or_else(|| PathBuf::from("box-oci").join(request.id));
+    let path = match path {
+        Some(path) => path,
+        None => own_place(request)?,
+    };
     let groups = PlacedGroups::create(&path)?;
     let made = create_in(request, &parts, &groups, state, prepared);
     match made {
@@ -48,6 +51,15 @@ pub fn create(
             Err(error)
         }
     }
+}
+
+/// Where the groups are when the bundle does not say: elsewhere for the same id in another directory of states.
+fn own_place(request: &Request<'_>) -> Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let looking = |e| RunnerError::os(format!("look at {}", request.dir.display()), e);
+    let dir = std::fs::metadata(request.dir).map_err(looking)?;
+    let name = format!("{}-{:x}-{:x}", request.id, dir.dev(), dir.ino());
+    Ok(PathBuf::from("box-oci").join(name))
 }
 
 fn create_in(

@@ -4,6 +4,7 @@
 //! limit or a figure needs are used. On version 1 each controller is a tree of its own; a controller
 //! that no tree of version 1 has is looked for in the one of version 2.
 
+mod device_program;
 mod devices;
 mod further;
 mod live;

@@ -211,10 +211,11 @@ impl PlacedGroups {
             .iter()
             .find(|g| g.controllers.iter().any(|c| c == "devices"));
         let Some(group) = v1 else {
-            // Without the controller there is nothing to deny with.
-            return match rules.is_empty() {
-                true => Ok(()),
-                false => Err("this machine has no devices controller of cgroup version 1, which rules need; leave linux.resources.devices away, and take CAP_MKNOD from the process".to_owned()),
+            return match self.unified() {
+                Some(group) => device_program(group, rules),
+                // Without cgroups there is nothing to deny with.
+                None if rules.is_empty() => Ok(()),
+                None => Err("this machine has no cgroups that could hold rules".to_owned()),
             };
         };
         if rules.is_empty() {
@@ -234,6 +235,44 @@ impl PlacedGroups {
             .chain(&USUAL)
             .try_for_each(|rule| group.set("devices.allow", rule))
     }
+}
+
+/// The same rules for version 2, with what every container needs at the end.
+fn device_program(group: &PlacedGroup, rules: &[LinuxDeviceCgroup]) -> Done {
+    use std::os::fd::AsFd;
+    let mut all: Vec<LinuxDeviceCgroup> = Vec::new();
+    if rules.is_empty() {
+        all.push(parsed("a *:* rwm", false)?);
+    }
+    all.extend(rules.iter().cloned());
+    for rule in ["c *:* m", "b *:* m"].into_iter().chain(USUAL) {
+        all.push(parsed(rule, true)?);
+    }
+    let program = super::device_program::compile(&all)?;
+    let dir = std::fs::File::open(&group.dir).map_err(super::told("open", &group.dir))?;
+    crate::sys::attach_device_program(dir.as_fd(), &program)
+        .map_err(|e| format!("load the program that limits devices: {e}"))
+}
+
+/// A rule in the kernel's own words.
+fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, String> {
+    let wrong = || format!("{text:?} is no rule");
+    let mut parts = text.split([' ', ':']);
+    let mut next = || parts.next().ok_or_else(wrong);
+    let typ = match next()? {
+        "a" => LinuxDeviceType::A,
+        "b" => LinuxDeviceType::B,
+        _ => LinuxDeviceType::C,
+    };
+    let (major, minor, access) = (next()?, next()?, next()?);
+    let number = |text: &str| text.parse().unwrap_or(-1);
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(allow)
+        .set_typ(Some(typ))
+        .set_major(Some(number(major)))
+        .set_minor(Some(number(minor)))
+        .set_access(Some(access.to_owned()));
+    Ok(rule)
 }
 
 fn device_rule(rule: &LinuxDeviceCgroup) -> Result<String, String> {
@@ -374,6 +413,30 @@ mod tests {
         );
         assert!(rule(r#"{"allow":true,"access":"rx"}"#).is_err());
         assert!(rule(r#"{"allow":true,"type":"a","major":1,"access":"rwm"}"#).is_err());
+    }
+
+    /// In a group of version 2, where there is one.
+    #[test]
+    fn a_device_program_is_obeyed() {
+        let found = PlacedGroups::create(std::path::Path::new(&format!(
+            "box-device-test-{}",
+            std::process::id()
+        )));
+        let groups = found.unwrap();
+        if let Some(group) = groups.unified() {
+            let rule = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#;
+            device_program(group, &serde_json::from_str::<Vec<_>>(rule).unwrap()).unwrap();
+            let script = format!(
+                "echo $$ > {}/cgroup.procs; true < /dev/null && true < /dev/kmsg && ! true < /dev/fuse && ! true 2>&1 > /dev/kmsg",
+                group.dir.display()
+            );
+            let status = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .status()
+                .unwrap();
+            assert!(status.success());
+        }
+        assert!(groups.remove());
     }
 
     #[test]

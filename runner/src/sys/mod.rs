@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+mod bpf;
 mod bundle;
 mod cred;
 mod lookup;
@@ -11,6 +12,7 @@ mod memory;
 mod process;
 mod spawn;
 
+pub(crate) use bpf::*;
 pub(crate) use bundle::*;
 pub(crate) use cred::*;
 pub(crate) use lookup::open_beneath;

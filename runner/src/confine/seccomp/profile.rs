@@ -257,3 +257,6 @@ fn tree(segments: &[(u32, Vec<BpfInsn>)]) -> Vec<BpfInsn> {
     program.extend(right);
     program
 }
+
+#[cfg(test)]
+mod tests;
