@@ -101,7 +101,7 @@ impl App {
     }
 
     /// Tells this store's containers from another's: eight digits that depend on where the store is.
-    fn store_mark(&self) -> Result<String, Failure> {
+    pub(crate) fn store_mark(&self) -> Result<String, Failure> {
         let root = self.store.layout().root();
         let place = root
             .metadata()

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use box_runner::RawMode;
 use nix::sys::signal::Signal;
 
+use crate::app::App;
+use crate::containers;
 use crate::error::{EXIT_BOX, Failure, runner_failure};
-use crate::monitor::Frame;
+use crate::monitor::{Frame, exit_code};
 use crate::{signals, ui};
 
 /// How often the user must ask before the container is killed, as in Docker.
@@ -33,6 +35,28 @@ pub(crate) enum End {
     Exited(i32),
     /// The user has detached; the container goes on.
     Detached,
+    /// The monitor has closed the line, or is gone.
+    Lost,
+}
+
+impl End {
+    /// The exit code that tells it; why a line was lost is said.
+    pub(crate) fn exit_code(self, app: &App, id: &str) -> Result<u8, Failure> {
+        match self {
+            Self::Detached => Ok(0),
+            Self::Exited(code) => Ok(exit_code(code)),
+            Self::Lost => match containers::get(app, id)? {
+                Some(container) if container.state.is_active() => {
+                    Err(Failure::own("the container's monitor has closed the line, since nothing was read from it for too long")
+                        .hint("the container goes on; `box attach` connects again, `box logs` shows what it printed"))
+                }
+                found => {
+                    ui::note("note: the container's monitor was killed, and the container with it");
+                    Ok(exit_code(found.map_or(KILLED, |container| container.state.exit_code)))
+                }
+            },
+        }
+    }
 }
 
 /// Passes everything on, both ways, until either side ends. Signals that come are the container's. To be called with signals held.
@@ -70,10 +94,7 @@ fn receive(line: &UnixStream, detached: &AtomicBool) -> io::Result<End> {
         let frame = match Frame::read(&mut reader) {
             Ok(Some(frame)) => frame,
             _ if detached.load(Ordering::Acquire) => return Ok(End::Detached),
-            Ok(None) => {
-                ui::note("note: the container's monitor was killed, and the container with it");
-                return Ok(End::Exited(KILLED));
-            }
+            Ok(None) => return Ok(End::Lost),
             Err(error) => return Err(error),
         };
         let written = match frame {

@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod network;
+mod networks;
 mod oci;
 mod output;
 mod registry;
@@ -32,7 +33,8 @@ pub(crate) use lifecycle::{
 };
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
-pub(crate) use network::{Network, NetworkArgs, exposed};
+pub(crate) use network::{Network, NetworkArgs, exposed, is_network_name};
+pub(crate) use networks::{NetworkAction, NetworkListArgs};
 pub(crate) use oci::{
     BundleArgs, LogFormat, OciCli, OciCommand, OciCreate, OciExec, OciGlobal, OciRun, OciWords,
 };
@@ -170,6 +172,9 @@ pub(crate) enum Command {
     /// Make, list, show or remove volumes: directories that outlive containers.
     #[command(subcommand)]
     Volume(VolumeAction),
+    /// Make, list, show or remove networks whose containers know each other by name.
+    #[command(subcommand)]
+    Network(NetworkAction),
     /// Be the runtime of other tools: create, start, state, kill and delete containers of a runtime bundle.
     Oci(OciWords),
     /// Write an image as a runtime bundle: a root file system and a config.json.

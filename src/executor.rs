@@ -71,7 +71,11 @@ impl Ids {
         if let Some(network) = slot.as_ref() {
             return Ok(network.clone());
         }
-        let made = Arc::new(networks::make(runtime, &self.namespace, Vec::new())?);
+        let made = Arc::new(networks::make(
+            runtime,
+            &self.namespace,
+            networks::Wanted::default(),
+        )?);
         *slot = Some(made.clone());
         Ok(made)
     }

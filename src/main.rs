@@ -14,6 +14,7 @@ mod executor;
 mod logs;
 mod monitor;
 mod mounts;
+mod named;
 mod networks;
 mod not_yet;
 mod oci;

@@ -2,26 +2,53 @@
 
 use std::path::{Path, PathBuf};
 
-use box_runner::{NetworkRequest, PortRequest, PrivateNetwork, RunnerError, Runtime, UserNamespace};
+use box_runner::{
+    NetworkMember, NetworkRequest, PortRequest, PrivateNetwork, RunnerError, Runtime, UserNamespace,
+};
 use box_store::ContainerConfig;
 
 use crate::cli::{self, Network, NetworkArgs};
 use crate::error::Failure;
+use crate::resolv::{self, Wishes};
 
 /// Addresses are the machine's, as ids are; see `ranges`.
 const LEASES: &str = "/run/box/net";
+
+/// What a private network is to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// The ports that the host is to have, too.
+    pub(crate) ports: Vec<PortRequest>,
+    /// The bridge of the named network that it is part of, and the container's names there.
+    pub(crate) named: Option<(String, Vec<String>)>,
+    /// What is asked for of its name servers.
+    pub(crate) wishes: Wishes,
+}
 
 /// A private network for containers in this user namespace.
 pub(crate) fn make(
     runtime: &Runtime,
     namespace: &UserNamespace,
-    ports: Vec<PortRequest>,
+    wanted: Wanted,
 ) -> Result<PrivateNetwork, RunnerError> {
+    let (bridge, names) = wanted.named.unzip();
+    let name_servers = match &bridge {
+        Some(_) => Some(resolv::servers(&wanted.wishes)),
+        None => resolv::on_loopback_alone(),
+    };
     let request = NetworkRequest {
         directory: PathBuf::from(LEASES),
-        ports,
+        ports: wanted.ports,
+        bridge,
+        names: names.unwrap_or_default(),
+        name_servers,
     };
     runtime.private_network(namespace, &request)
+}
+
+/// Who is in the network with this bridge.
+pub(crate) fn members(bridge: &str) -> Result<Vec<NetworkMember>, RunnerError> {
+    box_runner::network_members(Path::new(LEASES), bridge)
 }
 
 /// Removes what killed processes left of the machine's networks.
@@ -30,9 +57,9 @@ pub(crate) fn reap() -> Result<(), RunnerError> {
 }
 
 /// The network that is asked for.
-pub(crate) fn mode(network: Option<Network>) -> box_runner::Network {
+pub(crate) fn mode(network: Option<&Network>) -> box_runner::Network {
     match network {
-        Some(Network::Private) | None => box_runner::Network::Private,
+        Some(Network::Private | Network::Named(_)) | None => box_runner::Network::Private,
         Some(Network::None) => box_runner::Network::None,
         Some(Network::Host) => box_runner::Network::Host,
     }
@@ -40,7 +67,7 @@ pub(crate) fn mode(network: Option<Network>) -> box_runner::Network {
 
 /// The ports that `-p` and `-P` ask for. Where nothing is behind them there is nothing to publish.
 pub(crate) fn ports(args: &NetworkArgs, image: &ContainerConfig) -> Result<Vec<PortRequest>, Failure> {
-    let is_private = mode(args.network) == box_runner::Network::Private;
+    let is_private = mode(args.network.as_ref()) == box_runner::Network::Private;
     if !is_private && (args.publish_all || !args.publish.is_empty()) {
         return Err(Failure::own("only a private network has ports to publish")
             .hint("leave --network away, or -p; with --network host a program's ports are the host's"));

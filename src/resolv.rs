@@ -35,6 +35,30 @@ impl Wishes {
     }
 }
 
+/// The name servers that a container's own asks: those asked for, else the host's.
+pub(crate) fn servers(wishes: &Wishes) -> Vec<IpAddr> {
+    match wishes.servers.is_empty() {
+        false => wishes.servers.clone(),
+        true => Settings::parse(&read(HOSTS)).addresses(),
+    }
+}
+
+/// The host's name servers, when a container reaches neither them nor any behind them.
+pub(crate) fn on_loopback_alone() -> Option<Vec<IpAddr>> {
+    let own = Settings::parse(&read(HOSTS)).addresses();
+    let is_alone = !own.is_empty()
+        && own.iter().all(IpAddr::is_loopback)
+        && Settings::parse(&read(BEHIND_LOOPBACK))
+            .reachable(true)
+            .next()
+            .is_none();
+    is_alone.then_some(own)
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(path)).unwrap_or_default()
+}
+
 /// What is reached from the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -62,7 +86,6 @@ pub(crate) struct ResolvConf {
 
 /// The file for a container.
 pub(crate) fn for_container(reach: Reach, wishes: &Wishes) -> ResolvConf {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     make(reach, wishes, &read(HOSTS), || read(BEHIND_LOOPBACK))
 }
 
@@ -75,6 +98,16 @@ fn make(reach: Reach, wishes: &Wishes, hosts: &str, behind_loopback: impl FnOnce
         Reach::AsTheHost if wishes.is_empty() => plain(hosts.to_owned()),
         Reach::AsTheHost => plain(write(Settings::parse(hosts), wishes)),
         Reach::Nothing => plain(write(Settings::default(), wishes)),
+        // A name server of its own knows more than any other, and asks those that were wished for.
+        Reach::Outside {
+            relay: Some(relay), ..
+        } if relay.is_loopback() => {
+            let own = Wishes {
+                servers: vec![relay],
+                ..wishes.clone()
+            };
+            plain(write(Settings::parse(hosts), &own))
+        }
         Reach::Outside { has_ipv6, relay } => {
             let mut settings = Settings::parse(hosts);
             if settings.servers.iter().all(|server| is_loopback(server.as_str())) {
@@ -121,6 +154,13 @@ impl Settings {
             }
         }
         settings
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.servers
+            .iter()
+            .filter_map(|server| server.parse().ok())
+            .collect()
     }
 
     fn reachable(&self, has_ipv6: bool) -> impl Iterator<Item = &str> {
@@ -227,6 +267,27 @@ mod tests {
         assert!(made(None).is_without_servers);
         let relayed = made(Some("169.254.1.1".parse().unwrap()));
         assert_eq!(relayed.content, b"nameserver 169.254.1.1\n");
+    }
+
+    #[test]
+    fn a_name_server_of_its_own_is_the_only_one() {
+        let wishes = Wishes {
+            servers: vec!["192.0.2.7".parse().unwrap()],
+            ..Wishes::default()
+        };
+        let own = Reach::Outside {
+            has_ipv6: false,
+            relay: Some("127.0.0.11".parse().unwrap()),
+        };
+        let hosts = "nameserver 192.0.2.1\nsearch a.example\n";
+        for wishes in [&wishes, &Wishes::default()] {
+            check(
+                own,
+                wishes,
+                hosts,
+                ("nameserver 127.0.0.11\nsearch a.example\n", false),
+            );
+        }
     }
 
     #[test]

@@ -845,3 +845,65 @@ fn a_directory_is_no_stream() {
         );
     }
 }
+
+#[test]
+fn a_profile_of_system_calls() {
+    let bench = Bench::with_busybox();
+    let file = |name: &str, text: &str| {
+        let path = bench.path(name);
+        std::fs::write(&path, text).unwrap();
+        format!("seccomp={}", path.display())
+    };
+    let run = |option: &str, line: &str| {
+        let args = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--security-opt",
+            option,
+            "busybox",
+            "sh",
+            "-c",
+            line,
+        ];
+        bench.run(args)
+    };
+    let no_links = file(
+        "a",
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["symlink","symlinkat"],"action":"SCMP_ACT_ERRNO","errnoRet":13}]}"#,
+    );
+    let output = run(&no_links, "ln -s a /tmp/b; grep Seccomp: /proc/self/status");
+    assert!(
+        text(&output.stderr).contains("Permission denied"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(text(&output.stdout), "Seccomp:\t2\n");
+    if let Some(data) = std::env::var_os("BOX_DATA") {
+        // Docker's own, with all its conditions.
+        let dockers = format!("seccomp={}/docker-seccomp-default.json", data.to_str().unwrap());
+        let output = run(&dockers, "unshare -U true; mount -t tmpfs x /mnt; echo fine");
+        assert_eq!(text(&output.stdout), "fine\n");
+        assert_eq!(
+            text(&output.stderr).to_lowercase().matches("permi").count(),
+            2,
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    for wrong in [
+        file("b", "{"),
+        file("c", r#"{"defaultAction":"SCMP_ACT_DANCE"}"#),
+        "seccomp=/no/such/file".to_owned(),
+    ] {
+        let output = run(&wrong, "true");
+        assert_eq!(output.status.code(), Some(125), "{wrong}");
+    }
+    start(&bench, &["--name", "p", "--security-opt", &no_links], FOREVER);
+    let output = bench.run(["exec", "p", "ln", "-s", "a", "/tmp/b"]);
+    assert!(
+        text(&output.stderr).contains("Permission denied"),
+        "also for other commands in it"
+    );
+}

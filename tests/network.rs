@@ -118,7 +118,7 @@ fn the_default_has_a_way_out_and_a_name_server() {
     );
     assert!(said.contains("only a private network has ports"), "{said}");
     let said = bench.fails(125, ["run", "--rm", "--network", "x", "busybox", "true"]);
-    assert!(said.contains("there is no network 'x'"), "{said}");
+    assert!(said.contains("there is no network \"x\""), "{said}");
     nothing_is_left(&before);
 }
 
@@ -341,14 +341,11 @@ fn an_ordinary_user_by_pasta() {
     assert_eq!(pastas(), 1);
     drop(running);
     no_pasta_is_left();
-    // A process that is killed loses its name before its sockets.
-    let is_closed_soon = || {
-        is_closed((local, 8080)) || {
-            std::thread::sleep(Duration::from_millis(50));
-            false
-        }
-    };
-    assert!((0..40).any(|_| is_closed_soon()));
+    // A process that ends has no command line any more when its sockets are closed.
+    let until = Instant::now() + PATIENCE;
+    while !is_closed((local, 8080)) {
+        assert!(Instant::now() < until);
+    }
     let context = bench.context(
         "ctx",
         &[(
@@ -383,4 +380,53 @@ fn without_pasta_the_cure_is_said() {
         said.contains("apt-get install passt") && said.contains("--network host"),
         "{said}"
     );
+}
+
+#[test]
+fn named_networks() {
+    own_network();
+    let before = traces();
+    let bench = Bench::with_busybox();
+    bench.ok(["network", "create", "front"]);
+    bench.ok(["network", "create", "back"]);
+    for wrong in ["front", "host", "a/b", ""] {
+        bench.fails(1, ["network", "create", wrong]);
+    }
+    assert_eq!(bench.ok(["network", "ls", "-q"]), "back\nfront\n");
+    let args = [
+        "run",
+        "--rm",
+        "--init",
+        "--name",
+        "web",
+        "--network",
+        "front",
+        "--network-alias",
+        "www",
+        "busybox",
+        "sh",
+        "-c",
+        HELLO,
+    ];
+    let web = start(bench.command(args));
+    let until = Instant::now() + PATIENCE;
+    while !bench.ok(["network", "inspect", "front"]).contains("\"www\"") {
+        assert!(Instant::now() < until);
+    }
+    let ask = |network: &str, name: &str| {
+        let line = format!("for i in 1 2 3 4 5; do nc -w 1 {name} 80 && exit; sleep 0.2; done; exit 1");
+        bench.run(["run", "--rm", "--network", network, "busybox", "sh", "-c", &line])
+    };
+    for name in ["web", "www"] {
+        assert_eq!(success(ask("front", name)), "hello\n");
+    }
+    assert!(!ask("back", "web").status.success());
+    let said = bench.fails(1, ["network", "rm", "front"]);
+    assert!(said.contains("in use"), "{said}");
+    let said = bench.fails(125, ["run", "--rm", "--network-alias", "x", "busybox", "true"]);
+    assert!(said.contains("named network"), "{said}");
+    end(web);
+    bench.ok(["network", "rm", "front", "back"]);
+    assert_eq!(bench.ok(["network", "ls", "-q"]), "");
+    nothing_is_left(&before);
 }

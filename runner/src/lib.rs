@@ -38,7 +38,8 @@ pub use parent::{
     Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
 };
 pub use private::{
-    HostPort, MappedPort, NetAddress, NetworkRequest, PortRequest, PrivateNetwork, Protocol, reap_networks,
+    HostPort, MappedPort, NetAddress, NetworkMember, NetworkRequest, PortRequest, PrivateNetwork, Protocol,
+    network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, enter_user_namespace};

@@ -15,7 +15,7 @@ pub(crate) mod sysctl;
 pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
 pub use rlimit::{Resource, Rlimit};
 
-use crate::confine::Capabilities;
+use crate::confine::{Capabilities, seccomp};
 use crate::error::RunnerError;
 use crate::net::Network;
 
@@ -148,12 +148,14 @@ pub struct EtcFiles {
 }
 
 /// Which system calls are let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seccomp {
     /// Docker's default profile for the capabilities given.
     Default,
     /// All.
     Unconfined,
+    /// Those that this profile lets through: JSON, of Docker's format or the runtime specification's.
+    Profile(String),
 }
 
 /// What a container may use. `None` is no limit, but for `pids`.
@@ -271,6 +273,10 @@ impl ContainerSpec {
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
         sysctl::check(self)?;
+        if let Seccomp::Profile(text) = &self.seccomp {
+            seccomp::docker::compile_text(text, self.caps)
+                .or_else(|reason| invalid("profile of system calls", reason))?;
+        }
         if let Some(size) = self.shm_size.filter(|size| !(1..=1 << 62).contains(size)) {
             return invalid("size of /dev/shm", size.to_string());
         }

@@ -33,6 +33,9 @@ impl Host {
         NetworkRequest {
             directory: self.leases.clone(),
             ports: ports.to_vec(),
+            bridge: None,
+            names: Vec::new(),
+            name_servers: None,
         }
     }
 
@@ -385,5 +388,88 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     served.join().unwrap();
     sh("ip link del w0");
     drop((first, second));
+    nothing_is_left(&host, &before);
+}
+
+/// Answers each question by UDP with one address, at the host's loopback.
+fn name_server(address: [u8; 4]) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+            let end = 12 + buffer[12..count].iter().position(|b| *b == 0).unwrap() + 5;
+            let is_a = buffer[end - 3] == 1;
+            let mut answer = buffer[..end].to_vec();
+            answer[2] |= 0x80;
+            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+                answer.extend(address);
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+}
+
+#[test]
+fn names_in_a_network_and_beyond() {
+    let host = Host::new();
+    let before = traces(&host);
+    name_server([192, 0, 2, 99]);
+    let named = |bridge: Option<&str>, names: &[&str]| {
+        let request = NetworkRequest {
+            bridge: bridge.map(str::to_owned),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            name_servers: Some(vec![Ipv4Addr::LOCALHOST.into()]),
+            ..host.request(&[])
+        };
+        host.f.runtime.private_network(&host.f.user, &request).unwrap()
+    };
+    let web = named(Some("boxabc"), &["web", "www.example"]);
+    let client = named(Some("boxabc"), &["client"]);
+    let elsewhere = named(Some("boxdef"), &["web2"]);
+    let plain = named(None, &["web3"]);
+    assert_eq!(client.resolver(), Some(IpAddr::from([127, 0, 0, 11])));
+    let ask = |network: &PrivateNetwork, name: &str| {
+        host.run(network, &format!("busybox nslookup {name} 127.0.0.11"))
+            .1
+    };
+    for name in ["web", "WWW.example"] {
+        let said = ask(&client, name);
+        assert!(said.contains(&v4(&web).to_string()), "{said}");
+    }
+    // What nobody in the network has is asked beyond, also at the host's loopback.
+    for (network, name) in [
+        (&client, "web2"),
+        (&elsewhere, "web"),
+        (&plain, "web3"),
+        (&client, "other.example"),
+    ] {
+        let said = ask(network, name);
+        assert!(said.contains("192.0.2.99"), "{name}: {said}");
+    }
+    let running = host.server(&web);
+    assert_eq!(tcp((v4(&web), 80)).unwrap(), "hello\n");
+    assert_eq!(
+        host.out(&client, &format!("busybox nc {} 80", v4(&web))),
+        "hello\n"
+    );
+    // Networks are apart.
+    for network in [&elsewhere, &plain] {
+        let (code, said) = host.run(network, &format!("busybox nc -w 1 {} 80", v4(&web)));
+        assert_ne!(code, 0, "{said}");
+    }
+    let members = network_members(&host.leases, "boxabc").unwrap();
+    assert_eq!(members.len(), 2);
+    assert!(
+        members
+            .iter()
+            .any(|m| m.names[0] == "web" && m.addresses[0] == v4(&web)),
+        "{members:?}"
+    );
+    drop(running);
+    drop(web);
+    assert!(ask(&client, "web").contains("192.0.2.99"));
+    drop((client, elsewhere, plain));
     nothing_is_left(&host, &before);
 }

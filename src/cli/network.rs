@@ -7,7 +7,7 @@ use box_runner::{HostPort, PortRequest, Protocol};
 use clap::Args;
 
 /// The network of a step or a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     /// One of its own, with a way out.
     Private,
@@ -15,6 +15,8 @@ pub(crate) enum Network {
     None,
     /// The host's own.
     Host,
+    /// One that was made by name.
+    Named(String),
 }
 
 impl FromStr for Network {
@@ -25,17 +27,25 @@ impl FromStr for Network {
             "private" | "bridge" | "default" => Ok(Self::Private),
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
+            _ if is_network_name(text) => Ok(Self::Named(text.to_owned())),
             _ => Err(format!(
-                "there is no network '{text}'; there are private (also named bridge and default), none and host"
+                "there is no network '{text}'; there are private (also named bridge and default), none, host and those of `box network`"
             )),
         }
     }
 }
 
+/// Whether it can name a network.
+pub(crate) fn is_network_name(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    first && name.len() <= 64 && name.chars().all(good)
+}
+
 /// For the container's network.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArgs {
-    /// The container's network: private, none or host [default: private].
+    /// The container's network: private, none, host, or one made by `box network create` [default: private].
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub(crate) network: Option<Network>,
     /// Give the host a port that leads to the container's; of the host, 0 or none is any that is free (may be repeated).
@@ -44,6 +54,9 @@ pub(crate) struct NetworkArgs {
     /// Give the host a free port for each that the image exposes.
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
+    /// One more name that others in its (named) network know it by (may be repeated).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network_alias: Vec<String>,
     /// A name server instead of the host's (may be repeated).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dns: Vec<IpAddr>,

@@ -95,7 +95,7 @@ pub(crate) struct ContainerArgs {
     /// Mount the root file system read-only.
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// no-new-privileges[=true|false] or seccomp=unconfined.
+    /// no-new-privileges[=true|false], or seccomp=FILE (a profile of Docker's format), unconfined or builtin.
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<String>,
     /// When it is started again by itself: no, on-failure[:N], always or unless-stopped. Across a boot of the machine this needs

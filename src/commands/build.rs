@@ -100,8 +100,14 @@ fn request(
         .collect();
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.no_cache;
-    request.network = match args.network {
+    request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
+        Some(Network::Named(name)) => {
+            return Err(
+                Failure::own(format!("--network {name}: a build is in no named network"))
+                    .hint("private, none and host are there"),
+            );
+        }
         Some(Network::None) => NetworkMode::None,
         Some(Network::Host) => NetworkMode::Host,
     };

@@ -20,6 +20,7 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod network;
 mod port;
 mod ps;
 mod pull;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Fsck(args) => fsck::run(&app, &args),
         Command::Cache(action) => cache::run(&app, &action),
         Command::Volume(action) => volume::run(&app, &action),
+        Command::Network(action) => network::run(&app, &action),
         Command::Bundle(args) => bundle::run(&app, &args),
         Command::History(args) => history::run(&app, &args),
         command => of_containers(&app, command),

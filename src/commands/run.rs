@@ -86,13 +86,11 @@ fn attached(app: &App, args: &RunArgs, container: &Container) -> Result<u8, Fail
         tty: of.tty,
         keys: &args.detach_keys.0,
     };
-    match attached::join(line, &joining)? {
-        End::Detached => Ok(0),
-        End::Exited(code) => {
-            say_why(app, &container.id)?;
-            Ok(exit_code(code))
-        }
+    let end = attached::join(line, &joining)?;
+    if let End::Exited(_) = end {
+        say_why(app, &container.id)?;
     }
+    end.exit_code(app, &container.id)
 }
 
 /// This command runs it itself: nothing of it stays.

@@ -3,11 +3,11 @@
 use super::each;
 use super::stop::stop;
 use crate::app::App;
-use crate::attached::{self, End, Joining};
+use crate::attached::{self, Joining};
 use crate::cli::{AttachArgs, StartArgs, StopArgs};
 use crate::containers::{self, Container};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
-use crate::monitor::{self, Request, exit_code};
+use crate::monitor::{self, Request};
 use crate::values::Restart;
 use crate::{signals, ui};
 
@@ -33,7 +33,7 @@ pub(super) fn run(app: &App, args: &StartArgs) -> Result<u8, Failure> {
         true => return attach_to(app, &container, args.interactive, &args.detach_keys.0),
         false => monitor::launch(app, &container.id, true)?,
     };
-    join(line, &container, args.interactive, &args.detach_keys.0)
+    join(app, line, &container, args.interactive, &args.detach_keys.0)
 }
 
 /// One that runs already is fine.
@@ -81,10 +81,11 @@ fn attach_to(app: &App, container: &Container, input: bool, keys: &[u8]) -> Resu
     };
     let connection = monitor::connect(app, container)?.ok_or_else(not_running)?;
     connection.ask(&Request::Attach, &[])?.ok_or_else(not_running)?;
-    join(connection.stream, container, input, keys)
+    join(app, connection.stream, container, input, keys)
 }
 
 fn join(
+    app: &App,
     line: std::os::unix::net::UnixStream,
     container: &Container,
     input: bool,
@@ -95,10 +96,7 @@ fn join(
         tty: container.config.tty,
         keys,
     };
-    match attached::join(line, &joining)? {
-        End::Detached => Ok(0),
-        End::Exited(code) => Ok(exit_code(code)),
-    }
+    attached::join(line, &joining)?.exit_code(app, &container.id)
 }
 
 /// Stops each that runs, and starts it.

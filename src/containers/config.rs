@@ -41,7 +41,7 @@ pub(crate) struct Config {
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
     pub(crate) no_new_privs: bool,
-    pub(crate) seccomp_unconfined: bool,
+    pub(crate) seccomp: Seccomp,
     pub(crate) read_only: bool,
     pub(crate) mounts: Vec<MountPlan>,
     pub(crate) process: ProcessOptions,
@@ -55,6 +55,15 @@ pub(crate) struct Config {
     pub(crate) log: LogOptions,
 }
 
+/// Which system calls are let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Seccomp {
+    Default,
+    Unconfined,
+    /// Those of a profile, kept as it was read.
+    Profile(String),
+}
+
 /// Which network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Network {
@@ -63,16 +72,49 @@ pub(crate) enum Network {
     /// One of its own, with these ports of the host.
     Private {
         ports: Vec<PortRequest>,
+        /// The named network that it is part of.
+        #[serde(default)]
+        network: Option<String>,
+        /// What others there know it by, besides its name.
+        #[serde(default)]
+        aliases: Vec<String>,
     },
 }
 
 impl Network {
     /// As the command line names it.
-    pub(crate) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &str {
         match self {
             Self::None => "none",
             Self::Host => "host",
+            Self::Private {
+                network: Some(name), ..
+            } => name,
             Self::Private { .. } => "private",
+        }
+    }
+}
+
+impl Config {
+    /// What others in its named network know it by.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names = vec![self.name.clone()];
+        if let Network::Private { aliases, .. } = &self.network {
+            names.extend(aliases.iter().cloned());
+        }
+        if !names.contains(&self.hostname) {
+            names.push(self.hostname.clone());
+        }
+        names
+    }
+}
+
+impl Network {
+    /// The named network that it is part of.
+    pub(crate) fn named(&self) -> Option<&str> {
+        match self {
+            Self::Private { network, .. } => network.as_deref(),
+            Self::None | Self::Host => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Containers that are kept: finding them by name or id, what they are, how they are doing.
 
 mod config;
+mod join;
 mod names;
 mod resolve;
 mod spec;
@@ -8,7 +9,8 @@ mod state;
 
 use box_store::{DiffId, Digest, Layer, LockGuard};
 
-pub(crate) use config::{Config, Health, Limits, Network};
+pub(crate) use config::{Config, Health, Limits};
+pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
 pub(crate) use spec::{copy_instead, etc_files, id_pages, limits, spec};

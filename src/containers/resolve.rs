@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use box_store::{ContainerConfig, Healthcheck, Image};
 
-use super::config::{self, Config, Health, Limits, Network, ProcessOptions};
+use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp};
 use super::{now, short};
 use crate::app::{self, App};
-use crate::cli::{ContainerArgs, HealthArgs, LimitsMode, MountArgs};
-use crate::error::Failure;
+use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
+use crate::error::{EXIT_BOX, Failure};
 use crate::executor;
 use crate::mounts::{self, Asked, MountPlan};
-use crate::networks;
 use crate::resolv::Wishes;
 use crate::values::{BuildArg, HostArg, signal_number};
+use crate::{named, networks};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SIGTERM: i32 = 15;
@@ -46,13 +46,13 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
-        network: network(args, of_image)?,
+        network: network(app, args, of_image)?,
         dns: Wishes::of(&args.net),
         hosts: args.hosts.iter().map(HostArg::pair).collect(),
         cap_add: args.cap_add.clone(),
         cap_drop: args.cap_drop.clone(),
         no_new_privs: true,
-        seccomp_unconfined: false,
+        seccomp: Seccomp::Default,
         read_only: args.read_only,
         mounts: mounts::plan(
             app,
@@ -79,11 +79,17 @@ fn security(given: &[String], config: &mut Config) -> Result<(), Failure> {
         match (name, value) {
             ("no-new-privileges", "" | "true") => config.no_new_privs = true,
             ("no-new-privileges", "false") => config.no_new_privs = false,
-            ("seccomp", "unconfined") => config.seccomp_unconfined = true,
+            ("seccomp", "unconfined") => config.seccomp = Seccomp::Unconfined,
+            ("seccomp", "builtin") => config.seccomp = Seccomp::Default,
+            ("seccomp", file) if !file.is_empty() => {
+                let text = String::from_utf8(app::read_file(std::path::Path::new(file))?);
+                config.seccomp =
+                    Seccomp::Profile(text.map_err(|_| Failure::own(format!("{file} is not UTF-8")))?);
+            }
             _ => {
                 return Err(
                     Failure::own(format!("the security option {option:?} is not supported yet"))
-                        .hint("no-new-privileges[=true|false] and seccomp=unconfined are"),
+                        .hint("no-new-privileges[=true|false] and seccomp=FILE|unconfined|builtin are"),
                 );
             }
         }
@@ -124,12 +130,25 @@ fn limits(args: &ContainerArgs) -> Limits {
     }
 }
 
-fn network(args: &ContainerArgs, image: &ContainerConfig) -> Result<Network, Failure> {
+fn network(app: &App, args: &ContainerArgs, image: &ContainerConfig) -> Result<Network, Failure> {
     let ports = networks::ports(&args.net, image)?;
-    Ok(match networks::mode(args.net.network) {
+    let network = match &args.net.network {
+        Some(cli::Network::Named(name)) => Some(named::find(app, name, EXIT_BOX)?.name),
+        _ => None,
+    };
+    let aliases = args.net.network_alias.clone();
+    if network.is_none() && !aliases.is_empty() {
+        return Err(Failure::own("only in a named network has a container names")
+            .hint("box network create NAME, then --network NAME"));
+    }
+    Ok(match networks::mode(args.net.network.as_ref()) {
         box_runner::Network::None => Network::None,
         box_runner::Network::Host => Network::Host,
-        box_runner::Network::Private => Network::Private { ports },
+        box_runner::Network::Private => Network::Private {
+            ports,
+            network,
+            aliases,
+        },
     })
 }
 

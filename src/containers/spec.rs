@@ -9,7 +9,7 @@ use box_runner::{
 };
 use box_store::Layer;
 
-use super::config::{Config, Network};
+use super::config::{self, Config, Network};
 use crate::error::{EXIT_BOX, Failure};
 use crate::etc;
 
@@ -34,9 +34,11 @@ pub(crate) fn spec(
     spec.hostname.clone_from(&config.hostname);
     spec.caps = capabilities(&config.cap_add, &config.cap_drop)?;
     spec.no_new_privs = config.no_new_privs;
-    if config.seccomp_unconfined {
-        spec.seccomp = Seccomp::Unconfined;
-    }
+    spec.seccomp = match &config.seccomp {
+        config::Seccomp::Default => Seccomp::Default,
+        config::Seccomp::Unconfined => Seccomp::Unconfined,
+        config::Seccomp::Profile(text) => Seccomp::Profile(text.clone()),
+    };
     spec.limits = limits(config);
     if config.limits.best_effort {
         spec.limits_policy = LimitsPolicy::BestEffort;

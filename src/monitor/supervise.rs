@@ -19,7 +19,6 @@ use crate::error::{EXIT_BOX, Failure, runner_failure};
 use crate::executor::Ids;
 use crate::logs::{self, LogStream};
 use crate::mounts::{self, MountGuard};
-use crate::networks;
 use crate::pump::pump;
 use crate::terminal::{self, Session};
 use crate::values::{LogOptions, Restart};
@@ -85,13 +84,7 @@ impl<'a> Supervisor<'a> {
             is_fleeting: container.is_transient,
         };
         let mounts = mounts::open(app, plan, &opening)?;
-        let network = match &container.config.network {
-            containers::Network::Private { ports } => {
-                let made = networks::make(&runtime, &ids.namespace, ports.clone());
-                Some(made.map_err(|e| runner_failure(&e))?)
-            }
-            containers::Network::None | containers::Network::Host => None,
-        };
+        let network = containers::network(app, &runtime, &ids.namespace, &container.config)?;
         if let (Io::Own, (_, true)) = (&io, containers::etc_files(&container.config, network.as_ref())) {
             ui::note(NO_SERVERS);
         }

@@ -27,7 +27,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,9 +76,7 @@ pub fn init_main_if_requested() {
             Some(kept) => sys::exit_now(detached::main(&kept)),
             None => sys::exit_now(keeper::main()),
         },
-        Some(first) if first == private::SWEEP_ARGUMENT => {
-            sys::exit_now(private::sweep_main(args.next().map(PathBuf::from)))
-        }
+        Some(first) if first == private::SWEEP_ARGUMENT => sys::exit_now(private::sweep_main(args)),
         Some(first) if first == private::PASTA_ARGUMENT => sys::exit_now(private::pasta_main(args)),
         _ => {}
     }

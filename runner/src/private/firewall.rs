@@ -5,18 +5,22 @@
 //! decides which map its entry is in.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 
 use super::BRIDGE;
-use super::ports::MappedPort;
+use super::ports::{MappedPort, Protocol};
 use super::subnet::network_bytes;
 use crate::netlink::Netlink;
 use crate::netlink::nft::{Base, Batch, Entry, Family, FoundChain, Hook, Map, Rule, Verdict};
 use crate::netlink::route::Prefix;
 
-pub(super) const TABLE: &str = "box";
-/// What the rules among others' are known by.
-const REMARK: &str = "box";
+/// The table of a bridge; its name is also what the rules among others' are known by.
+pub(super) fn table(bridge: &str) -> &str {
+    match bridge {
+        BRIDGE => "box",
+        other => other,
+    }
+}
 
 const PREROUTING: u32 = 0;
 const FORWARD: u32 = 2;
@@ -59,37 +63,38 @@ const fn hook(kind: &'static str, number: u32, priority: i32) -> Option<Hook> {
 }
 
 /// Makes the table for these networks of the bridge.
-pub(super) fn make(nft: &Netlink, networks: &[Prefix]) -> io::Result<()> {
+pub(super) fn make(nft: &Netlink, bridge: &str, networks: &[Prefix]) -> io::Result<()> {
     let mut batch = Batch::default();
-    batch.table(TABLE);
+    let table = table(bridge);
+    batch.table(table);
     for map in MAPS {
-        batch.map(TABLE, map);
+        batch.map(table, map);
     }
     let chains = [
-        ("guard", hook("filter", PREROUTING, -300), guard(networks)),
+        ("guard", hook("filter", PREROUTING, -300), guard(bridge, networks)),
         ("publish", None, publish()),
         ("prerouting", hook("nat", PREROUTING, -100), to_published(true)),
         ("output", hook("nat", OUTPUT, -100), to_published(false)),
         (
             "postrouting",
             hook("nat", POSTROUTING, 100),
-            postrouting(networks),
+            postrouting(bridge, networks),
         ),
-        ("forward", hook("filter", FORWARD, 0), forward()),
+        ("forward", hook("filter", FORWARD, 0), forward(bridge)),
     ];
     for (name, hook, _) in &chains {
-        batch.chain(TABLE, name, *hook);
+        batch.chain(table, name, *hook);
     }
     for (name, _, rules) in &chains {
-        rules.iter().for_each(|rule| batch.rule(TABLE, name, rule));
+        rules.iter().for_each(|rule| batch.rule(table, name, rule));
     }
     nft.apply(batch)
 }
 
 /// What may come from a container: the bridge forwards to this machine's loopback on request (see `postrouting`), which is for
 /// this machine alone; and nobody speaks for addresses outside the network.
-fn guard(networks: &[Prefix]) -> Vec<Rule> {
-    let from_bridge = |family| Rule::new().comes_by(BRIDGE, true).protocol(family);
+fn guard(bridge: &str, networks: &[Prefix]) -> Vec<Rule> {
+    let from_bridge = |family| Rule::new().comes_by(bridge, true).protocol(family);
     let mut rules = vec![
         from_bridge(Family::Ip)
             .bytes(Base::Network, DESTINATION, &LOOPBACK, true)
@@ -143,12 +148,12 @@ fn to_published(from_outside: bool) -> Vec<Rule> {
 
 /// What leaves the bridge has the host's address; what comes from the host's loopback, or from a container to another by a
 /// published port, the bridge's, so that answers come back this way.
-fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
+fn postrouting(bridge: &str, networks: &[Prefix]) -> Vec<Rule> {
     let mut rules = vec![
         Rule::new()
             .protocol(Family::Ip)
             .bytes(Base::Network, SOURCE, &LOOPBACK, true)
-            .leaves_by(BRIDGE, true)
+            .leaves_by(bridge, true)
             .masquerade(),
     ];
     for network in networks {
@@ -162,17 +167,17 @@ fn postrouting(networks: &[Prefix]) -> Vec<Rule> {
                 .protocol(family)
                 .bytes(Base::Network, offset, &bytes, true)
         };
-        rules.push(from_network().leaves_by(BRIDGE, false).masquerade());
-        rules.push(from_network().leaves_by(BRIDGE, true).redirected().masquerade());
+        rules.push(from_network().leaves_by(bridge, false).masquerade());
+        rules.push(from_network().leaves_by(bridge, true).redirected().masquerade());
     }
     rules
 }
 
 /// Out freely; in only answers and what was sent to a published port.
-fn forward() -> Vec<Rule> {
-    let into = || Rule::new().leaves_by(BRIDGE, true);
+fn forward(bridge: &str) -> Vec<Rule> {
+    let into = || Rule::new().leaves_by(bridge, true);
     vec![
-        Rule::new().comes_by(BRIDGE, true).verdict(Verdict::Accept),
+        Rule::new().comes_by(bridge, true).verdict(Verdict::Accept),
         into().established().verdict(Verdict::Accept),
         into().redirected().verdict(Verdict::Accept),
         into().verdict(Verdict::Drop),
@@ -205,20 +210,53 @@ fn entry(port: &MappedPort, container: IpAddr) -> Entry {
     }
 }
 
+/// In a container's namespace: sends what goes to this address to other ports there.
+pub(super) fn send_on(nft: &Netlink, from: SocketAddrV4, to: &[(Protocol, u16)]) -> io::Result<()> {
+    const TABLE: &str = "box";
+    let mut batch = Batch::default();
+    batch.table(TABLE);
+    batch.map(TABLE, ONE4);
+    batch.chain(TABLE, "output", hook("nat", OUTPUT, -100));
+    let by_map = Rule::new()
+        .protocol(Family::Ip)
+        .redirect_by(ONE4.name, DESTINATION, 4, Family::Ip);
+    batch.rule(TABLE, "output", &by_map);
+    for (protocol, port) in to {
+        let redirected = MappedPort {
+            address: (*from.ip()).into(),
+            host: from.port(),
+            container: *port,
+            protocol: *protocol,
+        };
+        batch.entry(TABLE, &entry(&redirected, (*from.ip()).into()));
+    }
+    nft.apply(batch)
+}
+
 /// Opens these ports of the host; `addresses` are the container's.
-pub(super) fn open(nft: &Netlink, ports: &[MappedPort], addresses: &[IpAddr]) -> io::Result<()> {
+pub(super) fn open(
+    nft: &Netlink,
+    bridge: &str,
+    ports: &[MappedPort],
+    addresses: &[IpAddr],
+) -> io::Result<()> {
     let mut batch = Batch::default();
     for entry in entries(ports, addresses) {
-        batch.entry(TABLE, &entry);
+        batch.entry(table(bridge), &entry);
     }
     nft.apply(batch)
 }
 
 /// Closes them.
-pub(super) fn close(nft: &Netlink, ports: &[MappedPort], addresses: &[IpAddr]) -> io::Result<()> {
+pub(super) fn close(
+    nft: &Netlink,
+    bridge: &str,
+    ports: &[MappedPort],
+    addresses: &[IpAddr],
+) -> io::Result<()> {
     let mut batch = Batch::default();
     for entry in entries(ports, addresses) {
-        batch.delete_entry(TABLE, &entry);
+        batch.delete_entry(table(bridge), &entry);
     }
     nft.apply(batch)
 }
@@ -231,16 +269,16 @@ fn entries<'a>(ports: &'a [MappedPort], addresses: &'a [IpAddr]) -> impl Iterato
 }
 
 /// Closes every port that leads to one of these addresses, whoever opened it.
-pub(super) fn close_all_to(nft: &Netlink, addresses: &[IpAddr]) -> io::Result<()> {
+pub(super) fn close_all_to(nft: &Netlink, bridge: &str, addresses: &[IpAddr]) -> io::Result<()> {
     let mut batch = Batch::default();
     for map in MAPS {
-        for entry in nft.entries(TABLE, map.name)? {
+        for entry in nft.entries(table(bridge), map.name)? {
             let leads_to = |address: &IpAddr| match address {
                 IpAddr::V4(v4) => entry.value.len() == 8 && entry.value.starts_with(&v4.octets()),
                 IpAddr::V6(v6) => entry.value.len() == 20 && entry.value.starts_with(&v6.octets()),
             };
             if addresses.iter().any(leads_to) {
-                batch.delete_entry(TABLE, &entry);
+                batch.delete_entry(table(bridge), &entry);
             }
         }
     }
@@ -249,15 +287,15 @@ pub(super) fn close_all_to(nft: &Netlink, addresses: &[IpAddr]) -> io::Result<()
 
 /// Where the host's own packet filter (as `iptables` makes it) drops what passes through, the bridge is let through at its
 /// head; box's own table still decides.
-pub(super) fn pass_others(nft: &Netlink) -> io::Result<()> {
+pub(super) fn pass_others(nft: &Netlink, bridge: &str) -> io::Result<()> {
     let mut batch = Batch::default();
     for chain in others(nft)? {
-        if nft.rules(&chain, REMARK)?.is_empty() {
+        if nft.rules(&chain, table(bridge))?.is_empty() {
             let place = (chain.table.as_str(), chain.name.as_str());
-            let out = Rule::new().comes_by(BRIDGE, true).count();
-            let into = Rule::new().leaves_by(BRIDGE, true).count();
-            batch.first_rule(chain.family, place, &out.verdict(Verdict::Accept), REMARK);
-            batch.first_rule(chain.family, place, &into.verdict(Verdict::Accept), REMARK);
+            let out = Rule::new().comes_by(bridge, true).count();
+            let into = Rule::new().leaves_by(bridge, true).count();
+            batch.first_rule(chain.family, place, &out.verdict(Verdict::Accept), table(bridge));
+            batch.first_rule(chain.family, place, &into.verdict(Verdict::Accept), table(bridge));
         }
     }
     nft.apply(batch)
@@ -277,19 +315,19 @@ fn others(nft: &Netlink) -> io::Result<Vec<FoundChain>> {
 }
 
 /// Takes all of it away.
-pub(super) fn remove(nft: &Netlink) -> io::Result<()> {
+pub(super) fn remove(nft: &Netlink, bridge: &str) -> io::Result<()> {
     let mut batch = Batch::default();
     for family in [Family::Ip, Family::Ip6] {
         for chain in nft.chains(family)?.iter().filter(|c| c.table == "filter") {
             if matches!(chain.name.as_str(), "FORWARD" | "DOCKER-USER") {
-                nft.rules(chain, REMARK)?
+                nft.rules(chain, table(bridge))?
                     .iter()
                     .for_each(|rule| batch.delete_rule(rule));
             }
         }
     }
-    if nft.has_table(TABLE)? {
-        batch.delete_table(TABLE);
+    if nft.has_table(table(bridge))? {
+        batch.delete_table(table(bridge));
     }
     nft.apply(batch)
 }

@@ -11,8 +11,6 @@ use crate::netlink::route::{Link, Prefix};
 
 /// The group that tells box's own bridge from others' ("box" as a number); unlike an alias it is there from the first moment.
 const GROUP: u32 = 0x0062_6f78;
-/// The host's ends of the containers' pairs, each followed by its number.
-const PORT: &str = "boxv";
 
 /// Connections to the kernel, and the bridge.
 #[derive(Debug)]
@@ -25,8 +23,16 @@ pub(super) struct Host {
 }
 
 /// The name of the host's end of a container's pair.
-pub(super) fn port_name(number: u32) -> String {
-    format!("{PORT}{number}")
+pub(super) fn port_name(bridge: &str, number: u32) -> String {
+    format!("{}{number}", ports_of(bridge))
+}
+
+/// What the names of a bridge's ports begin with: `boxv`, or `v` and the bridge's own part (15 characters are the most).
+fn ports_of(bridge: &str) -> String {
+    match bridge {
+        BRIDGE => "boxv".to_owned(),
+        other => format!("v{}-", other.trim_start_matches("box")),
+    }
 }
 
 /// Puts a failure of the kernel's into words.
@@ -36,33 +42,34 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(io::Error) -> RunnerError {
 
 impl Host {
     /// The bridge and the rules, made where they are not there yet. For whoever holds the leases' lock.
-    pub(super) fn ensure() -> Result<Host> {
+    pub(super) fn ensure(bridge: &str) -> Result<Host> {
         let route = Netlink::route().map_err(failed("open a netlink socket"))?;
         let nft = Netlink::netfilter().map_err(failed("open a netlink socket"))?;
-        let found = route.link(BRIDGE).map_err(failed("look for the bridge box0"))?;
+        let found = route.link(bridge).map_err(failed("look for the bridge"))?;
         let adopted = match found {
             Some(link) => adopt(&route, link)?,
             None => None,
         };
-        let (bridge, networks) = match adopted {
+        let (index, networks) = match adopted {
             Some(known) => known,
             None => {
                 // Rules of an earlier bridge are for its networks.
-                firewall::remove(&nft).map_err(failed("remove the packet rules of an earlier bridge"))?;
-                make(&route)?
+                firewall::remove(&nft, bridge)
+                    .map_err(failed("remove the packet rules of an earlier bridge"))?;
+                make(&route, bridge)?
             }
         };
         let has_table = nft
-            .has_table(firewall::TABLE)
+            .has_table(firewall::table(bridge))
             .map_err(failed("look for box's packet rules"))?;
         if !has_table {
-            firewall::make(&nft, &networks).map_err(failed("make the packet rules (nf_tables)"))?;
-            firewall::pass_others(&nft).map_err(failed("pass the host's own packet filter"))?;
+            firewall::make(&nft, bridge, &networks).map_err(failed("make the packet rules (nf_tables)"))?;
+            firewall::pass_others(&nft, bridge).map_err(failed("pass the host's own packet filter"))?;
         }
         Ok(Host {
             route,
             nft,
-            bridge,
+            bridge: index,
             networks,
         })
     }
@@ -72,23 +79,23 @@ impl Host {
 fn adopt(route: &Netlink, link: Link) -> Result<Option<(u32, Vec<Prefix>)>> {
     if link.group != GROUP {
         return Err(failed(
-            "make the bridge box0 (an interface of that name, not box's, is there)",
+            "make the bridge (an interface of its name, not box's, is there)",
         )(io::ErrorKind::AlreadyExists.into()));
     }
     let mut networks = route
         .addresses(link.index)
-        .map_err(failed("read the addresses of box0"))?;
+        .map_err(failed("read the addresses of the bridge"))?;
     networks.sort_by_key(|network| network.address.is_ipv6());
     if networks.first().is_some_and(|network| network.address.is_ipv4()) {
         return Ok(Some((link.index, networks)));
     }
     route
-        .delete_link(BRIDGE)
-        .map_err(failed("remove a half-made bridge box0"))?;
+        .delete_link(&link.name)
+        .map_err(failed("remove a half-made bridge"))?;
     Ok(None)
 }
 
-fn make(route: &Netlink) -> Result<(u32, Vec<Prefix>)> {
+fn make(route: &Netlink, bridge: &str) -> Result<(u32, Vec<Prefix>)> {
     let reading = failed("read the host's routes");
     let taken: Vec<Prefix> = route
         .routes(false)
@@ -103,15 +110,15 @@ fn make(route: &Netlink) -> Result<(u32, Vec<Prefix>)> {
     })?;
     let mut networks = vec![network];
     networks.extend(ipv6(route).map_err(&reading)?);
-    let making = failed("make the bridge box0");
+    let making = failed("make the bridge");
     route
-        .new_bridge(BRIDGE, subnet::hardware(network.address), GROUP)
+        .new_bridge(bridge, subnet::hardware(network.address), GROUP)
         .map_err(&making)?;
     let link = route
-        .link(BRIDGE)
+        .link(bridge)
         .and_then(|link| link.ok_or(io::ErrorKind::NotFound.into()));
     let index = link.map_err(&making)?.index;
-    parameters(networks.len() > 1).map_err(failed(
+    parameters(bridge, networks.len() > 1).map_err(failed(
         "set the kernel's parameters for forwarding in /proc/sys/net",
     ))?;
     for network in networks.iter().rev() {
@@ -146,12 +153,12 @@ fn ipv6(route: &Netlink) -> io::Result<Option<Prefix>> {
 }
 
 /// Only what is not so already is written: /proc/sys may be read-only.
-fn parameters(has_ipv6: bool) -> io::Result<()> {
+fn parameters(bridge: &str, has_ipv6: bool) -> io::Result<()> {
     ensure("net/ipv4/ip_forward", "1")?;
     // So that ports published at 127.0.0.1 can be reached from there; see `firewall`.
-    ensure(&format!("net/ipv4/conf/{BRIDGE}/route_localnet"), "1")?;
+    ensure(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
     if has_ipv6 {
-        ensure(&format!("net/ipv6/conf/{BRIDGE}/accept_ra"), "0")?;
+        ensure(&format!("net/ipv6/conf/{bridge}/accept_ra"), "0")?;
         ensure("net/ipv6/conf/all/forwarding", "1")?;
     }
     Ok(())
@@ -174,36 +181,36 @@ fn ensure(name: &str, value: &str) -> io::Result<()> {
 }
 
 /// Everything a container had, by its number, whoever it was.
-pub(super) fn clear(number: u32) -> io::Result<()> {
+pub(super) fn clear(bridge: &str, number: u32) -> io::Result<()> {
     let route = Netlink::route()?;
-    route.delete_link(&port_name(number))?;
-    let Some(bridge) = route.link(BRIDGE)? else {
+    route.delete_link(&port_name(bridge, number))?;
+    let Some(link) = route.link(bridge)? else {
         return Ok(());
     };
     let nft = Netlink::netfilter()?;
-    if !nft.has_table(firewall::TABLE)? {
+    if !nft.has_table(firewall::table(bridge))? {
         return Ok(());
     }
-    let networks = route.addresses(bridge.index)?;
+    let networks = route.addresses(link.index)?;
     let addresses: Vec<IpAddr> = networks
         .iter()
         .map(|network| subnet::address(*network, number))
         .collect();
-    firewall::close_all_to(&nft, &addresses)
+    firewall::close_all_to(&nft, bridge, &addresses)
 }
 
 /// Bridge, rules and what hangs on them. For whoever knows that nobody uses them.
-pub(super) fn remove() -> io::Result<()> {
-    firewall::remove(&Netlink::netfilter()?)?;
+pub(super) fn remove(bridge: &str) -> io::Result<()> {
+    firewall::remove(&Netlink::netfilter()?, bridge)?;
     let route = Netlink::route()?;
     for link in route.links()? {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if link.name.strip_prefix(PORT).is_some_and(is_number) {
+        if link.name.strip_prefix(&ports_of(bridge)).is_some_and(is_number) {
             route.delete_link(&link.name)?;
         }
     }
-    match route.link(BRIDGE)? {
-        Some(link) if link.group == GROUP => route.delete_link(BRIDGE),
+    match route.link(bridge)? {
+        Some(link) if link.group == GROUP => route.delete_link(bridge),
         _ => Ok(()),
     }
 }

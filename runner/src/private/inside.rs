@@ -13,18 +13,31 @@ use crate::sys;
 /// The interface's name in the container.
 pub(super) const INTERFACE: &str = "eth0";
 
-/// A socket in the namespace, where no router that anybody announces is heeded.
-pub(super) fn enter(namespace: BorrowedFd<'_>) -> io::Result<Netlink> {
+/// Does something in the namespace.
+pub(super) fn with<T: Send>(
+    namespace: BorrowedFd<'_>,
+    what: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     let work = || {
         sys::setns(namespace, libc::CLONE_NEWNET)?;
-        // Without IPv6 there is none to heed.
-        let _ = fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
-        Netlink::route()
+        what()
     };
     // A thread has a network namespace of its own, and takes it along.
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(made) => made,
         Err(_) => Err(io::ErrorKind::Other.into()),
+    })
+}
+
+/// A socket in the namespace, whose loopback is up and where no router that anybody announces is heeded.
+pub(super) fn enter(namespace: BorrowedFd<'_>) -> io::Result<Netlink> {
+    const LOOPBACK: u32 = 1;
+    with(namespace, || {
+        // Without IPv6 there is none to heed.
+        let _ = fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
+        let netlink = Netlink::route()?;
+        netlink.bring_up(LOOPBACK)?;
+        Ok(netlink)
     })
 }
 

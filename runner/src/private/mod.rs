@@ -9,6 +9,8 @@ mod firewall;
 mod host;
 mod inside;
 mod lease;
+mod members;
+mod names;
 mod pasta;
 mod ports;
 mod subnet;
@@ -18,6 +20,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+pub use members::{NetworkMember, network_members};
 pub(crate) use pasta::{HIDDEN_ARGUMENT as PASTA_ARGUMENT, main as pasta_main};
 pub use ports::{HostPort, MappedPort, PortRequest, Protocol};
 pub use sweep::reap as reap_networks;
@@ -40,6 +43,30 @@ pub struct NetworkRequest {
     pub directory: PathBuf,
     /// The ports that the host is to have, too.
     pub ports: Vec<PortRequest>,
+    /// The bridge of a named network: `box` and at most 8 letters and digits more; none for `box0`, which all others share.
+    pub bridge: Option<String>,
+    /// What others in a named network know the container by.
+    pub names: Vec<String>,
+    /// The host's name servers, where the container is to have one of its own: in a named network, or when these are on the
+    /// host's loopback. It knows the names in a named network.
+    pub name_servers: Option<Vec<IpAddr>>,
+}
+
+impl NetworkRequest {
+    fn bridge(&self) -> &str {
+        self.bridge.as_deref().unwrap_or(BRIDGE)
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_good = |text: &str| text.len() <= 8 && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        match self.bridge().strip_prefix("box") {
+            Some(rest) if is_good(rest) => Ok(()),
+            _ => Err(RunnerError::InvalidSpec {
+                what: "bridge",
+                value: self.bridge().to_owned(),
+            }),
+        }
+    }
 }
 
 /// An address of the container.
@@ -79,6 +106,7 @@ impl PrivateNetwork {
         user: &UserNamespace,
         request: &NetworkRequest,
     ) -> Result<PrivateNetwork> {
+        request.check()?;
         let namespace = net::isolated(user.fd())?;
         if is_rootless {
             let (pasta, ports) = pasta::start(program, namespace.as_fd(), &request.ports)?;
@@ -110,10 +138,10 @@ impl PrivateNetwork {
         &self.addresses
     }
 
-    /// Where the container reaches the name servers that the host has on its loopback; nowhere as a rule.
+    /// Where the container has a name server of its own, or reaches those that the host has on its loopback; nowhere as a rule.
     pub fn resolver(&self) -> Option<IpAddr> {
-        match self.way {
-            Way::Bridge(_) => None,
+        match &self.way {
+            Way::Bridge(bridged) => bridged.server.as_ref().map(|_| names::ADDRESS.into()),
             Way::Pasta(_) => Some(pasta::RESOLVER.into()),
         }
     }
@@ -128,11 +156,13 @@ impl PrivateNetwork {
 #[derive(Debug)]
 struct Bridged {
     directory: PathBuf,
+    bridge: String,
     program: OwnedFd,
     lease: Lease,
     host: Host,
     reserved: Reserved,
     addresses: Vec<IpAddr>,
+    server: Option<names::Server>,
 }
 
 fn bridge(
@@ -142,18 +172,27 @@ fn bridge(
 ) -> Result<(Bridged, Vec<NetAddress>)> {
     let inside = inside::enter(namespace).map_err(failed("enter the container's network namespace"))?;
     let leasing = |e| RunnerError::os(format!("lease an address in {}", request.directory.display()), e);
-    let leases = Leases::lock(&request.directory).map_err(leasing)?;
+    let leases = Leases::lock(&request.directory, request.bridge()).map_err(leasing)?;
     let made = Bridged::new(&leases, program, request);
-    let Ok((bridged, own, is_somebodys)) = made else {
+    let Ok((mut bridged, own, is_somebodys)) = made else {
         // The bridge may have been made for nothing.
         let _ = sweep::start_if_unused(&leases, program, &request.directory);
         return made.map(|(bridged, own, _)| (bridged, own));
     };
     // From here on dropping it gives everything back, for which it takes the lock itself.
     let joined = bridged.make(namespace, is_somebodys);
+    let book = request.bridge.as_ref().map(|_| names::Book {
+        directory: leases.directory().to_owned(),
+        networks: bridged.host.networks.clone(),
+    });
     drop(leases);
     joined?;
     inside::configure(&inside, &own).map_err(failed("give the container its addresses"))?;
+    if let Some(others) = &request.name_servers {
+        let server = inside::with(namespace, names::Sockets::open)
+            .and_then(|sockets| names::Server::start(sockets, book, others.clone()));
+        bridged.server = Some(server.map_err(failed("start the container's name server"))?);
+    }
     Ok((bridged, own))
 }
 
@@ -167,10 +206,10 @@ impl Bridged {
         let program = program
             .try_clone_to_owned()
             .map_err(|e| RunnerError::os("duplicate a descriptor", e))?;
-        let host = Host::ensure()?;
+        let host = Host::ensure(request.bridge())?;
         let reserved = ports::reserve(&request.ports, host.networks.len() > 1)?;
         let leasing = |e| RunnerError::os(format!("lease an address in {}", request.directory.display()), e);
-        let (lease, is_somebodys) = leases.take().map_err(leasing)?;
+        let (lease, is_somebodys) = leases.take(&request.names).map_err(leasing)?;
         let own: Vec<NetAddress> = host
             .networks
             .iter()
@@ -182,11 +221,13 @@ impl Bridged {
             .collect();
         let bridged = Bridged {
             directory: request.directory.clone(),
+            bridge: request.bridge().to_owned(),
             program,
             lease,
             host,
             reserved,
             addresses: own.iter().map(|own| own.address).collect(),
+            server: None,
         };
         Ok((bridged, own, is_somebodys))
     }
@@ -194,9 +235,10 @@ impl Bridged {
     fn make(&self, namespace: BorrowedFd<'_>, is_somebodys: bool) -> Result<()> {
         let number = self.lease.number();
         if is_somebodys {
-            host::clear(number).map_err(failed("remove what a killed box left of its network"))?;
+            host::clear(&self.bridge, number)
+                .map_err(failed("remove what a killed box left of its network"))?;
         }
-        let name = host::port_name(number);
+        let name = host::port_name(&self.bridge, number);
         let mac = self
             .addresses
             .first()
@@ -222,16 +264,26 @@ impl Bridged {
             .route
             .reflect(&name)
             .map_err(failed("let the container reach its own published ports"))?;
-        firewall::open(&self.host.nft, &self.reserved.ports, &self.addresses)
-            .map_err(failed("send the published ports to the container"))
+        firewall::open(
+            &self.host.nft,
+            &self.bridge,
+            &self.reserved.ports,
+            &self.addresses,
+        )
+        .map_err(failed("send the published ports to the container"))
     }
 
     /// Gives ports and address back. The pair of interfaces goes with the namespace; where that is kept by somebody, with the
     /// next use of the number.
     fn leave(&self) -> std::io::Result<()> {
-        let leases = Leases::lock(&self.directory)?;
+        let leases = Leases::lock(&self.directory, &self.bridge)?;
         // Without the rules there is nothing to close.
-        let _ = firewall::close(&self.host.nft, &self.reserved.ports, &self.addresses);
+        let _ = firewall::close(
+            &self.host.nft,
+            &self.bridge,
+            &self.reserved.ports,
+            &self.addresses,
+        );
         leases.free(self.lease.number())?;
         sweep::start_if_unused(&leases, self.program.as_fd(), &self.directory)
     }

@@ -3,7 +3,7 @@
 //! Removing a bridge takes the kernel as long as starting several containers. Therefore the last one that leaves starts a small
 //! process that waits a moment, for the next container often comes at once, and removes bridge and rules then.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -35,7 +35,8 @@ pub(super) fn start_if_unused(leases: &Leases, program: BorrowedFd<'_>, director
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let directory = CString::new(directory.as_os_str().as_bytes())?;
     let argument = CString::new(HIDDEN_ARGUMENT)?;
-    let args: [&CStr; 3] = [c"box", &argument, &directory];
+    let bridge = CString::new(leases.bridge())?;
+    let args: [&CStr; 4] = [c"box", &argument, &directory, &bridge];
     let null = null.as_raw_fd();
     // Nobody waits for it: it ends after its starter, as a rule.
     sys::spawn(&sys::Program {
@@ -49,12 +50,14 @@ pub(super) fn start_if_unused(leases: &Leases, program: BorrowedFd<'_>, director
 }
 
 /// The process itself.
-pub(crate) fn main(directory: Option<PathBuf>) -> i32 {
-    let (Some(directory), Ok(lock)) = (directory, sys::inherited_fd(LOCK)) else {
+pub(crate) fn main(mut arguments: impl Iterator<Item = OsString>) -> i32 {
+    let directory = arguments.next().map(PathBuf::from);
+    let bridge = arguments.next().and_then(|bridge| bridge.into_string().ok());
+    let (Some(directory), Some(bridge), Ok(lock)) = (directory, bridge, sys::inherited_fd(LOCK)) else {
         return 125;
     };
     std::thread::sleep(LINGER);
-    let swept = Leases::lock(&directory).and_then(|leases| {
+    let swept = Leases::lock(&directory, &bridge).and_then(|leases| {
         // Whoever leaves after this starts another one.
         drop(lock);
         sweep(leases)
@@ -66,11 +69,11 @@ pub(crate) fn main(directory: Option<PathBuf>) -> i32 {
 fn sweep(leases: Leases) -> io::Result<()> {
     let (living, dead) = leases.all()?;
     if living.is_empty() {
-        host::remove()?;
+        host::remove(leases.bridge())?;
         return leases.forget();
     }
     for number in dead {
-        host::clear(number)?;
+        host::clear(leases.bridge(), number)?;
         leases.free(number)?;
     }
     Ok(())
@@ -80,13 +83,20 @@ fn sweep(leases: Leases) -> io::Result<()> {
 /// [`NetworkRequest`](crate::NetworkRequest). Cheap when there is nothing.
 pub fn reap(directory: &Path) -> Result<()> {
     let failed = |e| RunnerError::os(format!("remove unused networks ({})", directory.display()), e);
-    let Some(leases) = Leases::look_after(directory).map_err(failed)? else {
+    for bridge in Leases::bridges(directory).map_err(failed)? {
+        reap_one(directory, &bridge).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn reap_one(directory: &Path, bridge: &str) -> io::Result<()> {
+    let Some(leases) = Leases::look_after(directory, bridge)? else {
         return Ok(());
     };
-    let (living, dead) = leases.all().map_err(failed)?;
-    let is_watched = !living.is_empty() || leases.sweeper().map_err(failed)?.is_none();
+    let (living, dead) = leases.all()?;
+    let is_watched = !living.is_empty() || leases.sweeper()?.is_none();
     if dead.is_empty() && is_watched {
         return Ok(());
     }
-    sweep(leases).map_err(failed)
+    sweep(leases)
 }

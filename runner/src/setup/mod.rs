@@ -12,6 +12,7 @@ mod ops;
 pub(crate) use ops::{Links, Missing, Overlay, RlimitOp, SetupOp, Slot};
 
 use crate::channel::Raw;
+use crate::confine::{Capabilities, seccomp};
 use crate::net::Network;
 use crate::spec::{ContainerSpec, IdMap, Resource, Rlimit, Seccomp};
 
@@ -181,7 +182,11 @@ fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
         ops.push(SetupOp::Rlimits(asked_rlimits(&spec.rlimits)));
     }
     ops.extend([SetupOp::CloseFds, SetupOp::RegainCaps]);
-    let filter = (spec.seccomp == Seccomp::Default).then_some(SetupOp::Seccomp(spec.caps));
+    let filter = match &spec.seccomp {
+        Seccomp::Default => Some(SetupOp::Seccomp(spec.caps)),
+        Seccomp::Unconfined => None,
+        Seccomp::Profile(text) => profile(text, spec.caps),
+    };
     let caps = SetupOp::Capabilities(spec.caps);
     if spec.no_new_privs {
         ops.extend([caps, SetupOp::NoNewPrivs]);
@@ -191,6 +196,16 @@ fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
         ops.push(caps);
     }
     ops
+}
+
+/// A caller's profile. It compiled when the spec was checked; one that does not lets nothing through.
+fn profile(text: &str, caps: Capabilities) -> Option<SetupOp> {
+    let filter = seccomp::docker::compile_text(text, caps).ok();
+    let (program, flags) = filter.map_or((Vec::new(), 0), |filter| (filter.program, filter.flags));
+    Some(SetupOp::Bundle(bundle::BundleOp::Seccomp {
+        program: program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect(),
+        flags,
+    }))
 }
 
 fn exec(spec: &ContainerSpec) -> SetupOp {

@@ -7,6 +7,7 @@
 //! Stricter than Docker's: the socket family is compared as the 32 bits the kernel looks at, and
 //! i386's socketcall, whose family no filter can see, is ENOSYS.
 
+pub(crate) mod docker;
 pub(crate) mod profile;
 mod table;
 pub(crate) mod told;
