@@ -137,7 +137,11 @@ fn delete_removes_what_create_made_and_nothing_else() {
     let b = Bundle::new();
     let group = format!("box-oci-test-{}", std::process::id());
     b.set("/linux/cgroupsPath", json!(format!("/{group}/c")));
-    let find = || sh(&format!("find /sys/fs/cgroup -type d -path '*{group}*' -name c"));
+    let find = || {
+        sh(&format!(
+            "find /sys/fs/cgroup -type d -path '*{group}*' -name c 2>/dev/null || true"
+        ))
+    };
     b.ok(&["create", "c"]);
     assert!(!find().is_empty());
     b.ok(&["delete", "--force", "c"]);
@@ -157,9 +161,44 @@ fn a_create_that_fails_leaves_nothing() {
     let mounts = sh("cat /proc/self/mountinfo | wc -l");
     assert!(b.fails(&["create", "c"]).contains("executable file not found"));
     b.fails(&["state", "c"]);
-    assert_eq!(sh(&format!("find /sys/fs/cgroup -type d -path '*{group}'")), "");
+    assert_eq!(
+        sh(&format!(
+            "find /sys/fs/cgroup -type d -path '*{group}' 2>/dev/null || true"
+        )),
+        ""
+    );
     assert_eq!(sh("cat /proc/self/mountinfo | wc -l"), mounts);
     assert_eq!(b.processes(), "");
+}
+
+/// Killed at whatever moment, `create` leaves nothing that `delete --force` does not remove.
+#[test]
+fn a_create_that_is_killed_leaves_nothing_after_delete() {
+    let b = Bundle::new();
+    let group = format!("/box-oci-killed-{}", std::process::id());
+    b.set("/linux/cgroupsPath", json!(format!("{group}/c")));
+    b.command("sleep 100");
+    let mut kinds = [0; 2];
+    for moment in 0..40u64 {
+        let mut create = b.start(&["create", "c"]);
+        std::thread::sleep(std::time::Duration::from_micros(moment * 1500));
+        let _ = create.kill();
+        kinds[usize::from(create.wait().unwrap().success())] += 1;
+        b.ok(&["delete", "--force", "c"]);
+        b.fails(&["state", "c"]);
+        assert_eq!(
+            sh(&format!(
+                "find /sys/fs/cgroup -type d -path '*{group}/c' 2>/dev/null || true"
+            )),
+            "",
+            "{moment}"
+        );
+        b.wait_gone();
+    }
+    assert!(kinds[0] > 0, "{kinds:?}");
+    sh(&format!(
+        "find /sys/fs/cgroup -depth -type d -path '*{group}' -exec rmdir {{}} + ; true"
+    ));
 }
 
 /// The number in the pid file is a child of the nearest reaper, and nobody of ours stays.

@@ -171,6 +171,9 @@ fn delete(root: &Root, id: &str, force: bool) -> Result<u8, Failure> {
     let (record, lock) = match root.find(id) {
         Err(_) if force => {
             // What a `create` left that was killed before it knew of a process.
+            let groups = box_runner::bundle::noted_groups(&root.dir(id));
+            groups.signal_all(9).map_err(|e| Failure::own(e.to_string()))?;
+            groups.remove();
             root.remove(id)?;
             return Ok(0);
         }

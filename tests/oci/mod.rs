@@ -152,6 +152,29 @@ impl Bundle {
         }
     }
 
+    /// Starts `box oci` and does not wait for it.
+    pub fn start(&self, args: &[&str]) -> std::process::Child {
+        let mut command = Command::new(BOX);
+        command
+            .arg("oci")
+            .arg("--root")
+            .arg(self.path("state"))
+            .args(args)
+            .current_dir(self.dir());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Waits until no process of the bundle is left.
+    #[track_caller]
+    pub fn wait_gone(&self) {
+        self.wait(|| self.processes().is_empty());
+    }
+
     pub fn run(&self, args: &[&str]) -> Output {
         self.with(&[], args)
     }

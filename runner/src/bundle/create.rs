@@ -38,7 +38,9 @@ pub fn create(
         Some(path) => path,
         None => own_place(request)?,
     };
-    let groups = PlacedGroups::create(&path)?;
+    let mut groups = PlacedGroups::plan(&path)?;
+    note(request.dir, &groups)?;
+    groups.make(&path)?;
     // All that is in it is killed with the container.
     if !groups.processes().is_empty() {
         groups.remove();
@@ -59,6 +61,24 @@ pub fn create(
             Err(error)
         }
     }
+}
+
+/// The name of the file that says which groups were made, in the directory of the container.
+const GROUPS: &str = "groups.json";
+
+/// So that they can be removed when this is killed before it has told anybody.
+fn note(dir: &Path, groups: &PlacedGroups) -> Result<()> {
+    let path = dir.join(GROUPS);
+    let write = || std::fs::write(&path, serde_json::to_vec(groups)?);
+    write().map_err(|e: std::io::Error| RunnerError::os(format!("write {}", path.display()), e))
+}
+
+/// The groups that were made for a container of which nothing else is known; those of others are not among them.
+pub fn noted_groups(dir: &Path) -> PlacedGroups {
+    // Without it, or half written, there is nothing to be removed.
+    let text = std::fs::read(dir.join(GROUPS)).unwrap_or_default();
+    let groups: PlacedGroups = serde_json::from_slice(&text).unwrap_or_default();
+    groups.own()
 }
 
 /// Where the groups are when the bundle does not say: elsewhere for the same id in another directory of states.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cgroup::PlacedGroups;
 pub use console::send_terminal;
-pub use create::{RuntimeHooks, create, start, waits};
+pub use create::{RuntimeHooks, create, noted_groups, start, waits};
 pub use default::{Command, default_config, find_user};
 pub use further::{Further, exec};
 pub use supported::{Supported, supported};

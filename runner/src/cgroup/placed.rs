@@ -32,35 +32,33 @@ pub struct PlacedGroups {
 }
 
 impl PlacedGroups {
-    /// Makes the group of this path in every hierarchy, with all that leads to it.
-    pub(crate) fn create(path: &Path) -> Result<PlacedGroups> {
-        let failed = |reason: String| RunnerError::Bundle {
-            field: "linux.cgroupsPath".into(),
-            reason,
-        };
-        let parts: Vec<&std::ffi::OsStr> = path
-            .components()
-            .filter_map(|part| match part {
-                Component::Normal(name) => Some(name),
-                _ => None,
-            })
-            .collect();
-        if parts.is_empty() || path.components().any(|part| part == Component::ParentDir) {
-            return Err(failed(format!("{} is no place for a container", path.display())));
-        }
+    /// The group of this path in every hierarchy, and which of them will be the container's own. Nothing is made yet.
+    pub(crate) fn plan(path: &Path) -> Result<PlacedGroups> {
+        let parts = parts(path)?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .map_err(|e| RunnerError::os("read /proc/self/mountinfo", e))?;
-        let mut made = PlacedGroups::default();
-        for mut group in parse(&mounts) {
-            match group.make(&parts) {
-                Ok(()) => made.groups.push(group),
-                Err(reason) => {
-                    made.remove();
-                    return Err(failed(reason));
-                }
-            }
+        let mut groups = parse(&mounts);
+        for group in &mut groups {
+            group.dir = parts.iter().fold(group.top.clone(), |dir, part| dir.join(part));
+            group.is_ours = !group.dir.exists();
         }
-        Ok(made)
+        Ok(PlacedGroups { groups })
+    }
+
+    /// Makes them, with all that leads to them; those that are there after all are not ours.
+    pub(crate) fn make(&mut self, path: &Path) -> Result<()> {
+        let parts = parts(path)?;
+        let made = self.groups.iter_mut().try_for_each(|group| group.make(&parts));
+        made.map_err(|reason| {
+            self.remove();
+            refused(reason)
+        })
+    }
+
+    /// Those that are removed with the container.
+    pub fn own(mut self) -> PlacedGroups {
+        self.groups.retain(|group| group.is_ours);
+        self
     }
 
     /// The group that this controller has, of version 1 before that of version 2.
@@ -204,7 +202,6 @@ impl PlacedGroup {
                 fill_cpuset(&above, &dir)?;
             }
         }
-        self.dir = dir;
         Ok(())
     }
 
@@ -249,6 +246,26 @@ fn fill_cpuset(above: &Path, dir: &Path) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn refused(reason: String) -> RunnerError {
+    RunnerError::Bundle {
+        field: "linux.cgroupsPath".into(),
+        reason,
+    }
+}
+
+/// The names that a path consists of.
+fn parts(path: &Path) -> Result<Vec<&std::ffi::OsStr>> {
+    let name = |part| match part {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    };
+    let parts: Vec<&std::ffi::OsStr> = path.components().filter_map(name).collect();
+    if parts.is_empty() || path.components().any(|part| part == Component::ParentDir) {
+        return Err(refused(format!("{} is no place for a container", path.display())));
+    }
+    Ok(parts)
 }
 
 fn parse(mountinfo: &str) -> Vec<PlacedGroup> {
@@ -322,7 +339,7 @@ mod tests {
     #[test]
     fn no_place_is_refused() {
         for path in ["/", "", "../x", "/a/../../b"] {
-            assert!(PlacedGroups::create(Path::new(path)).is_err(), "{path}");
+            assert!(PlacedGroups::plan(Path::new(path)).is_err(), "{path}");
         }
     }
 }

@@ -418,11 +418,10 @@ mod tests {
     /// In a group of version 2, where there is one.
     #[test]
     fn a_device_program_is_obeyed() {
-        let found = PlacedGroups::create(std::path::Path::new(&format!(
-            "box-device-test-{}",
-            std::process::id()
-        )));
-        let groups = found.unwrap();
+        let path = format!("box-device-test-{}", std::process::id());
+        let path = std::path::Path::new(&path);
+        let mut groups = PlacedGroups::plan(path).unwrap();
+        groups.make(path).unwrap();
         if let Some(group) = groups.unified() {
             let rule = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]"#;
             device_program(group, &serde_json::from_str::<Vec<_>>(rule).unwrap()).unwrap();
