@@ -473,3 +473,41 @@ fn names_in_a_network_and_beyond() {
     drop((client, elsewhere, plain));
     nothing_is_left(&host, &before);
 }
+
+#[test]
+fn datagrams_find_the_new_owner_of_a_port() {
+    let host = Host::new();
+    let world = World::new();
+    let wanted = [port(None, HostPort::Exactly(8053), 53, Protocol::Udp)];
+    // From one port all the time, so that the kernel takes it for one flow.
+    let say = || {
+        world.run(|| {
+            let socket = std::net::UdpSocket::bind((WORLD, 4000)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let mut buffer = [0; 64];
+                // What nobody listens to is told, too.
+                let told = socket
+                    .send_to(b"?", (FOR_WORLD, 8053))
+                    .and_then(|_| socket.recv(&mut buffer));
+                match told {
+                    Ok(count) => return String::from_utf8_lossy(&buffer[..count]).into_owned(),
+                    Err(e) => assert!(Instant::now() < until, "{e}"),
+                }
+            }
+        })
+    };
+    // Before anybody has the port.
+    world.run(|| {
+        let socket = std::net::UdpSocket::bind((WORLD, 4000)).unwrap();
+        socket.send_to(b"?", (FOR_WORLD, 8053)).unwrap();
+    });
+    for _ in 0..2 {
+        let network = host.network(&wanted);
+        let running = host.server(&network);
+        assert_eq!(say(), "hello\n");
+        drop(running);
+        drop(network);
+    }
+}
