@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use box_runner::*;
-use machines::{FOR_WORLD, PATIENCE, WORLD, World, is_closed, own_network, server, sh, tcp, udp};
+use machines::{
+    FOR_WORLD, PATIENCE, WORLD, World, is_closed, name_server, own_network, server, sh, tcp, udp,
+};
 use support::Fixture;
 
 /// A machine whose network is this thread's alone, with containers on it.
@@ -389,26 +391,6 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     sh("ip link del w0");
     drop((first, second));
     nothing_is_left(&host, &before);
-}
-
-/// Answers each question by UDP with one address, at the host's loopback.
-fn name_server(address: [u8; 4]) {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-            let end = 12 + buffer[12..count].iter().position(|b| *b == 0).unwrap() + 5;
-            let is_a = buffer[end - 3] == 1;
-            let mut answer = buffer[..end].to_vec();
-            answer[2] |= 0x80;
-            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-            if is_a {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-                answer.extend(address);
-            }
-            socket.send_to(&answer, from).unwrap();
-        }
-    });
 }
 
 #[test]
