@@ -540,6 +540,20 @@ fn limits_are_set_in_the_group_that_is_named() {
     }
 }
 
+/// What is in it would be killed with the container.
+#[test]
+fn a_group_of_others_is_refused() {
+    let b = Bundle::new();
+    let path = format!("/box-oci-shared-{}", std::process::id());
+    b.set("/linux/cgroupsPath", json!(path));
+    b.command("sleep 100");
+    b.ok(&["create", "one"]);
+    assert!(b.fails(&["create", "two"]).contains("has processes already"));
+    assert_eq!(b.state("one")["status"], "created");
+    b.ok(&["delete", "--force", "one"]);
+    b.ok(&["create", "two"]);
+}
+
 /// config-linux.md: Seccomp.
 #[test]
 fn the_filter_is_the_one_given() {
@@ -891,6 +905,23 @@ fn exec_run_list_and_the_log_are_as_others_have_them() {
     assert!(common::text(&b.with(&["--systemd-cgroup"], &["state", "c"]).stderr).contains("not supported"));
     let features: Value = serde_json::from_str(&b.ok(&["features"])).unwrap();
     assert!(features["linux"]["seccomp"]["actions"].as_array().unwrap().len() > 5);
+}
+
+#[test]
+fn paused_containers_stand_still_and_can_be_removed() {
+    let b = Bundle::new();
+    b.command("while :; do sleep 0.05; done");
+    b.ok(&["create", "c"]);
+    b.fails(&["pause", "c"]);
+    b.ok(&["start", "c"]);
+    b.ok(&["pause", "c"]);
+    assert_eq!(b.state("c")["status"], "paused");
+    b.fails(&["pause", "c"]);
+    b.fails(&["exec", "c", "true"]);
+    b.ok(&["resume", "c"]);
+    assert_eq!(b.state("c")["status"], "running");
+    b.ok(&["pause", "c"]);
+    b.ok(&["delete", "--force", "c"]);
 }
 
 #[test]

@@ -95,6 +95,16 @@ pub(crate) enum OciCommand {
         #[arg(default_value = "SIGTERM")]
         signal: String,
     },
+    /// Stop its processes where they are.
+    Pause {
+        /// The container.
+        id: String,
+    },
+    /// Let them go on.
+    Resume {
+        /// The container.
+        id: String,
+    },
     /// Remove what is left of it.
     Delete {
         /// Kill it first; one that is not there is no error.

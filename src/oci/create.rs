@@ -61,7 +61,7 @@ fn create_claimed(
         bundle,
         dir: &dir,
         program: &program,
-        kept_fds: args.preserve_fds + passed_sockets(),
+        kept_fds: args.preserve_fds.saturating_add(passed_sockets()),
         own_keyring: !args.no_new_keyring,
     };
     let mut are_hooks_run = false;
@@ -213,7 +213,9 @@ pub(super) fn start(root: &Root, id: &str) -> Result<(), Failure> {
     let (record, _held) = root.find(id)?;
     match record.status(root) {
         Status::Created => {}
-        Status::Running => return Err(Failure::own(format!("container {id} is running already"))),
+        Status::Running | Status::Paused => {
+            return Err(Failure::own(format!("container {id} is running already")));
+        }
         Status::Stopped => return Err(Failure::own(format!("container {id} has stopped"))),
     }
     bundle::start(&root.dir(id)).map_err(|e| of_runner(&e))?;
@@ -233,6 +235,7 @@ fn after(hooks: &[box_runner::Hook], state: &str) {
 
 /// Removes all that `create` has made of a container that has stopped.
 pub(super) fn destroy(root: &Root, record: &Record) -> Result<(), Failure> {
+    record.thaw()?;
     // Without a pid namespace of its own its other processes live on.
     record
         .groups

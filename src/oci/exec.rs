@@ -16,8 +16,10 @@ use crate::error::Failure;
 /// `exec`.
 pub(super) fn run(root: &Root, args: &OciExec) -> Result<u8, Failure> {
     let (record, held) = root.find(&args.id)?;
-    if record.status(root) == Status::Stopped {
-        return Err(Failure::own(format!("container {} is not running", args.id)));
+    match record.status(root) {
+        Status::Created | Status::Running => {}
+        Status::Paused => return Err(Failure::own(format!("container {} is paused", args.id))),
+        Status::Stopped => return Err(Failure::own(format!("container {} is not running", args.id))),
     }
     let spec = root.config(&args.id)?;
     let process = match (&args.process, spec.process()) {

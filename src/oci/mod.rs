@@ -77,6 +77,8 @@ fn run(cli: &OciCli) -> Result<u8, Failure> {
             Ok(0)
         }
         OciCommand::Kill { all, id, signal } => kill(&root, id, signal, *all),
+        OciCommand::Pause { id } => freeze(&root, id, Status::Running),
+        OciCommand::Resume { id } => freeze(&root, id, Status::Paused),
         OciCommand::Delete { force, id } => delete(&root, id, *force),
         OciCommand::Exec(args) => exec::run(&root, args),
         OciCommand::List { format, quiet } => list::list(&root, *format, *quiet),
@@ -137,7 +139,21 @@ fn kill(root: &Root, id: &str, signal: &str, all: bool) -> Result<u8, Failure> {
         return Err(Failure::own(format!("container {id} is not running")));
     }
     record.first.signal(number).map_err(|e| of_runner(&e))?;
+    if number == 9 {
+        record.thaw()?;
+    }
     Ok(0)
+}
+
+/// Stops its processes, or lets them go on, if they are `from`.
+fn freeze(root: &Root, id: &str, from: Status) -> Result<u8, Failure> {
+    let (record, _lock) = root.find(id)?;
+    if record.status(root) != from {
+        return Err(Failure::own(format!("container {id} is not {}", from.name())));
+    }
+    let done = record.groups.freeze(from == Status::Running);
+    done.map(|()| 0)
+        .map_err(|e| Failure::own(format!("container {id}: {e}")))
 }
 
 /// 0 asks whether it is there.

@@ -27,6 +27,8 @@ pub(super) enum Status {
     /// It waits for its start.
     Created,
     Running,
+    /// Its processes are stopped where they are.
+    Paused,
     Stopped,
 }
 
@@ -35,6 +37,7 @@ impl Status {
         match self {
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Stopped => "stopped",
         }
     }
@@ -59,6 +62,7 @@ impl Record {
         }
         match bundle::waits(&root.dir(&self.id)) {
             true => Status::Created,
+            false if self.groups.is_frozen() => Status::Paused,
             false => Status::Running,
         }
     }
@@ -78,9 +82,18 @@ impl Record {
         })
     }
 
+    /// What is stopped by cgroup version 1 does not even die.
+    pub(super) fn thaw(&self) -> Result<(), Failure> {
+        match self.groups.is_frozen() {
+            true => self.groups.freeze(false).map_err(|e| Failure::of(EXIT_BOX, &e)),
+            false => Ok(()),
+        }
+    }
+
     /// Kills all of it, and waits for the end.
     pub(super) fn end(&self) -> Result<(), Failure> {
         self.first.signal(9).map_err(|e| of_runner(&e))?;
+        self.thaw()?;
         let begun = Instant::now();
         while self.first.is_alive() {
             if begun.elapsed() > ENDING {

@@ -39,6 +39,14 @@ pub fn create(
         None => own_place(request)?,
     };
     let groups = PlacedGroups::create(&path)?;
+    // All that is in it is killed with the container.
+    if !groups.processes().is_empty() {
+        groups.remove();
+        return super::invalid(
+            "linux.cgroupsPath",
+            format!("{} has processes already", path.display()),
+        );
+    }
     let made = create_in(request, &parts, &groups, state, prepared);
     match made {
         Ok((first, terminal)) => Ok(Created {

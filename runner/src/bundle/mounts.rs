@@ -260,6 +260,16 @@ fn cgroups(plan: &mut Plan, slot: Slot, attach: SetupOp, change: &MountChange, g
     plan.inside.push(bundle(BundleOp::Change { slot, change }));
 }
 
+/// Whether /dev is a directory of the host.
+pub(super) fn binds_dev(mounts: &[Mount]) -> bool {
+    mounts.iter().any(|mount| {
+        let is_bind = |option: &String| matches!(option.as_str(), "bind" | "rbind");
+        let is_bound =
+            mount.options().iter().flatten().any(is_bind) || mount.typ().as_deref() == Some("bind");
+        is_bound && destination(mount).is_ok_and(|target| target == "/dev")
+    })
+}
+
 /// The nodes and links that every container has, and those asked for.
 pub(super) fn devices(plan: &mut Plan, asked: &[LinuxDevice], has_user_namespace: bool) -> Result<()> {
     let mut nodes: Vec<Node> = NODES

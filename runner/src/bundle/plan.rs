@@ -15,6 +15,9 @@ use crate::setup::{SetupOp, Slot};
 use crate::spec::sysctl;
 use crate::sys::attr;
 
+/// No honest bundle has more mounts or devices.
+const MOST: usize = 4096;
+
 /// The parts of a config.json that must be there.
 pub(super) struct Parts<'a> {
     pub(super) root: PathBuf,
@@ -208,14 +211,18 @@ pub(super) fn plan(
         .mount_label()
         .as_deref()
         .filter(|label| !label.is_empty());
-    for (number, mount) in spec.mounts().iter().flatten().enumerate() {
+    let all = spec.mounts().as_deref().unwrap_or_default();
+    let devices = parts.linux.devices().as_deref().unwrap_or_default();
+    if all.len().max(devices.len()) > MOST {
+        return invalid("mounts", format!("more than {MOST} of them, or of devices"));
+    }
+    for (number, mount) in all.iter().enumerate() {
         mounts::mount(&mut plan, number, mount, groups, label)?;
     }
-    mounts::devices(
-        &mut plan,
-        parts.linux.devices().as_deref().unwrap_or_default(),
-        has_user,
-    )?;
+    // In a directory of the host nothing is made; what is there is what it gets.
+    if !mounts::binds_dev(all) {
+        mounts::devices(&mut plan, devices, has_user)?;
+    }
     let mounted = std::mem::take(&mut plan.inside);
     entering(request, parts, &mut plan)?;
     plan.inside.push(bundle(BundleOp::AttachRoot { path: root }));

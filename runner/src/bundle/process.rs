@@ -99,6 +99,7 @@ pub(super) fn outside(process: &Process) -> Result<Vec<SetupOp>> {
         ops.push(SetupOp::RaiseRlimits(limits));
     }
     ops.extend(process.oom_score_adj().map(SetupOp::OomScore));
+    ops.extend(label(process).map(|_| SetupOp::Bundle(BundleOp::HoldProc)));
     Ok(ops)
 }
 
@@ -171,8 +172,8 @@ pub(super) fn privileges(
 pub(super) fn label(process: &Process) -> Option<(&'static str, String)> {
     let given = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
     match (given(process.apparmor_profile()), given(process.selinux_label())) {
-        (Some(profile), _) => Some(("/proc/thread-self/attr/apparmor/exec", format!("exec {profile}"))),
-        (None, Some(label)) => Some(("/proc/thread-self/attr/exec", label)),
+        (Some(profile), _) => Some(("thread-self/attr/apparmor/exec", format!("exec {profile}"))),
+        (None, Some(label)) => Some(("thread-self/attr/exec", label)),
         (None, None) => None,
     }
 }

@@ -124,6 +124,44 @@ impl PlacedGroups {
         Ok(())
     }
 
+    /// Stops all processes in it, or lets them go on; returns when it is so.
+    pub fn freeze(&self, stop: bool) -> io::Result<()> {
+        let (group, file, words) = self
+            .freezer()
+            .ok_or_else(|| io::Error::other("this machine has no cgroup that can stop processes"))?;
+        let word = if stop { words.0 } else { words.1 };
+        for _ in 0..super::REMOVE_TRIES {
+            // Of version 1 it may have to be said again while processes are started.
+            fs::write(group.dir.join(file), word)?;
+            if self.is_frozen() == stop {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Err(io::Error::other("its processes do not stop"))
+    }
+
+    /// Whether its processes are stopped.
+    pub fn is_frozen(&self) -> bool {
+        let Some((group, file, _)) = self.freezer() else {
+            return false;
+        };
+        let read = |file: &str| fs::read_to_string(group.dir.join(file)).unwrap_or_default();
+        match group.is_unified {
+            true => read("cgroup.events").lines().any(|line| line == "frozen 1"),
+            false => read(file).trim() == "FROZEN",
+        }
+    }
+
+    /// The group that stops processes, its file, and what is written there to stop them and to let them go on.
+    fn freezer(&self) -> Option<(&PlacedGroup, &'static str, (&'static str, &'static str))> {
+        let is_freezer = |g: &&PlacedGroup| g.controllers.iter().any(|c| c == "freezer");
+        match self.groups.iter().find(is_freezer) {
+            Some(group) => Some((group, "freezer.state", ("FROZEN", "THAWED"))),
+            None => Some((self.unified()?, "cgroup.freeze", ("1", "0"))),
+        }
+    }
+
     /// Removes those that were made for the container, with those made below them. What still holds a process stays.
     pub fn remove(&self) -> bool {
         let mut is_gone = true;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, Mode, OFlags, fstat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::{Command, Context, Done, bundle_mounts, exec, failed, join, refused};
 use crate::channel::{self, Failure, FailureKind, FromInit, Raw};
@@ -26,6 +26,7 @@ pub(super) fn perform(ctx: &mut Context, op: BundleOp) -> Done {
         BundleOp::BecomeRoot => sys::set_ids(0, 0, &[]).map_err(failed("become the container's root")),
         BundleOp::Domainname(name) => rustix::system::setdomainname(name.as_bytes())
             .map_err(|e| failed("set the domain name")(e.into())),
+        BundleOp::HoldProc => hold_proc(ctx),
         BundleOp::OpenLabel { path } => open_label(ctx, &path),
         BundleOp::WriteLabel(text) => write_label(ctx, &text),
         BundleOp::Prepared => prepared(ctx),
@@ -99,16 +100,31 @@ fn console(ctx: &mut Context) -> Done {
     Ok(())
 }
 
-/// Opened while the host's proc is in reach, and checked to be one (CVE-2019-16884).
-fn open_label(ctx: &mut Context, path: &str) -> Done {
+fn hold_proc(ctx: &mut Context) -> Done {
     let open = || -> io::Result<OwnedFd> {
-        let fd = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open("/proc", flags, Mode::empty())?;
         match super::mounts::is_proc(&fd)? {
             true => Ok(fd),
-            false => Err(io::Error::other("it is no file of proc")),
+            false => Err(io::Error::other("it is no proc")),
         }
     };
-    ctx.bundle.label = Some(open().map_err(failed(format!("open {path}")))?);
+    ctx.bundle.proc = Some(open().map_err(failed("open /proc"))?);
+    Ok(())
+}
+
+/// Below the host's proc, with nothing mounted in the way (CVE-2019-16884, CVE-2025-52881).
+fn open_label(ctx: &mut Context, path: &str) -> Done {
+    let proc = ctx.bundle.proc.take().ok_or_else(|| refused("no proc"))?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let opened = openat2(
+        proc,
+        path,
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    );
+    ctx.bundle.label = Some(opened.map_err(|e| failed(format!("open /proc/{path}"))(e.into()))?);
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Bundle {
     pub(super) joins: Vec<OwnedFd>,
     /// Where whoever starts the container connects.
     pub(super) start: Option<OwnedFd>,
+    /// The host's proc.
+    pub(super) proc: Option<OwnedFd>,
     /// Where the label of the process is written.
     pub(super) label: Option<OwnedFd>,
 }
@@ -134,6 +136,7 @@ fn context(told: &Detached, received: Vec<OwnedFd>, report: UnixStream) -> Optio
         bundle: Bundle {
             joins,
             start,
+            proc: None,
             label: None,
         },
     })

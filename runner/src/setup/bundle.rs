@@ -93,6 +93,8 @@ pub(crate) enum BundleOp {
     ReadOnlyPath(Raw),
     MaskPath(Raw),
     Domainname(String),
+    /// The keeper's: holds the host's proc, which no container can have changed, for the next one.
+    HoldProc,
     /// Opens where the label is written that the process gets at its exec.
     OpenLabel {
         path: String,
