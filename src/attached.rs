@@ -43,7 +43,12 @@ impl End {
     /// The exit code that tells it; why a line was lost is said.
     pub(crate) fn exit_code(self, app: &App, id: &str) -> Result<u8, Failure> {
         match self {
-            Self::Detached => Ok(0),
+            Self::Detached => {
+                // The command's last line is not ended.
+                let id = containers::short(id);
+                ui::note(&format!("\nnote: detached; `box attach {id}` connects again"));
+                Ok(0)
+            }
             Self::Exited(code) => Ok(exit_code(code)),
             Self::Lost => match containers::get(app, id)? {
                 Some(container) if container.state.is_active() => {

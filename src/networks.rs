@@ -34,7 +34,7 @@ pub(crate) fn make(
     let (bridge, names) = wanted.named.unzip();
     let name_servers = match &bridge {
         Some(_) => Some(resolv::servers(&wanted.wishes)),
-        None => resolv::on_loopback_alone(),
+        None => resolv::on_loopback_alone(&wanted.wishes),
     };
     let request = NetworkRequest {
         directory: PathBuf::from(LEASES),

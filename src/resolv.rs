@@ -43,8 +43,11 @@ pub(crate) fn servers(wishes: &Wishes) -> Vec<IpAddr> {
     }
 }
 
-/// The host's name servers, when a container reaches neither them nor any behind them.
-pub(crate) fn on_loopback_alone() -> Option<Vec<IpAddr>> {
+/// The host's name servers, when a container is to ask them and reaches neither them nor any behind them.
+pub(crate) fn on_loopback_alone(wishes: &Wishes) -> Option<Vec<IpAddr>> {
+    if !wishes.servers.is_empty() {
+        return None;
+    }
     let own = Settings::parse(&read(HOSTS)).addresses();
     let is_alone = !own.is_empty()
         && own.iter().all(IpAddr::is_loopback)

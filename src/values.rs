@@ -133,7 +133,7 @@ impl FromStr for HostArg {
             .ok_or_else(wrong)?;
         if address == "host-gateway" {
             return Err(
-                "host-gateway needs a private network, which is not supported yet; write an address"
+                "host-gateway is not supported yet; write an address (the host's in the private network is 10.200.0.1 as a rule)"
                     .to_owned(),
             );
         }

@@ -9,8 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::machines::{FOR_WORLD, PATIENCE, ROUTER, WORLD, World, is_closed, own_network, server, sh, tcp};
-use common::{Bench, OrdinaryUser, success, text};
+use common::machines::{
+    FOR_WORLD, PATIENCE, ROUTER, WORLD, World, is_closed, name_server, own_network, server, sh, tcp,
+};
+use common::{BOX, Bench, OrdinaryUser, success, text};
 
 const LEASES: &str = "/run/box/net";
 /// Says hello to whoever connects to port 80.
@@ -428,5 +430,56 @@ fn named_networks() {
     end(web);
     bench.ok(["network", "rm", "front", "back"]);
     assert_eq!(bench.ok(["network", "ls", "-q"]), "");
+    nothing_is_left(&before);
+}
+
+#[test]
+fn name_servers_on_the_hosts_loopback() {
+    own_network();
+    let before = traces();
+    let bench = Bench::with_busybox();
+    name_server([192, 0, 2, 99]);
+    let file = bench.path("resolv.conf");
+    std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+    let boxed = |args: &[&str]| {
+        // Where systemd-resolved is at work, what is behind it would be asked.
+        let hide = "mount --bind \"$0\" /etc/resolv.conf; mkdir -p /run/systemd/resolve 2>/dev/null; \
+                    mount -t tmpfs none /run/systemd/resolve; exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "--propagation", "private", "sh", "-c", hide])
+            .arg(&file)
+            .arg(BOX)
+            .args(args);
+        success(command.env("BOX_ROOT", bench.store()).output().unwrap())
+    };
+    let said = boxed(&[
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "cat /etc/resolv.conf; nslookup some.example",
+    ]);
+    assert!(
+        said.starts_with("nameserver 127.0.0.11\n") && said.contains("192.0.2.99"),
+        "{said}"
+    );
+    let context = bench.context(
+        "ctx",
+        &[("Boxfile", "FROM busybox\nRUN nslookup some.example >/said\n")],
+    );
+    boxed(&["build", "-q", "-t", "asking", context.to_str().unwrap()]);
+    assert!(bench.sh("asking", "cat /said").contains("192.0.2.99"));
+    let said = boxed(&[
+        "run",
+        "--rm",
+        "--dns",
+        "192.0.2.7",
+        "busybox",
+        "cat",
+        "/etc/resolv.conf",
+    ]);
+    assert_eq!(said, "nameserver 192.0.2.7\n");
     nothing_is_left(&before);
 }

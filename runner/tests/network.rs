@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use box_runner::*;
-use machines::{FOR_WORLD, PATIENCE, WORLD, World, is_closed, own_network, server, sh, tcp, udp};
+use machines::{
+    FOR_WORLD, PATIENCE, WORLD, World, is_closed, name_server, own_network, server, sh, tcp, udp,
+};
 use support::Fixture;
 
 /// A machine whose network is this thread's alone, with containers on it.
@@ -391,26 +393,6 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     nothing_is_left(&host, &before);
 }
 
-/// Answers each question by UDP with one address, at the host's loopback.
-fn name_server(address: [u8; 4]) {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:53").unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-            let end = 12 + buffer[12..count].iter().position(|b| *b == 0).unwrap() + 5;
-            let is_a = buffer[end - 3] == 1;
-            let mut answer = buffer[..end].to_vec();
-            answer[2] |= 0x80;
-            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-            if is_a {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-                answer.extend(address);
-            }
-            socket.send_to(&answer, from).unwrap();
-        }
-    });
-}
-
 #[test]
 fn names_in_a_network_and_beyond() {
     let host = Host::new();
@@ -472,4 +454,42 @@ fn names_in_a_network_and_beyond() {
     assert!(ask(&client, "web").contains("192.0.2.99"));
     drop((client, elsewhere, plain));
     nothing_is_left(&host, &before);
+}
+
+#[test]
+fn datagrams_find_the_new_owner_of_a_port() {
+    let host = Host::new();
+    let world = World::new();
+    let wanted = [port(None, HostPort::Exactly(8053), 53, Protocol::Udp)];
+    // From one port all the time, so that the kernel takes it for one flow.
+    let say = || {
+        world.run(|| {
+            let socket = std::net::UdpSocket::bind((WORLD, 4000)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let mut buffer = [0; 64];
+                // What nobody listens to is told, too.
+                let told = socket
+                    .send_to(b"?", (FOR_WORLD, 8053))
+                    .and_then(|_| socket.recv(&mut buffer));
+                match told {
+                    Ok(count) => return String::from_utf8_lossy(&buffer[..count]).into_owned(),
+                    Err(e) => assert!(Instant::now() < until, "{e}"),
+                }
+            }
+        })
+    };
+    // Before anybody has the port.
+    world.run(|| {
+        let socket = std::net::UdpSocket::bind((WORLD, 4000)).unwrap();
+        socket.send_to(b"?", (FOR_WORLD, 8053)).unwrap();
+    });
+    for _ in 0..2 {
+        let network = host.network(&wanted);
+        let running = host.server(&network);
+        assert_eq!(say(), "hello\n");
+        drop(running);
+        drop(network);
+    }
 }

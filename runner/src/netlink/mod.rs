@@ -4,6 +4,7 @@
 //! it was opened in, whichever thread uses it later. The kernel does what a message asks for before sending returns, so
 //! nothing here waits for anybody.
 
+pub(crate) mod conntrack;
 mod message;
 pub(crate) mod nft;
 pub(crate) mod route;

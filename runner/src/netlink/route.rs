@@ -55,7 +55,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(|b| IpAddr::V4(Ipv4Addr::from(b)));
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|b| IpAddr::V6(Ipv6Addr::from(b))))
         .ok()
@@ -190,14 +190,16 @@ impl Netlink {
         self.ask(message)
     }
 
-    /// The addresses of an interface, link-local ones left out.
-    pub(crate) fn addresses(&self, interface: u32) -> io::Result<Vec<Prefix>> {
+    /// The addresses of an interface, or of all; link-local ones left out.
+    pub(crate) fn addresses(&self, interface: impl Into<Option<u32>>) -> io::Result<Vec<Prefix>> {
+        let interface = interface.into();
         let all = self.dump(Message::new(libc::RTM_GETADDR).raw(&[0; 8]))?;
         let of = |body: &Vec<u8>| {
             let (len, scope) = (*body.get(1)?, *body.get(3)?);
             let attributes = body.get(8..)?;
             let found = find(attributes, libc::IFA_LOCAL).or_else(|| find(attributes, libc::IFA_ADDRESS))?;
-            let is_wanted = u32_at(body, 4)? == interface && scope == UNIVERSE;
+            let is_here = interface.is_none_or(|wanted| u32_at(body, 4) == Some(wanted));
+            let is_wanted = is_here && scope == UNIVERSE;
             let address = address(found)?;
             is_wanted.then_some(Prefix { address, len })
         };

@@ -270,7 +270,20 @@ impl Bridged {
             &self.reserved.ports,
             &self.addresses,
         )
-        .map_err(failed("send the published ports to the container"))
+        .map_err(failed("send the published ports to the container"))?;
+        self.redirect_datagrams();
+        Ok(())
+    }
+
+    /// Datagrams that a port's earlier owner got go to the new one, or nowhere, from now on.
+    fn redirect_datagrams(&self) {
+        // Without the kernel's memory of connections there is nothing to forget; with it this is no reason to fail.
+        let _ = ports::forget_flows(
+            &self.host.route,
+            &self.host.nft,
+            &self.reserved.ports,
+            &self.addresses,
+        );
     }
 
     /// Gives ports and address back. The pair of interfaces goes with the namespace; where that is kept by somebody, with the
@@ -284,6 +297,7 @@ impl Bridged {
             &self.reserved.ports,
             &self.addresses,
         );
+        self.redirect_datagrams();
         leases.free(self.lease.number())?;
         sweep::start_if_unused(&leases, self.program.as_fd(), &self.directory)
     }

@@ -9,6 +9,7 @@ use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 
 use crate::error::{Result, RunnerError};
+use crate::netlink::Netlink;
 
 /// How often a port that is free for IPv4 is looked for until it is free for IPv6, too.
 const TRIES: usize = 32;
@@ -106,6 +107,33 @@ pub(super) fn reserve(requests: &[PortRequest], has_ipv6: bool) -> Result<Reserv
         }));
     }
     Ok(reserved)
+}
+
+/// Makes the kernel forget where datagrams to these ports of the host went, or came from.
+pub(super) fn forget_flows(
+    route: &Netlink,
+    netfilter: &Netlink,
+    ports: &[MappedPort],
+    container: &[IpAddr],
+) -> io::Result<()> {
+    let is_ours = |port: u16| {
+        ports
+            .iter()
+            .any(|own| own.protocol == Protocol::Udp && own.host == port)
+    };
+    if !ports.iter().any(|own| own.protocol == Protocol::Udp) {
+        return Ok(());
+    }
+    let hosts: Vec<IpAddr> = route.addresses(None)?.iter().map(|own| own.address).collect();
+    for is_ipv6 in [false, true] {
+        for flow in netfilter.datagram_flows(is_ipv6)? {
+            let is_to_host = hosts.contains(&flow.to) || flow.to.is_loopback();
+            if is_ours(flow.port) && (is_to_host || container.contains(&flow.answers)) {
+                netfilter.forget_flow(&flow)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn addresses(request: &PortRequest, has_ipv6: bool) -> Result<Vec<IpAddr>> {
