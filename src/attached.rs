@@ -2,16 +2,17 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use box_runner::RawMode;
 use nix::sys::signal::Signal;
 
 use crate::app::App;
-use crate::containers;
+use crate::containers::{self, Container};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
-use crate::monitor::{Frame, exit_code};
+use crate::monitor::{Frame, Request, connect_in, exit_code};
 use crate::{signals, ui};
 
 /// How often the user must ask before the container is killed, as in Docker.
@@ -21,6 +22,8 @@ const KILLED: i32 = 137;
 
 /// How it is joined.
 pub(crate) struct Joining<'a> {
+    /// The container, to which signals go by lines of their own: input that nobody reads must not hold them up.
+    pub(crate) container: &'a Container,
     /// Standard input is passed on.
     pub(crate) input: bool,
     /// The container has a terminal.
@@ -65,9 +68,13 @@ impl End {
 }
 
 /// Passes everything on, both ways, until either side ends. Signals that come are the container's. To be called with signals held.
-pub(crate) fn join(line: UnixStream, joining: &Joining<'_>) -> Result<End, Failure> {
+pub(crate) fn join(app: &App, line: UnixStream, joining: &Joining<'_>) -> Result<End, Failure> {
     let failed = |e: io::Error| Failure::new(EXIT_BOX, format!("cannot attach to the container: {e}"));
-    let line = Arc::new(line);
+    let dir = app.store.container_dir(&joining.container.id)?;
+    let line = Arc::new(Line {
+        stream: line,
+        writing: Mutex::new(()),
+    });
     let raw = match joining.tty && joining.input {
         true => RawMode::enter(io::stdin()).map_err(|e| runner_failure(&e))?,
         false => None,
@@ -75,8 +82,8 @@ pub(crate) fn join(line: UnixStream, joining: &Joining<'_>) -> Result<End, Failu
     if joining.tty {
         send_size(&line);
     }
-    forward_signals(&line, joining.tty).map_err(|e| Failure::of(EXIT_BOX, &e))?;
     let detached = Arc::new(AtomicBool::new(false));
+    forward_signals(&line, dir, joining.tty, &detached).map_err(|e| Failure::of(EXIT_BOX, &e))?;
     if joining.input {
         let (line, detached) = (Arc::clone(&line), Arc::clone(&detached));
         let keys = if joining.tty {
@@ -87,7 +94,7 @@ pub(crate) fn join(line: UnixStream, joining: &Joining<'_>) -> Result<End, Failu
         // It ends with the program: a read from a terminal can't be called off.
         std::thread::spawn(move || send_input(&line, &keys, &detached));
     }
-    let end = receive(&line, &detached).map_err(failed);
+    let end = receive(&line.stream, &detached).map_err(failed);
     drop(raw);
     end
 }
@@ -99,7 +106,9 @@ fn receive(line: &UnixStream, detached: &AtomicBool) -> io::Result<End> {
         let frame = match Frame::read(&mut reader) {
             Ok(Some(frame)) => frame,
             _ if detached.load(Ordering::Acquire) => return Ok(End::Detached),
+            // In the middle of a frame, too.
             Ok(None) => return Ok(End::Lost),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(End::Lost),
             Err(error) => return Err(error),
         };
         let written = match frame {
@@ -122,7 +131,7 @@ fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Sends standard input; the keys that detach end the connection instead.
-fn send_input(line: &UnixStream, keys: &[u8], detached: &AtomicBool) {
+fn send_input(line: &Line, keys: &[u8], detached: &AtomicBool) {
     let mut buffer = [0; 16 * 1024];
     let mut seen = Detaching { keys, count: 0 };
     let mut stdin = io::stdin();
@@ -133,15 +142,14 @@ fn send_input(line: &UnixStream, keys: &[u8], detached: &AtomicBool) {
             _ => break,
         };
         let Some(bytes) = seen.pass(&buffer[..count]) else {
-            detached.store(true, Ordering::Release);
-            let _ = line.shutdown(std::net::Shutdown::Both);
+            line.detach(detached);
             return;
         };
-        if !bytes.is_empty() && Frame::Stdin(bytes).write(line).is_err() {
+        if !bytes.is_empty() && line.send(&Frame::Stdin(bytes)).is_err() {
             return;
         }
     }
-    let _ = Frame::StdinEnd.write(line);
+    let _ = line.send(&Frame::StdinEnd);
 }
 
 /// Looks for the keys that detach.
@@ -176,16 +184,41 @@ impl Detaching<'_> {
     }
 }
 
-fn send_size(line: &UnixStream) {
-    if let Some((rows, columns)) = console::Term::stdout().size_checked() {
-        let _ = Frame::Size(rows, columns).write(line);
+fn send_size(line: &Line) {
+    // While input waits that nobody reads, the size can't matter.
+    if let Some((rows, columns)) = console::Term::stdout().size_checked()
+        && let Ok(_writing) = line.writing.try_lock()
+    {
+        let _ = Frame::Size(rows, columns).write(&line.stream);
+    }
+}
+
+/// The connection; frames are written one at a time.
+struct Line {
+    stream: UnixStream,
+    writing: Mutex<()>,
+}
+
+impl Line {
+    fn send(&self, frame: &Frame) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        frame.write(&self.stream)
+    }
+
+    /// Goes on purpose; the container goes on.
+    fn detach(&self, detached: &AtomicBool) {
+        detached.store(true, Ordering::Release);
+        if let Ok(_writing) = self.writing.try_lock() {
+            let _ = Frame::Detach.write(&self.stream);
+        }
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
 /// Signals go to the container's first process; a change of the window's size goes to its terminal. A process 1 may ignore
 /// what it has no handler for, so the third request to end kills the container.
-fn forward_signals(line: &Arc<UnixStream>, tty: bool) -> nix::Result<()> {
-    let line = Arc::clone(line);
+fn forward_signals(line: &Arc<Line>, dir: PathBuf, tty: bool, detached: &Arc<AtomicBool>) -> nix::Result<()> {
+    let (line, detached) = (Arc::clone(line), Arc::clone(detached));
     let mut asked = 0;
     signals::take(move |signal| {
         if signal == Signal::SIGWINCH {
@@ -193,6 +226,10 @@ fn forward_signals(line: &Arc<UnixStream>, tty: bool) -> nix::Result<()> {
                 send_size(&line);
             }
             return;
+        }
+        // A terminal that goes away is not the container's.
+        if signal == Signal::SIGHUP {
+            return line.detach(&detached);
         }
         asked += u32::from(matches!(
             signal,
@@ -203,7 +240,9 @@ fn forward_signals(line: &Arc<UnixStream>, tty: bool) -> nix::Result<()> {
             false => signal as i32,
         };
         // A container that is gone needs no signal.
-        let _ = Frame::Signal(number).write(&*line);
+        if let Ok(Some(connection)) = connect_in(&dir) {
+            let _ = connection.tell(&Request::Signal(number), &[]);
+        }
         if asked == PATIENCE - 1 {
             ui::note(
                 "note: the command goes on after two signals; one more kills it (--init makes it heed the first)",

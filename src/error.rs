@@ -61,6 +61,11 @@ impl Failure {
         &self.message
     }
 
+    /// What the user can do about it.
+    pub(crate) fn cure(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// A message that is a rendered diagnostic: it says itself what it is.
     pub(crate) fn rendered(mut self) -> Self {
         self.prefix = "";

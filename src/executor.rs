@@ -186,7 +186,9 @@ impl Executor for ContainerExecutor<'_> {
         let outputs = outputs
             .into_iter()
             .filter_map(|(pipe, stream)| Some((pipe?, stream)));
-        pump(outputs.collect(), |stream, bytes| (io.output)(stream, bytes));
+        pump(outputs.collect(), None, |stream, bytes| {
+            (io.output)(stream, bytes)
+        });
         let outcome = running.wait().map_err(exec_error);
         drop(hook);
         if io.cancel.is_cancelled() {

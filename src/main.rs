@@ -25,6 +25,7 @@ mod resolv;
 mod secrets;
 mod signals;
 mod step_mounts;
+mod streams;
 mod terminal;
 mod ui;
 mod user_files;

@@ -1,6 +1,5 @@
 //! The terminal of `box run -t`: keys go in, output comes out, and the user's own terminal is itself again at the end.
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,6 +8,7 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use crate::error::{EXIT_BOX, Failure};
+use crate::streams::copy;
 use crate::{signals, ui};
 
 /// How often the user must ask before the container is killed, as in Docker.
@@ -32,11 +32,12 @@ impl Session {
             None
         };
         let master = terminal.file()?;
-        let output = std::thread::spawn(move || copy(master, std::io::stdout()));
+        let output = std::thread::spawn(move || copy(master, &mut std::io::stdout()));
         if interactive {
             let master = terminal.file()?;
             // It ends with the program: a read from a terminal can't be called off.
-            std::thread::spawn(move || copy(std::io::stdin(), master));
+            let mut master = master;
+            std::thread::spawn(move || copy(std::io::stdin(), &mut master));
         }
         Ok(Self {
             terminal,
@@ -84,16 +85,6 @@ pub(crate) fn forward_signals(container: Handle, terminal: Option<Arc<Terminal>>
         }
     };
     signals::take(forward).map_err(|e| Failure::of(EXIT_BOX, &e))
-}
-
-/// Copies as it comes, without waiting for more, until either side ends.
-fn copy(mut from: impl Read, mut to: impl Write) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
-            return;
-        }
-    }
 }
 
 /// The user's terminal without echo, for a password. Dropping it restores it, and so does a signal that ends box.

@@ -41,7 +41,13 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) follow: bool,
     /// Only the last N lines.
-    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value = "all",
+        allow_hyphen_values = true
+    )]
     pub(crate) tail: String,
     /// Only what came since a time (RFC 3339) or a while ago (10m).
     #[arg(long, value_name = "TIME")]

@@ -10,6 +10,7 @@ use crate::cli::ExecArgs;
 use crate::containers;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure, runner_failure};
 use crate::monitor::{self, Connection, Exec, Reply, Request, exit_code};
+use crate::streams::Passing;
 use crate::terminal::Session;
 use crate::values::BuildArg;
 use crate::{attached, signals};
@@ -32,24 +33,21 @@ pub(super) fn run(app: &App, args: &ExecArgs) -> Result<u8, Failure> {
     let exec = Request::Exec(exec(args)?);
     let null =
         std::fs::File::open("/dev/null").map_err(|e| Failure::own(format!("cannot open /dev/null: {e}")))?;
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let input = if args.interactive {
-        stdin.as_fd()
-    } else {
-        null.as_fd()
+    let (given, mut passing) = match args.tty || args.detach {
+        true => (Vec::new(), Passing::default()),
+        false => Passing::new(args.interactive, null)
+            .map_err(|e| Failure::own(format!("cannot make pipes: {e}")))?,
     };
-    let streams = [input, stdout.as_fd(), stderr.as_fd()];
-    let fds = if args.tty || args.detach {
-        &[][..]
-    } else {
-        &streams[..]
-    };
-    let (_, fds) = connection.ask(&exec, fds)?.ok_or_else(not_running)?;
+    let fds: Vec<_> = given.iter().map(AsFd::as_fd).collect();
+    let (_, fds) = connection.ask(&exec, &fds)?.ok_or_else(not_running)?;
+    drop(given);
+    passing.begin();
     if args.detach {
         return Ok(0);
     }
     let terminal = fds.into_iter().next().map(Terminal::from);
     let code = until_end(&connection, terminal, args.interactive)?;
+    passing.finish();
     Ok(exit_code(code))
 }
 

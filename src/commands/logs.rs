@@ -82,7 +82,7 @@ impl Wanted {
             }),
         };
         let lines = match args.tail.as_str() {
-            "all" => None,
+            "all" | "-1" => None,
             text => Some(text.parse().map_err(|_| {
                 Failure::own(format!("{text:?} is no number of lines")).hint("write a number, or all")
             })?),

@@ -102,6 +102,25 @@ fn of_containers(app: &App, command: Command) -> Result<u8, Failure> {
     }
 }
 
+/// The same for all at once, as far as that is sensible: for what takes as long as a container takes to end.
+fn each_at_once(names: &[String], work: impl Fn(&str) -> Result<(), Failure> + Sync) -> Result<u8, Failure> {
+    const AT_ONCE: usize = 64;
+    let mut code = 0;
+    for part in names.chunks(AT_ONCE) {
+        let results: Vec<Result<(), Failure>> = std::thread::scope(|scope| {
+            let all: Vec<_> = part.iter().map(|name| scope.spawn(|| work(name))).collect();
+            let joined = all.into_iter().map(std::thread::ScopedJoinHandle::join);
+            joined
+                .map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        let mut results = results.into_iter();
+        let told = each(part, |_| results.next().unwrap_or(Ok(())))?;
+        code = if told == 0 { code } else { told };
+    }
+    Ok(code)
+}
+
 /// Does it for each, also when it fails for one: those failures are told, and the last one's exit code is box's.
 fn each(names: &[String], mut work: impl FnMut(&str) -> Result<(), Failure>) -> Result<u8, Failure> {
     let mut code = 0;

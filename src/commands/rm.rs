@@ -2,11 +2,11 @@
 
 use box_store::VolumeError;
 
-use super::each;
+use super::each_at_once;
 use crate::app::App;
 use crate::cli::{ContainerPruneArgs, RmArgs};
 use crate::commands::ps::Filters;
-use crate::containers::{self, Status};
+use crate::containers::{self, Container, Status};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::monitor::{self, Request};
 use crate::mounts::MountPlan;
@@ -14,7 +14,7 @@ use crate::ui;
 
 /// Removes each; prints the names of those that are gone.
 pub(super) fn run(app: &App, args: &RmArgs) -> Result<u8, Failure> {
-    each(&args.containers, |name| {
+    each_at_once(&args.containers, |name| {
         match containers::find_id(app, name)? {
             Some(id) => {
                 // One that can't be read tells none.
@@ -50,6 +50,10 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
         Err(_) if force => None,
         Err(failure) => return Err(failure),
     };
+    let container = match container {
+        Some(container) if container.state.is_taken() => until_it_runs(app, container, force)?,
+        other => other,
+    };
     if let Some(container) = container
         && container.state.is_active()
     {
@@ -70,8 +74,8 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
     }
     let _lock = containers::lock(app, id)?;
     // Somebody may have started it in between.
-    if containers::get(app, id).is_ok_and(|found| found.is_some_and(|container| container.state.is_active()))
-    {
+    let is_busy = |container: Container| container.state.is_active() || container.state.is_taken();
+    if containers::get(app, id).is_ok_and(|found| found.is_some_and(is_busy)) {
         return match force {
             true => {
                 drop(_lock);
@@ -84,12 +88,30 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One that somebody is about to run: it is waited for, or left alone.
+fn until_it_runs(app: &App, container: Container, force: bool) -> Result<Option<Container>, Failure> {
+    if !force {
+        return Err(Failure::new(
+            EXIT_INPUT,
+            format!("container {} is about to run", container.config.name),
+        )
+        .hint("stop it when it runs (box stop), or remove it at once (box rm -f)"));
+    }
+    let mut container = Some(container);
+    while let Some(taken) = container.as_ref().filter(|container| container.state.is_taken()) {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        container = containers::get(app, &taken.id)?;
+    }
+    Ok(container)
+}
+
 /// Removes all that do not run.
 pub(super) fn prune(app: &App, args: &ContainerPruneArgs) -> Result<u8, Failure> {
     let filters = Filters::parse(&args.filter, &["label", "until"])?;
     let mut removed = Vec::new();
     for container in containers::list(app)? {
-        let is_idle = matches!(container.state.status, Status::Created | Status::Exited);
+        let is_idle =
+            matches!(container.state.status, Status::Created | Status::Exited) && !container.state.is_taken();
         if is_idle && filters.take(&container) {
             match remove(app, &container.id, false) {
                 Ok(()) => removed.push(container.id),

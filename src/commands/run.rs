@@ -16,12 +16,9 @@ pub(super) fn run(app: &App, args: &RunArgs) -> Result<u8, Failure> {
     if !args.detach {
         attached::check_terminal(of.tty, of.interactive)?;
     }
-    let owner = match of.rm {
-        // Should this command be killed before the container runs, it goes all the same.
-        true => Some(app.store.owner()?.as_str().to_owned()),
-        false => None,
-    };
-    let container = make(app, of, owner)?;
+    // Until it runs nobody else may start it or remove it; should this command be killed before, one that would go at its end goes.
+    let owner = app.store.owner()?.as_str().to_owned();
+    let container = make(app, of, Some(owner))?;
     match (args.detach, of.rm) {
         (true, _) => in_background(app, of, &container),
         (false, true) => in_foreground(app, of, &container),
@@ -53,7 +50,7 @@ fn make(app: &App, args: &ContainerArgs, owner: Option<String>) -> Result<Contai
     let id = containers::new_id()?;
     let config = containers::resolve(app, args, &image, &id)?;
     if let (Some(name), true) = (&args.name, args.replace)
-        && let Some(old) = containers::find_id(app, name)?
+        && let Some(old) = containers::find_named(app, name)?
     {
         super::rm::remove(app, &old, true)?;
     }
@@ -66,8 +63,11 @@ fn make(app: &App, args: &ContainerArgs, owner: Option<String>) -> Result<Contai
 }
 
 fn in_background(app: &App, args: &ContainerArgs, container: &Container) -> Result<u8, Failure> {
-    let started = write_id(args, &container.id).and_then(|()| monitor::launch(app, &container.id, false));
-    match started {
+    if let Err(failure) = write_id(args, &container.id) {
+        app.store.remove_container(&container.id)?;
+        return Err(failure);
+    }
+    match monitor::launch(app, &container.id, false) {
         Ok(_) => ui::result(&format!("{}\n", container.id)).map(|()| 0),
         Err(failure) => {
             discard(app, container)?;
@@ -79,14 +79,18 @@ fn in_background(app: &App, args: &ContainerArgs, container: &Container) -> Resu
 /// With a monitor, to which this command is only attached: what the container prints is kept.
 fn attached(app: &App, args: &RunArgs, container: &Container) -> Result<u8, Failure> {
     let of = &args.container;
-    write_id(of, &container.id)?;
+    if let Err(failure) = write_id(of, &container.id) {
+        app.store.remove_container(&container.id)?;
+        return Err(failure);
+    }
     let line = monitor::launch(app, &container.id, true)?;
     let joining = Joining {
+        container,
         input: of.interactive,
         tty: of.tty,
         keys: &args.detach_keys.0,
     };
-    let end = attached::join(line, &joining)?;
+    let end = attached::join(app, line, &joining)?;
     if let End::Exited(_) = end {
         say_why(app, &container.id)?;
     }

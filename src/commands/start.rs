@@ -1,13 +1,13 @@
 //! `box start`, `box attach`, `box restart`: containers that are there run again, or are connected to.
 
-use super::each;
 use super::stop::stop;
+use super::{each, each_at_once};
 use crate::app::App;
 use crate::attached::{self, Joining};
 use crate::cli::{AttachArgs, StartArgs, StopArgs};
 use crate::containers::{self, Container};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
-use crate::monitor::{self, Request};
+use crate::monitor::{self, EXIT_RUNS, Request};
 use crate::values::Restart;
 use crate::{signals, ui};
 
@@ -40,7 +40,11 @@ pub(super) fn run(app: &App, args: &StartArgs) -> Result<u8, Failure> {
 fn start(app: &App, container: &Container) -> Result<(), Failure> {
     match container.state.is_active() {
         true => Ok(()),
-        false => monitor::launch(app, &container.id, false).map(drop),
+        false => match monitor::launch(app, &container.id, false) {
+            // Somebody else was first.
+            Err(failure) if failure.code == EXIT_RUNS => Ok(()),
+            started => started.map(drop),
+        },
     }
 }
 
@@ -92,16 +96,17 @@ fn join(
     keys: &[u8],
 ) -> Result<u8, Failure> {
     let joining = Joining {
+        container,
         input,
         tty: container.config.tty,
         keys,
     };
-    attached::join(line, &joining)?.exit_code(app, &container.id)
+    attached::join(app, line, &joining)?.exit_code(app, &container.id)
 }
 
 /// Stops each that runs, and starts it.
 pub(super) fn restart(app: &App, args: &StopArgs) -> Result<u8, Failure> {
-    each(&args.containers, |name| {
+    each_at_once(&args.containers, |name| {
         let container = containers::find(app, name)?;
         stop(app, &container, args.signal.map(|signal| signal.0), args.time)?;
         start(app, &containers::find(app, name)?)?;

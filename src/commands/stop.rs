@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::each;
+use super::{each, each_at_once};
 use crate::app::App;
 use crate::cli::{ContainersArgs, KillArgs, RenameArgs, StopArgs, UpdateArgs};
 use crate::containers::{self, Container, Status};
@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Asks each to end; prints the names of those that have.
 pub(super) fn run(app: &App, args: &StopArgs) -> Result<u8, Failure> {
-    each(&args.containers, |name| {
+    each_at_once(&args.containers, |name| {
         let container = containers::find(app, name)?;
         stop(app, &container, args.signal.map(|signal| signal.0), args.time)?;
         ui::result(&format!("{name}\n"))
@@ -103,6 +103,8 @@ fn exit_code_of(app: &App, mut container: Container) -> Result<i32, Failure> {
         container = containers::get(app, &container.id)?.ok_or_else(gone)?;
         match container.state.status {
             Status::Exited => return Ok(container.state.exit_code),
+            // One that nobody is about to run has not ended, but nothing of it runs, as with Docker.
+            Status::Created if !container.state.is_taken() => return Ok(0),
             _ => std::thread::sleep(TICK),
         }
     }
@@ -113,7 +115,7 @@ pub(super) fn rename(app: &App, args: &RenameArgs) -> Result<u8, Failure> {
     containers::check_name(&args.name)?;
     let _names = containers::lock_names(app)?;
     let container = containers::find(app, &args.container)?;
-    if let Some(id) = containers::find_id(app, &args.name)? {
+    if let Some(id) = containers::find_named(app, &args.name)? {
         return Err(Failure::own(format!(
             "the name {:?} is in use by container {}",
             args.name,

@@ -69,11 +69,12 @@ pub(crate) fn get(app: &App, id: &str) -> Result<Option<Container>, Failure> {
         return Err(damaged(&format!("version {} of its description", parsed.version)));
     }
     let state: State = serde_json::from_slice(&state.bytes).map_err(|e| damaged(&e))?;
+    let is_transient = app.store.container_is_transient(id)?;
     Ok(Some(Container {
         id: id.to_owned(),
         config: parsed,
-        state: state.seen(|owner| app.store.owner_is_alive(owner)),
-        is_transient: app.store.container_is_transient(id)?,
+        state: state.seen(|owner| app.store.owner_is_alive(owner), is_transient),
+        is_transient,
         layers: config.keeps,
     }))
 }
@@ -104,6 +105,18 @@ pub(crate) fn find(app: &App, text: &str) -> Result<Container, Failure> {
         Failure::new(EXIT_INPUT, format!("no container named {text:?}"))
             .hint("`box ps -a` lists what is there")
     })
+}
+
+/// The id of the container of exactly this name, or with exactly this id: the beginning of an id is no name.
+pub(crate) fn find_named(app: &App, name: &str) -> Result<Option<String>, Failure> {
+    for id in app.store.container_ids()? {
+        if id == name
+            || get(app, &id).is_ok_and(|found| found.is_some_and(|container| container.config.name == name))
+        {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// The id of a container by its name, or by the beginning of its id. Containers that can't be read are found by their id.

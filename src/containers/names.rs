@@ -1,6 +1,6 @@
 //! Names of containers.
 
-use super::{find_id, new_id};
+use super::{find_named, new_id};
 use crate::app::App;
 use crate::error::Failure;
 
@@ -37,7 +37,7 @@ pub(super) fn claim(app: &App, name: &mut String, is_transient: bool) -> Result<
     }
     if !name.is_empty() {
         check_name(name)?;
-        return match find_id(app, name)? {
+        return match find_named(app, name)? {
             Some(id) => Err(Failure::own(format!(
                 "the name {name:?} is in use by container {}",
                 super::short(&id)
@@ -50,7 +50,7 @@ pub(super) fn claim(app: &App, name: &mut String, is_transient: bool) -> Result<
     }
     for round in 0.. {
         let made = made_up(&new_id()?, round);
-        if find_id(app, &made)?.is_none() {
+        if find_named(app, &made)?.is_none() {
             *name = made;
             break;
         }

@@ -117,11 +117,18 @@ impl State {
         matches!(self.status, Status::Running | Status::Paused | Status::Restarting)
     }
 
+    /// Whether somebody who lives is about to run it.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.status == Status::Created && self.owner.is_some()
+    }
+
     /// What is so if whoever wrote this is dead or not.
-    pub(crate) fn seen(mut self, is_alive: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn seen(mut self, is_alive: impl Fn(&str) -> bool, is_transient: bool) -> Self {
         let alive = self.owner.as_deref().is_some_and(is_alive);
-        let was_to_run = self.status == Status::Created && self.owner.is_some();
-        if (self.is_active() || was_to_run) && !alive {
+        if self.is_taken() && !alive && !is_transient {
+            self.owner = None;
+        }
+        if (self.is_active() || self.is_taken()) && !alive {
             self.status = Status::Exited;
             self.exit_code = KILLED;
             self.pid = 0;
@@ -143,16 +150,17 @@ mod tests {
             pid: 7,
             ..State::default()
         };
-        assert_eq!(state.clone().seen(|_| true), state);
-        let seen = state.seen(|_| false);
+        assert_eq!(state.clone().seen(|_| true, false), state);
+        let seen = state.seen(|_| false, false);
         assert_eq!((seen.status, seen.exit_code, seen.pid), (Status::Exited, 137, 0));
         let created = State::default();
-        assert_eq!(created.clone().seen(|_| false), created);
+        assert_eq!(created.clone().seen(|_| false, true), created);
         let about_to_run = State {
             owner: Some("a".into()),
             ..State::default()
         };
-        assert_eq!(about_to_run.clone().seen(|_| true).status, Status::Created);
-        assert_eq!(about_to_run.seen(|_| false).status, Status::Exited);
+        assert_eq!(about_to_run.clone().seen(|_| true, true).status, Status::Created);
+        assert_eq!(about_to_run.clone().seen(|_| false, true).status, Status::Exited);
+        assert_eq!(about_to_run.seen(|_| false, false), State::default());
     }
 }

@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use box_runner::{receive_message, send_message};
 
 use super::message::{Reply, Request};
 use super::serve::SOCKET;
 use crate::app::App;
-use crate::containers::{Container, short};
+use crate::containers::Container;
 use crate::error::{EXIT_INPUT, Failure};
 
 /// A line to whoever runs a container.
@@ -22,8 +23,12 @@ pub(crate) fn connect(app: &App, container: &Container) -> Result<Option<Connect
     if !container.state.is_active() {
         return Ok(None);
     }
-    let dir = app.store.container_dir(&container.id)?;
-    let connected = std::fs::File::open(&dir).and_then(|dir| {
+    connect_in(&app.store.container_dir(&container.id)?)
+}
+
+/// The same for the container of this directory, whatever its state says.
+pub(crate) fn connect_in(dir: &Path) -> Result<Option<Connection>, Failure> {
+    let connected = std::fs::File::open(dir).and_then(|dir| {
         // By way of an open directory: the name of a socket may not be as long as a path.
         UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
     });
@@ -38,8 +43,8 @@ pub(crate) fn connect(app: &App, container: &Container) -> Result<Option<Connect
             Ok(None)
         }
         Err(e) => Err(Failure::own(format!(
-            "cannot reach whoever runs container {}: {e}",
-            short(&container.id)
+            "cannot reach whoever runs the container of {}: {e}",
+            dir.display()
         ))),
     }
 }
@@ -66,15 +71,19 @@ impl Connection {
     /// The next answer. None if whoever runs the container is gone.
     pub(crate) fn answer(&self) -> Result<Option<(Reply, Vec<OwnedFd>)>, Failure> {
         match receive_message::<Reply>(&self.stream).map_err(|e| lost(&e))? {
-            Some((Reply::Failed { message, code }, _)) => Err(failure_of(message, code)),
+            Some((Reply::Failed { message, hint, code }, _)) => Err(failure_of(message, hint, code)),
             other => Ok(other),
         }
     }
 }
 
 /// A failure as it was told.
-pub(crate) fn failure_of(message: String, code: u8) -> Failure {
-    Failure::new(if code == 0 { EXIT_INPUT } else { code }, message)
+pub(crate) fn failure_of(message: String, hint: Option<String>, code: u8) -> Failure {
+    let failure = Failure::new(if code == 0 { EXIT_INPUT } else { code }, message);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn lost(error: &io::Error) -> Failure {

@@ -1,6 +1,5 @@
 //! Checking a container's health.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,9 +10,10 @@ use box_store::disk::Durability;
 use super::life::{Life, Live};
 use crate::containers::{self, Health, HealthCheck, HealthState, HealthStatus, State};
 use crate::error::{Failure, runner_failure};
+use crate::pump::pump;
 
 /// How much is kept of what a check prints, in bytes, and of how many checks.
-const OUTPUT: u64 = 4096;
+const OUTPUT: usize = 4096;
 const CHECKS: usize = 5;
 
 /// Checks, on a thread of its own, as long as this start of the container lasts.
@@ -28,7 +28,10 @@ pub(super) fn watch(life: &Arc<Life>) -> Option<JoinHandle<()>> {
     let check = move || {
         let started = Instant::now();
         while !life.has_ended_within(pause(&health, &life, started)) {
-            let check = once(&life, &live, &health);
+            if life.state().status == containers::Status::Paused {
+                continue;
+            }
+            let check = once(&live, &health);
             let in_start = started.elapsed() < Duration::from_nanos(health.start_period);
             let _ = life.set(Durability::Later, |state| note(state, check, &health, in_start));
         }
@@ -66,9 +69,9 @@ fn note(state: &mut State, check: HealthCheck, health: &Health, in_start: bool) 
     known.log.drain(..surplus);
 }
 
-fn once(life: &Life, live: &Live, health: &Health) -> HealthCheck {
+fn once(live: &Live, health: &Health) -> HealthCheck {
     let start = containers::now();
-    let (exit_code, output) = match run(life, live, health) {
+    let (exit_code, output) = match run(live, health) {
         Ok(ran) => ran,
         Err(failure) => (-1, failure.message().to_owned()),
     };
@@ -81,10 +84,7 @@ fn once(life: &Life, live: &Live, health: &Health) -> HealthCheck {
 }
 
 /// Runs the command; one that takes too long is killed.
-fn run(life: &Life, live: &Live, health: &Health) -> Result<(i32, String), Failure> {
-    if life.state().status == containers::Status::Paused {
-        return Err(Failure::own("the container is paused"));
-    }
+fn run(live: &Live, health: &Health) -> Result<(i32, String), Failure> {
     let mut spec = live.spec.clone();
     spec.process.args.clone_from(&health.args);
     spec.terminal = false;
@@ -101,24 +101,28 @@ fn run(life: &Life, live: &Live, health: &Health) -> Result<(i32, String), Failu
     };
     let running = live.runtime.exec(&live.handle, &spec, &live.ids.namespace, stdio);
     let running: Running = running.map_err(|e| runner_failure(&e))?;
+    let (end, ending) = std::io::pipe().map_err(|e| Failure::own(format!("cannot make a pipe: {e}")))?;
     let reader = std::thread::spawn(move || {
-        let mut read = read;
         let mut kept = Vec::new();
-        // What comes after that is read, too, or the command would stop.
-        let _ = read.by_ref().take(OUTPUT).read_to_end(&mut kept);
-        let _ = std::io::copy(&mut read, &mut std::io::sink());
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(read));
+        // What comes after that is read, too, or the command would stop; what it leaves running is not waited for.
+        pump(vec![(file, ())], Some(&end), |(), bytes| {
+            let room = OUTPUT.saturating_sub(kept.len());
+            kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        });
         String::from_utf8_lossy(&kept).into_owned()
     });
-    let outcome = running.wait().map_err(|e| runner_failure(&e))?;
+    let outcome = running.wait();
+    drop(ending);
+    let output = reader.join().unwrap_or_default();
+    let outcome = outcome.map_err(|e| runner_failure(&e))?;
     if outcome.timed_out {
-        // What it has started may hold the pipe.
         let text = format!(
             "it took longer than {:.1} s",
             Duration::from_nanos(health.timeout).as_secs_f64()
         );
         return Ok((-1, text));
     }
-    let output = reader.join().unwrap_or_default();
     Ok((outcome.status.code(), output))
 }
 

@@ -15,6 +15,9 @@ use crate::error::{EXIT_BOX, Failure};
 /// The first argument that makes this program a monitor.
 pub(crate) const HIDDEN_ARGUMENT: &str = "__box_monitor";
 
+/// What a monitor says with its failure when there was another one.
+pub(crate) const EXIT_RUNS: u8 = 124;
+
 /// Starts a monitor for a container. When this returns the container's command runs. With `attach` the connection goes on with frames.
 pub(crate) fn launch(app: &App, id: &str, attach: bool) -> Result<UnixStream, Failure> {
     let failed = |e: std::io::Error| Failure::own(format!("cannot start the container's monitor: {e}"));
@@ -45,12 +48,13 @@ pub(crate) fn launch(app: &App, id: &str, attach: bool) -> Result<UnixStream, Fa
         cgroup_parent: app.cgroup_parent().map(ToOwned::to_owned),
         rootless: app.rootless.as_ref().map(ids),
         id: id.to_owned(),
+        owner: app.store.owner()?.as_str().to_owned(),
         attach,
     };
     send_message(&ours, &start, &[]).map_err(failed)?;
     match receive_message::<Reply>(&ours).map_err(failed)? {
         Some((Reply::Started, _)) => Ok(ours),
-        Some((Reply::Failed { message, code }, _)) => Err(super::failure_of(message, code)),
+        Some((Reply::Failed { message, hint, code }, _)) => Err(super::failure_of(message, hint, code)),
         _ => Err(Failure::own(
             "the container's monitor ended before the container ran",
         )),
@@ -74,6 +78,7 @@ pub(crate) fn main() -> u8 {
         Err(failure) => {
             let reply = Reply::Failed {
                 message: failure.message().to_owned(),
+                hint: failure.cure().map(ToOwned::to_owned),
                 code: failure.code,
             };
             // When it was started well, nobody listens any more; the state tells.
@@ -99,8 +104,12 @@ fn keep(line: &UnixStream) -> Result<(), Failure> {
     let app = App::open_in(&start.root, rootless, start.cgroup_parent)?;
     let lock = containers::lock(&app, &start.id)?;
     let container = containers::find(&app, &start.id)?;
-    if container.state.is_active() {
-        return Err(Failure::own("the container runs already"));
+    let is_anothers = container.state.is_taken() && container.state.owner.as_ref() != Some(&start.owner);
+    if container.state.is_active() || is_anothers {
+        return Err(Failure::new(
+            EXIT_RUNS,
+            "the container runs already, or is about to",
+        ));
     }
     let attached = match start.attach {
         true => Some(line.try_clone().map_err(|e| Failure::own(e.to_string()))?),

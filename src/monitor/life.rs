@@ -1,6 +1,7 @@
 //! What the threads of a monitor share: the container as it runs, its state, and that it has ended.
 
 use std::fs::File;
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,15 +13,20 @@ use super::outlet::Outlet;
 use crate::containers::{self, Config, State, Status};
 use crate::error::Failure;
 use crate::executor::Ids;
+use crate::logs::LogStream;
 
 /// How long connections may take for their last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long clients may take to read what is theirs when the container has ended, as one that was stopped by its user.
+const READING: Duration = Duration::from_secs(24 * 3600);
 
 /// A container as long as somebody runs it.
 pub(super) struct Life {
     pub(super) id: String,
     pub(super) config: Config,
     pub(super) outlet: Outlet,
+    /// The user's command runs it, with its own streams.
+    pub(super) is_foreground: bool,
     /// Until it is over: threads that still answer must not keep what is this process' own in the store.
     store: Mutex<Option<Store>>,
     inner: Mutex<Inner>,
@@ -45,11 +51,19 @@ pub(super) struct Live {
 }
 
 impl Life {
-    pub(super) fn new(store: Store, id: &str, config: Config, outlet: Outlet, state: State) -> Self {
+    pub(super) fn new(
+        store: Store,
+        container: (&str, Config),
+        outlet: Outlet,
+        is_foreground: bool,
+        state: State,
+    ) -> Self {
+        let (id, config) = container;
         Self {
             id: id.to_owned(),
             config,
             outlet,
+            is_foreground,
             store: Mutex::new(Some(store)),
             inner: Mutex::new(Inner {
                 state,
@@ -63,6 +77,17 @@ impl Life {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it prints goes where it should.
+    pub(super) fn pass_on(&self, stream: LogStream, bytes: &[u8]) {
+        let mut own: Box<dyn Write> = match (self.is_foreground, stream) {
+            (false, _) => return self.outlet.take(stream, bytes),
+            (true, LogStream::Stdout) => Box::new(std::io::stdout()),
+            (true, LogStream::Stderr) => Box::new(std::io::stderr()),
+        };
+        // Where nobody reads, the container goes on, as with Docker.
+        let _ = own.write_all(bytes).and_then(|()| own.flush());
     }
 
     /// The container as it runs now.
@@ -107,16 +132,15 @@ impl Life {
         Ok(true)
     }
 
-    /// It does not run any more, for now.
-    pub(super) fn pause_between(&self, change: impl FnOnce(&mut State)) -> Result<(), Failure> {
+    /// It does not run any more, for now. What can't be written, on a full disk, is written at the end, or not at all.
+    pub(super) fn pause_between(&self, change: impl FnOnce(&mut State)) {
         let mut inner = self.inner();
         inner.live = None;
         inner.state.pid = 0;
         inner.state.finished = containers::now();
         change(&mut inner.state);
-        let written = self.write(&inner.state, Durability::Later);
+        let _ = self.write(&inner.state, Durability::Later);
         self.changed.notify_all();
-        written
     }
 
     /// Waits until it is asked to end, at most so long; says whether it was.
@@ -146,15 +170,15 @@ impl Life {
         self.inner().is_over = true;
         self.changed.notify_all();
         self.outlet.close(self.state().exit_code);
+        self.outlet.until_read(READING);
         let end = Instant::now() + LAST_WORDS;
         self.wait_until(Some(end), |inner| inner.connections == 0);
     }
 
-    /// Somebody asks it to end: it is not started again.
-    pub(super) fn ask_to_stop(&self) -> Result<(), Failure> {
-        let asked = self.set(Durability::Later, |state| state.is_stopped = true);
+    /// Somebody asks it to end: it is not started again. Where that can't be written, on a full disk, it counts all the same.
+    pub(super) fn ask_to_stop(&self) {
+        let _ = self.set(Durability::Later, |state| state.is_stopped = true);
         self.changed.notify_all();
-        asked
     }
 
     /// Waits until this start of it has ended; says whether it has.

@@ -17,6 +17,8 @@ pub(super) struct Start {
     /// The ids of the ordinary user's namespace, which the monitor is in already: first and number.
     pub(super) rootless: Option<Vec<(u32, u32)>>,
     pub(super) id: String,
+    /// Who starts it, by its id in the store: the container may be taken by that one.
+    pub(super) owner: String,
     /// The connection goes on as that of an attached client.
     pub(super) attach: bool,
 }
@@ -82,6 +84,8 @@ pub(crate) enum Reply {
     /// It could not be done; the exit code that tells it.
     Failed {
         message: String,
+        /// The cure.
+        hint: Option<String>,
         code: u8,
     },
     /// It runs. Of an exec with a terminal the terminal comes along.
@@ -131,13 +135,22 @@ pub(crate) enum Frame {
     StdinEnd,
     /// The size of the client's terminal: rows and columns.
     Size(u16, u16),
-    Signal(i32),
+    /// The client goes on purpose: its standard input has not ended.
+    Detach,
 }
 
 /// The longest frame.
 const LONGEST: usize = 1 << 20;
 
 impl Frame {
+    /// Bytes that it carries.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Stdout(bytes) | Self::Stderr(bytes) | Self::Stdin(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
     /// Writes it whole.
     pub(crate) fn write(&self, mut to: impl Write) -> io::Result<()> {
         let number;
@@ -155,10 +168,7 @@ impl Frame {
                 number = [r[0], r[1], c[0], c[1]];
                 (6, &number)
             }
-            Self::Signal(signal) => {
-                number = signal.to_le_bytes();
-                (7, &number)
-            }
+            Self::Detach => (7, &[]),
         };
         let mut whole = Vec::with_capacity(5 + bytes.len());
         whole.push(kind);
@@ -193,7 +203,7 @@ impl Frame {
                 let [a, b, c, d] = four()?;
                 Self::Size(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
             }
-            7 => Self::Signal(i32::from_le_bytes(four()?)),
+            7 => Self::Detach,
             _ => return Err(garbled()),
         }))
     }
@@ -212,7 +222,7 @@ mod tests {
             Frame::Stdin(b"in".to_vec()),
             Frame::StdinEnd,
             Frame::Size(24, 80),
-            Frame::Signal(15),
+            Frame::Detach,
         ];
         let mut bytes = Vec::new();
         all.iter().for_each(|frame| frame.write(&mut bytes).unwrap());

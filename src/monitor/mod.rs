@@ -11,9 +11,10 @@ mod life;
 mod message;
 mod outlet;
 mod serve;
+mod streams;
 mod supervise;
 
-pub(crate) use client::{Connection, connect, failure_of};
-pub(crate) use launch::{HIDDEN_ARGUMENT, launch, main};
+pub(crate) use client::{Connection, connect, connect_in, failure_of};
+pub(crate) use launch::{EXIT_RUNS, HIDDEN_ARGUMENT, launch, main};
 pub(crate) use message::{Exec, Figures, Frame, Process, Reply, Request};
 pub(crate) use supervise::{Io, Supervisor, exit_code};

@@ -31,7 +31,12 @@ pub(super) fn serve(life: &Arc<Life>, dir: &Path) -> Result<(), Failure> {
     let listener = bind(dir).map_err(failed)?;
     let life = Arc::clone(life);
     let listen = move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Without a descriptor left it is worth nothing to ask again at once.
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            };
             let life = Arc::clone(&life);
             life.count(1);
             let answer = {
@@ -83,6 +88,7 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
 fn failed(failure: &Failure) -> Reply {
     Reply::Failed {
         message: failure.message().to_owned(),
+        hint: failure.cure().map(ToOwned::to_owned),
         code: failure.code,
     }
 }
@@ -98,20 +104,21 @@ fn reply_to(life: &Arc<Life>, request: Request) -> Result<Reply, Failure> {
         Request::Signal(number) => {
             let live = running(life)?;
             if number == nix::libc::SIGKILL {
-                life.ask_to_stop()?;
+                life.ask_to_stop();
             }
             live.handle.signal(number).map_err(of)?;
             Ok(Reply::Done)
         }
         Request::Pause => {
             running(life)?.handle.pause().map_err(of)?;
-            life.set(Durability::Later, |state| state.status = Status::Paused)?;
+            // It is so, whether it can be written or not.
+            let _ = life.set(Durability::Later, |state| state.status = Status::Paused);
             Ok(Reply::Done)
         }
         Request::Resume => match life.live() {
             Some(live) if life.state().status == Status::Paused => {
                 live.handle.resume().map_err(of)?;
-                life.set(Durability::Later, |state| state.status = Status::Running)?;
+                let _ = life.set(Durability::Later, |state| state.status = Status::Running);
                 Ok(Reply::Done)
             }
             _ => Err(Failure::own("the container is not paused")),
@@ -150,15 +157,14 @@ fn running(life: &Life) -> Result<Arc<Live>, Failure> {
 }
 
 fn stop(life: &Life, signal: i32, timeout: u64) -> Result<Reply, Failure> {
-    life.ask_to_stop()?;
+    life.ask_to_stop();
     if let Some(live) = life.live() {
-        // One that is gone needs no signal.
+        // One that is gone needs no signal. Those that are paused, maybe only now, heed none before they go on.
         let _ = live.handle.signal(signal);
-        if life.state().status == Status::Paused {
-            let _ = live.handle.resume();
-        }
+        let _ = live.handle.resume_if_paused();
         if !life.has_ended_within(Duration::from_secs(timeout)) {
             live.handle.kill().map_err(|e| runner_failure(&e))?;
+            let _ = live.handle.resume_if_paused();
         }
     }
     Ok(ended(life))
@@ -261,7 +267,7 @@ fn start_another(life: &Life, exec: &Exec, fds: Vec<OwnedFd>) -> Result<box_runn
 }
 
 fn answer_attach(life: &Arc<Life>, stream: &UnixStream) {
-    let begun = running(life).and_then(|_| {
+    let begun = attachable(life).and_then(|_| {
         stream
             .try_clone()
             .map_err(|e| Failure::new(EXIT_BOX, format!("cannot attach: {e}")))
@@ -270,12 +276,22 @@ fn answer_attach(life: &Arc<Life>, stream: &UnixStream) {
         Ok(client) => {
             if send_message(stream, &Reply::Started, &[]).is_ok() {
                 life.outlet.add(client);
-                listen(life, stream);
+                listen(life, stream, false);
             }
         }
         Err(failure) => {
             let _ = send_message(stream, &failed(&failure), &[]);
         }
+    }
+}
+
+/// One that runs in the foreground has its output nowhere but there.
+fn attachable(life: &Life) -> Result<Arc<Live>, Failure> {
+    match life.is_foreground {
+        true => Err(Failure::own(
+            "the container runs in the foreground (--rm): its output goes to its terminal and to nobody else",
+        )),
+        false => running(life),
     }
 }
 
@@ -287,7 +303,7 @@ pub(super) fn attach(life: &Arc<Life>, client: UnixStream) {
     life.count(1);
     let counted = Arc::clone(&life);
     let listening = thread("attach", move || {
-        listen(&life, &line);
+        listen(&life, &line, true);
         life.count(-1);
     });
     if listening.is_err() {
@@ -295,12 +311,20 @@ pub(super) fn attach(life: &Arc<Life>, client: UnixStream) {
     }
 }
 
-/// Does what an attached client sends.
-fn listen(life: &Life, line: &UnixStream) {
+/// Does what an attached client sends. The one that started the container is its standard input: when that one ends, or is killed, so
+/// does the input; others only add to it.
+fn listen(life: &Life, line: &UnixStream, is_first: bool) {
+    let mut has_detached = false;
     while let Ok(Some(frame)) = Frame::read(line) {
+        has_detached |= frame == Frame::Detach;
         let Some(live) = life.live() else { continue };
-        // What is sent to a process that has ended is lost.
-        let _ = take(&live, frame);
+        if is_first || frame != Frame::StdinEnd {
+            // What is sent to a process that has ended is lost.
+            let _ = take(&live, frame);
+        }
+    }
+    if let (true, false, Some(live)) = (is_first, has_detached, life.live()) {
+        let _ = take(&live, Frame::StdinEnd);
     }
 }
 
@@ -318,7 +342,6 @@ fn take(live: &Live, frame: Frame) -> io::Result<()> {
             Ok(())
         }
         (Frame::Size(rows, columns), Some(terminal)) => terminal.set_size(rows, columns).map_err(of),
-        (Frame::Signal(number), _) => live.handle.signal(number).map_err(of),
         _ => Ok(()),
     }
 }

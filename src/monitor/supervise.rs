@@ -3,23 +3,22 @@
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use box_runner::{Mount, Outcome, PrivateNetwork, RunnerError, Running, Runtime, Stdio, Stream};
+use box_runner::{Mount, Outcome, PrivateNetwork, RunnerError, Running, Runtime};
 use box_store::disk::Durability;
 use box_store::{OverlayDirs, PrepareOptions};
 
 use super::life::{Life, Live};
 use super::outlet::Outlet;
+use super::streams::{Attempt, stdio};
 use super::{health, serve};
 use crate::app::App;
-use crate::containers::{self, Config, Container, NetworkState, Status};
+use crate::containers::{self, Container, NetworkState, Status};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
 use crate::executor::Ids;
-use crate::logs::{self, LogStream};
+use crate::logs;
 use crate::mounts::{self, MountGuard};
-use crate::pump::pump;
 use crate::terminal::{self, Session};
 use crate::values::{LogOptions, Restart};
 use crate::{step_mounts, ui};
@@ -104,15 +103,11 @@ impl<'a> Supervisor<'a> {
         state.restarts = 0;
         state.health = None;
         state.network = network.as_ref().map(NetworkState::of);
-        let life = Life::new(
-            app.store.clone(),
-            &container.id,
-            container.config.clone(),
-            outlet,
-            state,
-        );
-        if let (Io::Kept(_), true) = (&io, container.is_transient) {
-            // From now on it goes with this process, not with the one that made it.
+        let is_foreground = matches!(io, Io::Own);
+        let described = (container.id.as_str(), container.config.clone());
+        let life = Life::new(app.store.clone(), described, outlet, is_foreground, state);
+        if let Io::Kept(_) = &io {
+            // From now on it is this process', not the one's that made it.
             life.set(Durability::Later, |_| {})?;
         }
         Ok(Self {
@@ -214,7 +209,10 @@ impl<'a> Supervisor<'a> {
             }
             (_, terminal) => terminal.map(Arc::new),
         };
-        attempt.outputs = outputs(&mut running, terminal.as_deref())?;
+        attempt.take_outputs(&mut running, terminal.as_deref())?;
+        if let Io::Own = self.io {
+            attempt.take_input(&mut running);
+        }
         let live = Live {
             handle: running.handle(),
             runtime: Arc::clone(&self.runtime),
@@ -238,19 +236,12 @@ impl<'a> Supervisor<'a> {
             serve::attach(&self.life, client);
         }
         let checks = health::watch(&self.life);
-        let copying = attempt.copy(&self.life);
+        let streams = attempt.join(&self.life);
         if let Io::Kept(_) = self.io {
             box_runner::settle();
         }
         let outcome = running.wait();
-        let (session, copying) = copying;
-        if let Some(copying) = copying {
-            // A thread that panicked has lost output, which nothing can bring back.
-            let _ = copying.join();
-        }
-        if let Some(session) = session {
-            session.finish();
-        }
+        streams.finish();
         self.life.outlet.end_lines();
         let outcome = outcome.map_err(|e| runner_failure(&e));
         let will_restart = outcome.as_ref().is_ok_and(|outcome| self.may_be_again(outcome));
@@ -262,7 +253,7 @@ impl<'a> Supervisor<'a> {
             if will_restart && !state.is_stopped {
                 state.status = Status::Restarting;
             }
-        })?;
+        });
         if let Some(checks) = checks {
             let _ = checks.join();
         }
@@ -297,8 +288,9 @@ impl<'a> Supervisor<'a> {
         let ended = match self.is_transient {
             true => {
                 let ended = self.life.finish(Durability::Later, |_| {});
-                self.app.store.remove_container(&self.life.id)?;
-                ended
+                let removed = self.app.store.remove_container(&self.life.id);
+                // Once it is gone its state is nobody's concern.
+                removed.map(drop).map_err(Failure::from).or(ended)
             }
             false => self.life.finish(Durability::Now, |state| {
                 if let (true, Some(lost)) = (state.error.is_empty(), lost) {
@@ -330,58 +322,6 @@ impl<'a> Supervisor<'a> {
             state.finished = containers::now();
         });
         self.life.close();
-    }
-}
-
-/// What goes with one start of a container.
-#[derive(Default)]
-struct Attempt {
-    session: Option<Session>,
-    outputs: Vec<(std::fs::File, LogStream)>,
-}
-
-impl Attempt {
-    /// Passes its output on.
-    fn copy(self, life: &Arc<Life>) -> (Option<Session>, Option<JoinHandle<()>>) {
-        if self.outputs.is_empty() {
-            return (self.session, None);
-        }
-        let (life, outputs) = (Arc::clone(life), self.outputs);
-        let copy = move || pump(outputs, |stream, bytes| life.outlet.take(stream, bytes));
-        (self.session, Some(std::thread::spawn(copy)))
-    }
-}
-
-/// What the container's output comes from.
-fn outputs(
-    running: &mut Running,
-    terminal: Option<&box_runner::Terminal>,
-) -> Result<Vec<(std::fs::File, LogStream)>, RunnerError> {
-    if let Some(terminal) = terminal {
-        return Ok(vec![(terminal.file()?, LogStream::Stdout)]);
-    }
-    let pipes = [
-        (running.take_stdout(), LogStream::Stdout),
-        (running.take_stderr(), LogStream::Stderr),
-    ];
-    Ok(pipes
-        .into_iter()
-        .filter_map(|(pipe, stream)| Some((pipe?, stream)))
-        .collect())
-}
-
-/// Its standard streams; with a terminal they are that.
-fn stdio(io: &Io, config: &Config) -> Stdio {
-    if config.tty {
-        return Stdio::null();
-    }
-    let (input, output) = match io {
-        Io::Own => (Stream::Inherit, Stdio::inherit()),
-        Io::Kept(_) => (Stream::Piped, Stdio::captured()),
-    };
-    Stdio {
-        stdin: if config.interactive { input } else { Stream::Null },
-        ..output
     }
 }
 

@@ -114,6 +114,12 @@ impl Cgroups {
         }
     }
 
+    /// Whether its processes may be stopped now.
+    pub(crate) fn is_freezable(&self) -> bool {
+        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.v2.is_some() || freezer.is_some()
+    }
+
     /// Where no group in use can stop its processes: one of version 1's freezer, or of version 2, made when first needed.
     fn freeze_apart(&self, hierarchies: &Hierarchies, name: &str, stop: bool) -> io::Result<()> {
         let parent = hierarchies.parent.as_deref();
@@ -134,11 +140,10 @@ impl Cgroups {
     /// Moves every process into this group; those that they start meanwhile, too.
     fn move_all(&self, dir: &Path) -> io::Result<()> {
         let mut made = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.is_some() {
-            return Ok(());
+        if made.is_none() {
+            fs::create_dir(dir)?;
+            *made = Some(PathBuf::from(dir));
         }
-        fs::create_dir(dir)?;
-        *made = Some(PathBuf::from(dir));
         let wanted = dir.join("cgroup.procs");
         for _ in 0..100 {
             let there = processes_in(dir)?;

@@ -1,6 +1,7 @@
 //! A running container as other threads see it: signals, figures, limits.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::sys;
 
 /// Ticks of a second in /proc; the same on every Linux.
 const TICKS: u64 = 100;
+/// How much is read of a command, in bytes.
+const MAX_COMMAND: u64 = 4096;
 
 /// Where the groups of a container are made.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +103,14 @@ impl Handle {
             .freeze(&self.place.hierarchies, &self.place.name, false)
     }
 
+    /// The same, if they were ever stopped.
+    pub fn resume_if_paused(&self) -> Result<()> {
+        match self.groups.is_freezable() {
+            true => self.resume(),
+            false => Ok(()),
+        }
+    }
+
     /// Changes those limits that are given, but for the time.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         self.groups.update(limits)
@@ -134,8 +145,14 @@ impl Handle {
     pub fn stats(&self) -> Result<Stats> {
         let pid = self.pid()?;
         let live = self.groups.live();
-        let processes = || self.processes().unwrap_or_default();
-        let counted = || processes().iter().map(|process| process.cpu).sum();
+        let pids_of = || self.pids().unwrap_or_default();
+        let counted = || {
+            pids_of()
+                .into_iter()
+                .filter_map(|pid| process(pid, false))
+                .map(|process| process.cpu)
+                .sum()
+        };
         let pids = || Some(self.pids().ok()?.len() as u64);
         Ok(Stats {
             memory: live.memory,
@@ -149,7 +166,11 @@ impl Handle {
 
     /// Its processes, those that end meanwhile left out.
     pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
-        Ok(self.pids()?.into_iter().filter_map(process).collect())
+        Ok(self
+            .pids()?
+            .into_iter()
+            .filter_map(|pid| process(pid, true))
+            .collect())
     }
 
     fn pids(&self) -> Result<Vec<i32>> {
@@ -179,7 +200,8 @@ fn traffic(text: &str) -> Option<(u64, u64)> {
     sums
 }
 
-fn process(pid: i32) -> Option<ProcessInfo> {
+/// The arguments only if they are wanted, and not more of them than anybody reads: they may be megabytes.
+fn process(pid: i32, with_command: bool) -> Option<ProcessInfo> {
     use std::os::unix::fs::MetadataExt;
     let dir = format!("/proc/{pid}");
     let stat = fs::read_to_string(format!("{dir}/stat")).ok()?;
@@ -188,7 +210,11 @@ fn process(pid: i32) -> Option<ProcessInfo> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS);
-    let arguments = fs::read(format!("{dir}/cmdline")).unwrap_or_default();
+    let mut arguments = Vec::new();
+    if with_command && let Ok(file) = fs::File::open(format!("{dir}/cmdline")) {
+        // What has ended meanwhile has none.
+        let _ = file.take(MAX_COMMAND).read_to_end(&mut arguments);
+    }
     let arguments = String::from_utf8_lossy(&arguments);
     let command = arguments.trim_end_matches('\0').replace('\0', " ");
     Some(ProcessInfo {
@@ -219,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_process_is_read() {
-        let own = process(std::process::id() as i32).unwrap();
+        let own = process(std::process::id() as i32, true).unwrap();
         assert_eq!(own.pid, std::process::id() as i32);
         assert!(!own.command.is_empty() && own.started > Duration::ZERO);
-        assert_eq!(process(-1), None);
+        assert_eq!(process(-1, true), None);
     }
 }
