@@ -392,3 +392,26 @@ fn several_at_once() {
     bench.ok(["rm", "-f", "fg"]);
     assert_eq!(ends(&mut child), Some(137));
 }
+
+#[test]
+fn a_machine_that_goes_down() {
+    let bench = Bench::with_busybox();
+    start(&bench, &["--name", "s", "--restart", "unless-stopped"], FOREVER);
+    start(&bench, &["--name", "u", "--restart", "unless-stopped"], FOREVER);
+    bench.ok(["stop", "u"]);
+    eventually("only one monitor is there", || {
+        sh(&format!("pgrep -fc '__box_monitor {}'", bench.store().display())).trim() == "1"
+    });
+    sh(&format!(
+        "pkill -TERM -f '__box_monitor {}'",
+        bench.store().display()
+    ));
+    eventually("it ends in order", || {
+        bench.ok(["ps", "-aq", "--filter", "exited=5", "--filter", "name=s"]) != ""
+    });
+    assert_eq!(
+        bench.ok(["start", "--restart-policy"]),
+        "s\n",
+        "and is started with the machine"
+    );
+}

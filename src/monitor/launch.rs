@@ -65,6 +65,10 @@ pub(crate) fn launch(app: &App, id: &str, attach: bool) -> Result<UnixStream, Fa
 pub(crate) fn main() -> u8 {
     // Nothing of the user's terminal reaches it. It fails only for one that leads a session already.
     let _ = nix::unistd::setsid();
+    // Before there is any other thread; they are taken when the container runs.
+    if crate::signals::hold().is_err() {
+        return EXIT_BOX;
+    }
     let Ok(line) = std::io::stdin().as_fd().try_clone_to_owned() else {
         return EXIT_BOX;
     };

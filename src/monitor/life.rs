@@ -37,7 +37,15 @@ struct Inner {
     state: State,
     live: Option<Arc<Live>>,
     is_over: bool,
+    /// The machine goes down, or whoever looks after it wants so: it ends for now, which is no wish of the user's.
+    is_ending: bool,
     connections: usize,
+}
+
+impl Inner {
+    fn is_to_end(&self) -> bool {
+        self.state.is_stopped || self.is_ending
+    }
 }
 
 /// One start of it.
@@ -69,6 +77,7 @@ impl Life {
                 state,
                 live: None,
                 is_over: false,
+                is_ending: false,
                 connections: 0,
             }),
             changed: Condvar::new(),
@@ -118,7 +127,7 @@ impl Life {
     /// It runs. Says no, and nothing is noted, if it was asked to end meanwhile.
     pub(super) fn begin(&self, live: Live) -> Result<bool, Failure> {
         let mut inner = self.inner();
-        if inner.state.is_stopped {
+        if inner.is_to_end() {
             return Ok(false);
         }
         let state = &mut inner.state;
@@ -146,7 +155,7 @@ impl Life {
     /// Waits until it is asked to end, at most so long; says whether it was.
     pub(super) fn is_stopped_within(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
-        self.wait_until(Some(end), |inner| inner.state.is_stopped)
+        self.wait_until(Some(end), Inner::is_to_end)
     }
 
     /// It is over: nothing of it is left but what is kept.
@@ -173,6 +182,17 @@ impl Life {
         self.outlet.until_read(READING);
         let end = Instant::now() + LAST_WORDS;
         self.wait_until(Some(end), |inner| inner.connections == 0);
+    }
+
+    /// Whether it was asked to end.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.inner().is_to_end()
+    }
+
+    /// It ends for now.
+    pub(super) fn end_for_now(&self) {
+        self.inner().is_ending = true;
+        self.changed.notify_all();
     }
 
     /// Somebody asks it to end: it is not started again. Where that can't be written, on a full disk, it counts all the same.

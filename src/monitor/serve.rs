@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use box_runner::{RunnerError, Stdio, Stream, receive_message, send_message};
 use box_store::disk::Durability;
+use nix::sys::signal::Signal;
 
 use super::life::{Life, Live};
 use super::message::{Exec, Figures, Frame, Process, Reply, Request};
@@ -156,8 +157,24 @@ fn running(life: &Life) -> Result<Arc<Live>, Failure> {
     }
 }
 
+/// A signal to the monitor, as a machine sends it that goes down: the container is ended in order, and started again with the machine if
+/// that is its policy.
+pub(super) fn heed(life: &Arc<Life>, signal: Signal) {
+    if matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) {
+        life.end_for_now();
+        // What can't be ended goes with the machine.
+        let _ = end(life, life.config.stop_signal, life.config.stop_timeout);
+    }
+}
+
 fn stop(life: &Life, signal: i32, timeout: u64) -> Result<Reply, Failure> {
     life.ask_to_stop();
+    end(life, signal, timeout)?;
+    Ok(ended(life))
+}
+
+/// Has it end, whether it wants or not.
+fn end(life: &Life, signal: i32, timeout: u64) -> Result<(), Failure> {
     if let Some(live) = life.live() {
         // One that is gone needs no signal. Those that are paused, maybe only now, heed none before they go on.
         let _ = live.handle.signal(signal);
@@ -167,7 +184,7 @@ fn stop(life: &Life, signal: i32, timeout: u64) -> Result<Reply, Failure> {
             let _ = live.handle.resume_if_paused();
         }
     }
-    Ok(ended(life))
+    Ok(())
 }
 
 fn figures(live: &Live) -> Result<Figures, Failure> {

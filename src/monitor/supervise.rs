@@ -21,7 +21,7 @@ use crate::logs;
 use crate::mounts::{self, MountGuard};
 use crate::terminal::{self, Session};
 use crate::values::{LogOptions, Restart};
-use crate::{step_mounts, ui};
+use crate::{signals, step_mounts, ui};
 
 /// How long to wait before it is started again: the first time, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -172,14 +172,18 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Where this is the user's command, its signals are the container's.
+    /// Where this is the user's command, its signals are the container's. Otherwise they are for the monitor: it ends its container in order.
     fn forward_signals(&self, running: &Running, attempt: &Attempt) -> Result<(), Failure> {
         match self.io {
             Io::Own => {
                 let terminal = attempt.session.as_ref().map(Session::terminal);
                 terminal::forward_signals(running.handle(), terminal)
             }
-            Io::Kept(_) => Ok(()),
+            Io::Kept(_) => {
+                let life = Arc::clone(&self.life);
+                let heed = move |signal| serve::heed(&life, signal);
+                signals::take(heed).map_err(|e| Failure::of(EXIT_BOX, &e))
+            }
         }
     }
 
@@ -245,12 +249,13 @@ impl<'a> Supervisor<'a> {
         self.life.outlet.end_lines();
         let outcome = outcome.map_err(|e| runner_failure(&e));
         let will_restart = outcome.as_ref().is_ok_and(|outcome| self.may_be_again(outcome));
+        let is_to_end = self.life.is_to_end();
         self.life.pause_between(|state| {
             if let Ok(outcome) = &outcome {
                 state.exit_code = outcome.status.code();
                 state.oom_killed = outcome.oom_killed;
             }
-            if will_restart && !state.is_stopped {
+            if will_restart && !is_to_end {
                 state.status = Status::Restarting;
             }
         });
@@ -271,7 +276,7 @@ impl<'a> Supervisor<'a> {
     fn is_again(&self, outcome: &Outcome, number: u32) -> bool {
         let enough =
             matches!(self.life.config.restart, Restart::OnFailure(most) if most > 0 && number > most);
-        let is_again = self.may_be_again(outcome) && !enough && !self.life.state().is_stopped;
+        let is_again = self.may_be_again(outcome) && !enough && !self.life.is_to_end();
         if is_again {
             // The number is for people.
             let _ = self.life.set(Durability::Later, |state| state.restarts = number);
