@@ -407,7 +407,8 @@ fn a_machine_that_goes_down() {
         bench.store().display()
     ));
     eventually("it ends in order", || {
-        bench.ok(["ps", "-aq", "--filter", "exited=5", "--filter", "name=s"]) != ""
+        let ended = bench.ok(["ps", "-aq", "--filter", "exited=5", "--filter", "name=s"]);
+        !ended.is_empty()
     });
     assert_eq!(
         bench.ok(["start", "--restart-policy"]),
