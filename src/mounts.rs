@@ -152,6 +152,13 @@ impl MountPlan {
         }
     }
 
+    /// Makes it one that was named: the volume stays when this container goes.
+    pub(crate) fn become_anothers(&mut self) {
+        if let PlannedSource::Volume { anonymous, .. } = &mut self.source {
+            *anonymous = false;
+        }
+    }
+
     /// Whether what is mounted is there without the container: a volume, or the host's.
     pub(crate) fn outlives(&self) -> bool {
         matches!(

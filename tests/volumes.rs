@@ -950,3 +950,32 @@ fn a_container_that_starts_again() {
         assert_eq!(who.ok(&["volume", "rm", "data"]), "data\n");
     });
 }
+
+#[test]
+fn a_shared_volume_stays_with_the_container_it_was_made_for() {
+    let bench = Bench::with_busybox();
+    let run = ["run", "--network", "none"];
+    bench.ok([
+        &run[..],
+        &[
+            "--name",
+            "data",
+            "-v",
+            "/data",
+            "busybox",
+            "sh",
+            "-c",
+            "echo kept > /data/file",
+        ],
+    ]
+    .concat());
+    let read = ["--volumes-from", "data:ro", "busybox", "cat", "/data/file"];
+    for _ in 0..2 {
+        assert_eq!(bench.ok([&run[..], &["--rm"], &read[..]].concat()), "kept\n");
+    }
+    bench.ok([&run[..], &["--name", "other"], &read[..]].concat());
+    bench.ok(["rm", "-v", "other"]);
+    assert_eq!(bench.ok([&run[..], &["--rm"], &read[..]].concat()), "kept\n");
+    bench.ok(["rm", "-v", "data"]);
+    assert_eq!(bench.ok(["volume", "ls", "-q"]), "");
+}

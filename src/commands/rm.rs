@@ -36,7 +36,9 @@ pub(super) fn run(app: &App, args: &RmArgs) -> Result<u8, Failure> {
 fn remove_volumes(app: &App, plans: &[MountPlan]) -> Result<(), Failure> {
     for name in plans.iter().filter_map(MountPlan::anonymous_volume) {
         match app.store.remove_volume(name, &super::volume::users(app)) {
-            Ok(()) | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. }) => {}
+            Ok(())
+            | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. } | VolumeError::Referenced { .. }) =>
+                {}
             Err(error) => return Err(Failure::of(EXIT_BOX, &error)),
         }
     }

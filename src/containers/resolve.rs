@@ -174,6 +174,8 @@ fn inherited(app: &App, names: &[String]) -> Result<Vec<MountPlan>, Failure> {
         for mut plan in super::find(app, name)?.config.mounts {
             if plan.outlives() {
                 plan.read_only |= read_only;
+                // It goes with the container that it was made for, not with one that only shares it.
+                plan.become_anothers();
                 plans.push(plan);
             }
         }
