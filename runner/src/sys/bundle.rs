@@ -1,9 +1,9 @@
 //! What containers made from a bundle of others need besides.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{BpfInsn, check};
+use super::{BpfInsn, check, set_mount_attributes};
 
 /// Mount attributes that only bundles ask for.
 pub(crate) mod more_attr {
@@ -21,25 +21,16 @@ pub(crate) fn change_mount(
     (set, clear): (u64, u64),
     propagation: u64,
 ) -> io::Result<()> {
-    let attr = libc::mount_attr {
-        attr_set: set,
-        attr_clr: clear,
-        propagation,
-        userns_fd: 0,
-    };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a valid C string, `attr` lives through the call and its size is given.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    })
-    .map(drop)
+    set_mount_attributes(
+        mount,
+        recursive,
+        &libc::mount_attr {
+            attr_set: set,
+            attr_clr: clear,
+            propagation,
+            userns_fd: 0,
+        },
+    )
 }
 
 /// The three sets that capset(2) sets, bit n for capability n.

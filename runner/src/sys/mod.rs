@@ -59,6 +59,10 @@ pub(crate) fn mount_setattr(
         propagation: libc::MS_PRIVATE,
         userns_fd: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
+    set_mount_attributes(mount, recursive, &attr)
+}
+
+fn set_mount_attributes(mount: BorrowedFd<'_>, recursive: bool, attr: &libc::mount_attr) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, `attr` lives through the call and its size is given.
     check(unsafe {
@@ -67,7 +71,7 @@ pub(crate) fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            &raw const *attr,
             size_of::<libc::mount_attr>(),
         )
     })

@@ -64,7 +64,14 @@ struct Special {
 /// The filter for a container with these capabilities.
 pub(crate) fn build(caps: Capabilities) -> Vec<BpfInsn> {
     use syscalls::{x86, x86_64};
-    let long = tree(&verdicts(
+    let search = |segments: Vec<(u32, Verdict)>| {
+        tree(
+            &segments,
+            &|verdict: &Verdict| leaf(*verdict),
+            ret(errno(libc::EPERM)),
+        )
+    };
+    let long = search(verdicts(
         caps,
         |c| c.x86_64,
         &Special {
@@ -75,7 +82,7 @@ pub(crate) fn build(caps: Capabilities) -> Vec<BpfInsn> {
             socketcall: None,
         },
     ));
-    let short = tree(&verdicts(
+    let short = search(verdicts(
         caps,
         |c| c.x86,
         &Special {
@@ -150,15 +157,15 @@ fn segments(mut rules: Vec<(u32, Verdict)>, newest: u32) -> Vec<(u32, Verdict)> 
     all
 }
 
-/// A binary search over the segments; the accumulator holds the call's number.
-fn tree(segments: &[(u32, Verdict)]) -> Vec<BpfInsn> {
+/// A binary search over the segments; the accumulator holds the call's number. Without any, `none` is done.
+fn tree<T>(segments: &[(u32, T)], leaf: &impl Fn(&T) -> Vec<BpfInsn>, none: BpfInsn) -> Vec<BpfInsn> {
     let (left, right) = match segments {
-        [] => return vec![ret(errno(libc::EPERM))],
-        [(_, verdict)] => return leaf(*verdict),
+        [] => return vec![none],
+        [(_, one)] => return leaf(one),
         more => more.split_at(more.len() / 2),
     };
     let middle = right.first().map_or(0, |(start, _)| *start);
-    let (left, right) = (tree(left), tree(right));
+    let (left, right) = (tree(left, leaf, none), tree(right, leaf, none));
     let mut program = match u8::try_from(left.len()) {
         Ok(skip) => vec![insn(JUMP_GE, skip, 0, middle)],
         Err(_) => vec![insn(JUMP_GE, 0, 1, middle), insn(JUMP, 0, 0, left.len() as u32)],

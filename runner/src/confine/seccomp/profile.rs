@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 
 use super::{
     ARCH_I386, ARCH_X86_64, JUMP, JUMP_EQ, JUMP_GE, LOAD, OFFSET_ARCH, OFFSET_NR, RET_ALLOW, RET_ERRNO,
-    RET_KILL_PROCESS, X32_BIT, insn, ret,
+    RET_KILL_PROCESS, X32_BIT, insn, ret, tree,
 };
 use crate::sys::BpfInsn;
 
@@ -147,7 +147,7 @@ fn architecture(
     };
     segments.push((X32_BIT, vec![ret(x32)]));
     segments.dedup_by(|later, earlier| later.1 == earlier.1);
-    Ok(tree(&segments))
+    Ok(tree(&segments, &Vec::clone, ret(RET_KILL_PROCESS)))
 }
 
 /// Conditions on one argument twice can't be told in libseccomp's rules, where every runtime takes them as alternatives.
@@ -239,23 +239,6 @@ fn compare(arg: &LinuxSeccompArg, rest: u8) -> Vec<BpfInsn> {
             ]
         }
     }
-}
-
-fn tree(segments: &[(u32, Vec<BpfInsn>)]) -> Vec<BpfInsn> {
-    let (left, right) = match segments {
-        [] => return vec![ret(RET_KILL_PROCESS)],
-        [(_, leaf)] => return leaf.clone(),
-        more => more.split_at(more.len() / 2),
-    };
-    let middle = right.first().map_or(0, |(start, _)| *start);
-    let (left, right) = (tree(left), tree(right));
-    let mut program = match u8::try_from(left.len()) {
-        Ok(skip) => vec![insn(JUMP_GE, skip, 0, middle)],
-        Err(_) => vec![insn(JUMP_GE, 0, 1, middle), insn(JUMP, 0, 0, left.len() as u32)],
-    };
-    program.extend(left);
-    program.extend(right);
-    program
 }
 
 #[cfg(test)]
