@@ -1,5 +1,6 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
+mod builds;
 mod cache;
 mod container;
 mod content;
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, HostArg, Memory};
 
+pub(crate) use builds::{BuildAction, BuildLogsArgs};
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
@@ -219,7 +221,10 @@ pub(crate) enum MtimesMode {
 
 /// `box build`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BuildArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<BuildAction>,
     /// The Boxfile, - for standard input [default: Boxfile, Containerfile or Dockerfile in the context].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -270,8 +275,8 @@ pub(crate) struct BuildArgs {
     pub(crate) front: FrontArgs,
     /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or
     /// a Boxfile on standard input.
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
+    #[arg(value_name = "CONTEXT", required = true)]
+    pub(crate) context: Option<PathBuf>,
 }
 
 /// `box import`.

@@ -7,7 +7,7 @@ use crate::error::Failure;
 const COMMANDS: &str = "commit events image info manifest plugin search secret system lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --digests --env-host \
-                       --explain --expose --filter --format --gpus --ipc --jobs --link \
+                       --explain --expose --filter --format --gpus --ipc --link \
                        --mac-address --metadata-file --no-cache-filter --offline \
                        --override --pid --privileged \
                        --squash --userns --uts --volume-driver \

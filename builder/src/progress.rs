@@ -28,8 +28,8 @@ impl EventSink for Silent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
 
-/// One thing that happened. Of each step: one `StepStarted`, then any number of outputs and fetches, then exactly one of
-/// `StepCached`, `StepFinished` and `StepFailed`.
+/// One thing that happened. Of each step: perhaps a `StepAhead` with fetches, one `StepStarted`, then any number of outputs and fetches, then exactly one of
+/// `StepCached`, `StepFinished`, `StepFailed` and `StepCancelled`. Steps of several stages may run at the same time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -46,6 +46,21 @@ pub enum Event<'a> {
         stage: usize,
         /// Its name.
         name: Option<&'a str>,
+    },
+    /// Something is fetched for a step before it begins.
+    StepAhead {
+        /// The step.
+        id: StepId,
+        /// Its stage's place in the Boxfile, from 0.
+        stage: usize,
+        /// Its stage's name.
+        stage_name: Option<&'a str>,
+        /// Its place in the stage, from 1; 1 is FROM.
+        index: usize,
+        /// Steps of its stage.
+        total: usize,
+        /// The instruction on one line.
+        text: &'a str,
     },
     /// A step begins: it is looked up, and if need be done.
     StepStarted {
@@ -84,7 +99,7 @@ pub enum Event<'a> {
     StepFinished {
         /// The step.
         id: StepId,
-        /// From its start to its layer's commit.
+        /// From its start to its layer's commit, without what it waited for other steps and builds.
         wall: Duration,
         /// What its command used; none if it ran none.
         usage: Option<Usage>,
@@ -97,10 +112,17 @@ pub enum Event<'a> {
     StepFailed {
         /// The step.
         id: StepId,
-        /// From its start.
+        /// From its start, without what it waited for others.
         wall: Duration,
         /// What its command used, if it ran.
         usage: Option<Usage>,
+    },
+    /// It was stopped, since another step failed or the build was cancelled. Nothing of it is left.
+    StepCancelled {
+        /// The step.
+        id: StepId,
+        /// From its start, without what it waited for others.
+        wall: Duration,
     },
     /// A download or an unpacking begins.
     FetchStarted {

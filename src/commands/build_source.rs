@@ -79,6 +79,14 @@ impl Place {
     }
 }
 
+/// The context, as it was given.
+pub(super) fn context(args: &BuildArgs) -> Result<&Path, Failure> {
+    let context = args.context.as_deref();
+    context.ok_or_else(|| {
+        Failure::own("a build needs a context").hint("box build . builds the directory you are in")
+    })
+}
+
 /// Gets what a build reads.
 pub(super) fn gather(app: &App, args: &BuildArgs, cancel: &CancelToken) -> Result<BuildSource, Failure> {
     let is_stdin = args.file.as_ref().is_some_and(|file| file.as_os_str() == "-");
@@ -87,7 +95,8 @@ pub(super) fn gather(app: &App, args: &BuildArgs, cancel: &CancelToken) -> Resul
         mode: args.progress,
         cancel,
     };
-    match Place::parse(&args.context)? {
+    let context = context(args)?;
+    match Place::parse(context)? {
         Place::Stdin if is_stdin => Err(Failure::own(
             "the Boxfile and the context can't both come from standard input",
         )),
@@ -115,11 +124,7 @@ pub(super) fn gather(app: &App, args: &BuildArgs, cancel: &CancelToken) -> Resul
         }
         Place::Git(git) => {
             let layer = fetching.check_out(&git)?;
-            inside(
-                args,
-                &layer,
-                &without_credentials(&args.context.to_string_lossy()),
-            )
+            inside(args, &layer, &without_credentials(&context.to_string_lossy()))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each: options in, calls of the libraries, results to standard output.
 
 mod build;
+mod build_logs;
 mod build_source;
 mod bundle;
 mod cache;

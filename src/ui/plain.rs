@@ -36,6 +36,17 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
             let label = steps.begin(id, stage, stage_name, (index, total), text);
             vec![format!("{label} {}", human::one_line(text))]
         }
+        Event::StepAhead {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+        } => {
+            steps.begin(id, stage, stage_name, (index, total), text);
+            Vec::new()
+        }
         Event::StepOutput { id, stream, bytes } => {
             let lines = steps.output(id, stream, bytes);
             labelled(steps, id, lines)
@@ -57,6 +68,9 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::StepFailed { id, wall, ref usage } => {
             let figures = steps::figures(wall, usage.as_ref(), None);
             ended(steps, id, &format!("FAILED {figures}"))
+        }
+        Event::StepCancelled { id, wall } => {
+            ended(steps, id, &format!("CANCELLED {}", human::duration(wall)))
         }
         Event::FetchStarted { id, what, total } => {
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));

@@ -100,7 +100,10 @@ impl<'a> Context<'a> {
                 source: error,
             })?,
         };
-        self.rules.get_or_init(|| rules);
+        // Of several who read them at once one tells.
+        if self.rules.set(rules).is_err() {
+            return Ok(None);
+        }
         let ignored = |other: &Source| {
             Some(format!(
                 "{} is used, {} is not",

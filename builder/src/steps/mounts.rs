@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use box_store::digest::Digest;
 use box_store::error::StoreError;
@@ -16,13 +16,13 @@ use crate::cache::Input;
 use crate::error::StepError;
 use crate::exec::{ExecMount, ExecMountKind, Secret};
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
-use crate::progress::Event;
+use crate::progress::{Event, StepId};
 
 use super::bind::Source;
 use super::{At, Tools};
 
-/// How long to wait before asking again for a cache that others use.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long others may use a cache before it is told that it is waited for.
+const TELL_AFTER: Duration = Duration::from_millis(500);
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
 pub(crate) fn inputs(step: &RunStep, sources: &[Option<Source<'_>>]) -> Vec<Input> {
@@ -99,7 +99,7 @@ pub(crate) fn prepare(
     sources: &[Option<Source<'_>>],
 ) -> Result<Ready, StepError> {
     let mut ready = Ready::default();
-    ready.take_caches(tools, step, sources)?;
+    ready.take_caches(tools, at.id, step, sources)?;
     for (mount, source) in step.mounts.iter().zip(sources) {
         ready.add(tools, at, mount, source.as_ref())?;
     }
@@ -111,6 +111,7 @@ impl Ready {
     fn take_caches(
         &mut self,
         tools: &Tools<'_>,
+        id: StepId,
         step: &RunStep,
         sources: &[Option<Source<'_>>],
     ) -> Result<(), StepError> {
@@ -129,7 +130,7 @@ impl Ready {
         }
         wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
-            let cache = take_cache(tools, &spec, sharing)?;
+            let cache = take_cache(tools, id, &spec, sharing)?;
             self.caches.push((spec, cache));
         }
         Ok(())
@@ -364,24 +365,28 @@ fn cache_of(
 
 fn take_cache(
     tools: &Tools<'_>,
+    id: StepId,
     spec: &CacheMountSpec,
     sharing: CacheSharing,
 ) -> Result<CacheMount, StepError> {
+    if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
+        return Ok(cache);
+    }
+    let start = Instant::now();
     let mut is_told = false;
-    loop {
-        if tools.request.cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
-            return Ok(cache);
-        }
-        if !is_told {
-            let note = format!("waiting for the cache {}, which another build uses", spec.id);
+    let cache = tools.cancel.poll(|| {
+        if !is_told && start.elapsed() > TELL_AFTER {
+            let note = format!(
+                "waiting for the cache {}, which another step or build uses",
+                spec.id
+            );
             tools.events.event(Event::Note(&note));
             is_told = true;
         }
-        std::thread::sleep(PATIENCE);
-    }
+        tools.store.cache_mount(spec, sharing)
+    });
+    tools.turns.waited(id, start.elapsed());
+    cache?.ok_or(StepError::Cancelled)
 }
 
 /// Where a mount reads, if it reads anything.
