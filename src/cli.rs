@@ -84,8 +84,9 @@ pub(crate) struct Global {
     pub(crate) cgroup_parent: Option<PathBuf>,
 }
 
-/// What to do.
+/// What to do. Options are put together for the command that is named alone: for all of them that takes a millisecond.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Boxfile (or Containerfile, or Dockerfile).
     Build(Box<BuildArgs>),
