@@ -267,3 +267,86 @@ fn sixteen_builds_do_what_they_share_once() {
     assert_eq!(settled(&bench, &before), before);
     assert_eq!(temporary(&bench), 0);
 }
+
+#[test]
+fn logs_are_whole_and_kept() {
+    let bench = Bench::with_busybox();
+    let context = bench.context(
+        "logs",
+        &[("Boxfile", "FROM busybox\nRUN echo of the context called logs\n")],
+    );
+    let command = |args: &[&str]| {
+        let mut command = bench.command(args);
+        command.current_dir(bench.dir.path()).output().unwrap()
+    };
+    assert!(
+        bench
+            .fails(1, ["build", "logs"])
+            .contains("no log of a build is kept")
+    );
+    success(command(&["build", "-q", "--network", "none", "./logs"]));
+    let log = success(command(&["build", "logs"]));
+    assert!(
+        log.contains("\nof the context called logs\n") && log.contains("in ./logs"),
+        "{log}"
+    );
+    // One that finds everything in the cache keeps none; behind an option the word is a context.
+    success(command(&["build", "-q", "--network", "none", "logs"]));
+    assert_eq!(bench.ok(["build", "logs", "--list"]).lines().count(), 2);
+
+    // Nothing is clipped, nothing changed, whatever it is.
+    let boxfile = "FROM busybox AS one\nRUN --mount=type=secret,id=s seq 1 200000; printf 'a\\033[31mb\\0c\\n'; cat /run/secrets/s\n\
+                   FROM busybox\nRUN echo first; echo second >&2; exit 4\nCOPY --from=one / /x\n";
+    let secret = bench.path("secret");
+    std::fs::write(&secret, "hunter2hunter2").unwrap();
+    let secret = format!("id=s,src={}", secret.display());
+    let output = build(&bench, &context, boxfile, &["--jobs", "1", "--secret", &secret]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("  | second\n") && said.contains("box build logs 2"),
+        "{said}"
+    );
+    let raw = bench.run(["build", "logs", "2"]).stdout;
+    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+    let expected = format!("{expected}a\x1b[31mb\0c\n***");
+    assert!(text(&raw).contains(&expected));
+    assert!(!text(&raw).contains("hunter2"));
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.ok(["build", "logs", "--format", "json"])).unwrap();
+    assert_eq!(json["status"], "failed");
+    assert!(json["error"].as_str().unwrap().contains("exit code 4"));
+    let steps = json["steps"].as_array().unwrap();
+    let failed = steps.iter().find(|step| step["how"] == "failed").unwrap();
+    assert_eq!(
+        (&failed["output"], &failed["line"]),
+        (&"first\nsecond\n".into(), &4.into())
+    );
+    assert!(failed["wall_ms"].is_u64() && failed["cpu_ms"].is_u64());
+    assert!(
+        bench
+            .fails(1, ["build", "logs", "9"])
+            .contains("no log is kept of build 9")
+    );
+
+    // A killed build's log is there as far as it came.
+    let file = bench.path("Boxfile.killed");
+    std::fs::write(&file, "FROM busybox\nRUN echo begun; sleep 600\n").unwrap();
+    let mut command = bench.command(["build", "-q", "--network", "none", "-f"]);
+    let mut child = command.arg(&file).arg(&context).spawn().unwrap();
+    let start = Instant::now();
+    let is_begun = || bench.run(["build", "logs", "3"]).stdout.ends_with(b"begun\n");
+    while !is_begun() {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(bench.ok(["build", "logs", "-l"]).contains("running"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let list = bench.ok(["build", "logs", "--list"]);
+    assert!(list.lines().nth(1).unwrap().contains("killed"), "{list}");
+    assert!(bench.ok(["fsck"]).contains("all is well"));
+    assert!(bench.ok(["df"]).contains("logs of builds"));
+    bench.ok(["prune"]);
+    assert_eq!(bench.ok(["build", "logs", "--list"]).lines().count(), 1);
+}

@@ -1,5 +1,6 @@
 //! What a build tells while it goes on. The builder never prints; whoever starts a build shows its events.
 
+use std::fmt;
 use std::time::Duration;
 
 use box_store::digest::ImageId;
@@ -27,6 +28,27 @@ impl EventSink for Silent {
 /// A step within one build, counted from 0 over all its stages; its base counts as a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
+
+/// What a step waits for. It is shown as words: `waits for …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited<'a> {
+    /// That one of the steps at work ends: no more may be.
+    Turn,
+    /// The same step of another stage or build, whose result it can have.
+    Equal,
+    /// The cache of this id.
+    Cache(&'a str),
+}
+
+impl fmt::Display for Awaited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Awaited::Turn => f.write_str("its turn"),
+            Awaited::Equal => f.write_str("another stage or build that does the same"),
+            Awaited::Cache(id) => write!(f, "the cache {id}, which another step or build uses"),
+        }
+    }
+}
 
 /// One thing that happened. Of each step: perhaps a `StepAhead` with fetches, one `StepStarted`, then any number of outputs and fetches, then exactly one of
 /// `StepCached`, `StepFinished`, `StepFailed` and `StepCancelled`. Steps of several stages may run at the same time.
@@ -78,6 +100,13 @@ pub enum Event<'a> {
         text: &'a str,
         /// Its first line in the Boxfile, from 1.
         line: u32,
+    },
+    /// It waits for others, or does no longer.
+    StepWaiting {
+        /// The step.
+        id: StepId,
+        /// For what; none: it goes on.
+        what: Option<Awaited<'a>>,
     },
     /// A piece of its output.
     StepOutput {

@@ -47,6 +47,9 @@ fn object(event: &Event<'_>) -> Option<Value> {
             "event": "step_ahead", "id": id.0, "stage": stage, "stage_name": stage_name,
             "index": index, "total": total, "step": text,
         }),
+        Event::StepWaiting { id, what } => {
+            json!({"event": "step_waiting", "id": id.0, "for": what.map(|what| what.to_string())})
+        }
         Event::StepOutput { id, stream, bytes } => json!({
             "event": "step_output", "id": id.0, "stream": format!("{stream:?}").to_lowercase(),
             "text": String::from_utf8_lossy(bytes),

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::progress::{Awaited, Event, EventSink, StepId};
 
 use super::{human, steps};
 
@@ -46,6 +46,11 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         } => {
             steps.begin(id, stage, stage_name, (index, total), text);
             Vec::new()
+        }
+        // That there is much to do is seen anyway.
+        Event::StepWaiting { id, what: Some(what) } if what != Awaited::Turn => {
+            let what = human::one_line(&what.to_string());
+            vec![format!("{} waits for {what}", steps.label(id))]
         }
         Event::StepOutput { id, stream, bytes } => {
             let lines = steps.output(id, stream, bytes);

@@ -31,7 +31,7 @@ impl Live {
     /// An empty display.
     pub(super) fn new() -> Self {
         Self {
-            bars: MultiProgress::new(),
+            bars: super::transfer::terminal(),
             state: Mutex::default(),
         }
     }
@@ -64,9 +64,7 @@ impl Live {
 
     fn output(state: &mut State, id: StepId, lines: &[String]) {
         if let (Some(bar), Some(line)) = (state.running.get(&id), lines.last()) {
-            bar.set_message(
-                console::truncate_str(line, console_width() * 4 / 10 - SPINNER_AND_TIME, "…").into_owned(),
-            );
+            bar.set_message(clipped(line));
         }
     }
 
@@ -127,6 +125,18 @@ impl EventSink for Live {
             } => {
                 state.steps.begin(id, stage, stage_name, (index, total), text);
             }
+            Event::StepWaiting { id, what } => {
+                if let Some(bar) = state.running.get(&id) {
+                    match what {
+                        Some(what) => {
+                            let text = format!("waits for {}", human::one_line(&what.to_string()));
+                            bar.set_message(clipped(&text));
+                        }
+                        None => bar.set_message(""),
+                    }
+                    bar.reset_elapsed();
+                }
+            }
             Event::StepOutput { id, stream, bytes } => {
                 let lines = state.steps.output(id, stream, bytes);
                 Self::output(state, id, &lines);
@@ -175,6 +185,11 @@ impl EventSink for Live {
             _ => {}
         }
     }
+}
+
+/// What fits behind a step's text and time.
+fn clipped(text: &str) -> String {
+    console::truncate_str(text, console_width() * 4 / 10 - SPINNER_AND_TIME, "…").into_owned()
 }
 
 fn style(template: &str, otherwise: ProgressStyle) -> ProgressStyle {

@@ -26,8 +26,15 @@ const TICK: Duration = Duration::from_millis(20);
 pub(super) struct Ahead<'a> {
     shared: &'a Shared<'a>,
     jobs: Vec<Job<'a>>,
-    slots: Mutex<Vec<Slot<'a>>>,
+    state: Mutex<State<'a>>,
     changed: Condvar,
+}
+
+struct State<'a> {
+    /// One for each job.
+    slots: Vec<Slot<'a>>,
+    /// How many lists of files wait for their step.
+    lists: usize,
 }
 
 /// One copy.
@@ -61,11 +68,14 @@ impl<'a> Ahead<'a> {
             0 | 1 => Vec::new(),
             _ => stages.flat_map(|(stage, first)| jobs_of(stage, *first)).collect(),
         };
-        let slots = jobs.iter().map(|_| Slot::Waiting).collect();
+        let state = State {
+            slots: jobs.iter().map(|_| Slot::Waiting).collect(),
+            lists: 0,
+        };
         Ahead {
             shared,
             jobs,
-            slots: Mutex::new(slots),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         }
     }
@@ -94,16 +104,12 @@ impl<'a> Ahead<'a> {
 
     /// Takes a job, unless its step or somebody else has; waits until there is room for one more list of files.
     fn begin(&self, number: usize, is_fetch: bool) -> bool {
-        let mut slots = self.slots();
-        let is_full = |slots: &[Slot<'a>]| {
-            let lists = self.jobs.iter().zip(slots).filter(|(job, _)| !job.is_fetch);
-            lists.filter(|(_, slot)| matches!(slot, Slot::Ready(_))).count() >= LISTS
-        };
-        while !is_fetch && is_full(&slots) && !self.shared.tools.cancel.is_cancelled() {
-            let waited = self.changed.wait_timeout(slots, TICK);
-            slots = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.state();
+        while !is_fetch && state.lists >= LISTS && !self.shared.tools.cancel.is_cancelled() {
+            let waited = self.changed.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        match slots.get_mut(number) {
+        match state.slots.get_mut(number) {
             Some(slot @ Slot::Waiting) => {
                 *slot = Slot::Working(false);
                 true
@@ -120,20 +126,21 @@ impl<'a> Ahead<'a> {
         }
         let reading = Reading::new(&self.shared.tools, id, job.step, None);
         let read = reading.and_then(|reading| reading.inputs().map(|_| reading));
-        let mut slots = self.slots();
-        let Some(slot) = slots.get_mut(number) else {
+        let mut state = self.state();
+        let Some(slot) = state.slots.get_mut(number) else {
             return Ok(());
         };
         let is_awaited = matches!(slot, Slot::Working(true));
         match read {
             Err(error) if !is_awaited => {
                 *slot = Slot::Failed;
-                drop(slots);
+                drop(state);
                 announced.step(job.index, job.place(), |_| Err::<_, Failed>(error.into()))
             }
             read => {
                 *slot = Slot::Ready(Box::new(read));
-                drop(slots);
+                state.lists += usize::from(!job.is_fetch);
+                drop(state);
                 self.changed.notify_all();
                 Ok(())
             }
@@ -148,7 +155,7 @@ impl<'a> Ahead<'a> {
         let Some(number) = self.number(id) else {
             return Ok(());
         };
-        match self.slots().get_mut(number) {
+        match self.state().slots.get_mut(number) {
             Some(Slot::Failed) => Err(BuildError::Cancelled),
             Some(slot @ Slot::Waiting) => {
                 *slot = Slot::Claimed;
@@ -170,15 +177,16 @@ impl<'a> Ahead<'a> {
         let Some(number) = self.number(id) else {
             return Ok(None);
         };
-        let mut slots = self.slots();
+        let mut state = self.state();
         loop {
-            match slots.get_mut(number) {
+            match state.slots.get_mut(number) {
                 Some(Slot::Working(_)) => {
-                    slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Some(slot @ Slot::Ready(_)) => {
                     let ready = std::mem::replace(slot, Slot::Claimed);
-                    drop(slots);
+                    state.lists -= self.jobs.get(number).map_or(0, |job| usize::from(!job.is_fetch));
+                    drop(state);
                     self.changed.notify_all();
                     return match ready {
                         Slot::Ready(read) => read.map(Some),
@@ -191,11 +199,12 @@ impl<'a> Ahead<'a> {
     }
 
     fn number(&self, id: StepId) -> Option<usize> {
-        self.jobs.iter().position(|job| job.id() == id)
+        // They are in the order of the plan, as the numbers of steps are.
+        self.jobs.binary_search_by_key(&id, Job::id).ok()
     }
 
-    fn slots(&self) -> MutexGuard<'_, Vec<Slot<'a>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

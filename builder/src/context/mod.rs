@@ -100,10 +100,7 @@ impl<'a> Context<'a> {
                 source: error,
             })?,
         };
-        // Of several who read them at once one tells.
-        if self.rules.set(rules).is_err() {
-            return Ok(None);
-        }
+        let is_first = self.rules.set(rules).is_ok();
         let ignored = |other: &Source| {
             Some(format!(
                 "{} is used, {} is not",
@@ -111,7 +108,7 @@ impl<'a> Context<'a> {
                 other.name()
             ))
         };
-        Ok(others.first().and_then(ignored))
+        Ok(others.first().filter(|_| is_first).and_then(ignored))
     }
 
     /// The context's own ignore files, the one that counts first.

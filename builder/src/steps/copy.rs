@@ -233,6 +233,7 @@ impl<'a> Reading<'a> {
             owner,
             chmod,
             keeps_directories: self.step.parents,
+            cancel: self.tools.cancel,
         };
         let mut placer = Placer::new(&tree, writer, target)?;
         for (source, picked) in self.step.sources.iter().zip(selected) {

@@ -5,6 +5,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod bind;
+mod caches;
 pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mask;
@@ -33,7 +34,7 @@ use crate::error::StepError;
 use crate::exec::{CancelToken, Executor, Usage};
 use crate::files::FilesError;
 use crate::plan::CopyFrom;
-use crate::progress::{EventSink, StepId};
+use crate::progress::{Awaited, Event, EventSink, StepId};
 use crate::request::{BuildRequest, TimesMode};
 
 use turns::{Turn, Turns};
@@ -78,7 +79,10 @@ impl Tools<'_> {
     /// # Errors
     /// [`StepError::Cancelled`].
     pub(crate) fn turn(&self, id: StepId) -> Result<Turn<'_>, StepError> {
-        self.turns.take(id, self.cancel)
+        match self.turns.try_take(id) {
+            Some(turn) => Ok(turn),
+            None => self.waiting(id, Awaited::Turn, || self.turns.take(id, self.cancel)),
+        }
     }
 
     /// Takes the lock of one thing, waiting for whoever makes it. `meanwhile` is done whenever it is not free yet.
@@ -94,13 +98,24 @@ impl Tools<'_> {
         if let Some(lock) = self.store.try_lock(class, key)? {
             return Ok(lock);
         }
-        let start = Instant::now();
-        let lock = self.cancel.poll(|| -> Result<_, StoreError> {
-            meanwhile()?;
-            self.store.try_lock(class, key)
-        });
-        self.turns.waited(id, start.elapsed());
+        let poll = || {
+            self.cancel.poll(|| -> Result<_, StoreError> {
+                meanwhile()?;
+                self.store.try_lock(class, key)
+            })
+        };
+        let lock = self.waiting(id, Awaited::Equal, poll);
         lock?.ok_or(StepError::Cancelled)
+    }
+
+    /// Waits for something that is not this step's own work.
+    pub(crate) fn waiting<T>(&self, id: StepId, what: Awaited<'_>, wait: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        self.events.event(Event::StepWaiting { id, what: Some(what) });
+        let result = wait();
+        self.turns.waited(id, start.elapsed());
+        self.events.event(Event::StepWaiting { id, what: None });
+        result
     }
 
     /// How a layer of this build is made.

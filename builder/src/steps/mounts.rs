@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use box_store::digest::Digest;
 use box_store::error::StoreError;
@@ -11,18 +10,15 @@ use box_store::layer::Layer;
 use box_store::snapshot::{ActiveSnapshot, MountStub, PrepareOptions};
 use box_store::{CacheMount, CacheMountSpec, CacheSharing};
 
-use crate::ast::Sharing;
 use crate::cache::Input;
 use crate::error::StepError;
 use crate::exec::{ExecMount, ExecMountKind, Secret};
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
-use crate::progress::{Event, StepId};
+use crate::progress::StepId;
 
 use super::bind::Source;
+use super::caches::{cache_of, take_cache};
 use super::{At, Tools};
-
-/// How long others may use a cache before it is told that it is waited for.
-const TELL_AFTER: Duration = Duration::from_millis(500);
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
 pub(crate) fn inputs(step: &RunStep, sources: &[Option<Source<'_>>]) -> Vec<Input> {
@@ -330,63 +326,6 @@ fn variable(id: &str, name: &str, content: &Secret) -> Result<OsString, StepErro
         }),
         false => Ok(OsString::from_vec(content.expose().to_vec())),
     }
-}
-
-/// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
-/// directory takes no two mounts.
-fn cache_of(
-    mount: &MountPlan,
-    source: Option<&Source<'_>>,
-) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
-    let MountSource::Cache {
-        id, sharing, owner, ..
-    } = &mount.kind
-    else {
-        return Ok(None);
-    };
-    let base = match source {
-        None => String::new(),
-        Some(source) => source.identity()?,
-    };
-    let sharing = match sharing {
-        Sharing::Shared if base.is_empty() => CacheSharing::Shared,
-        Sharing::Private => CacheSharing::Private,
-        Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
-    };
-    let spec = CacheMountSpec {
-        id: id.clone(),
-        base,
-        mode: owner.mode,
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    Ok(Some((spec, sharing)))
-}
-
-fn take_cache(
-    tools: &Tools<'_>,
-    id: StepId,
-    spec: &CacheMountSpec,
-    sharing: CacheSharing,
-) -> Result<CacheMount, StepError> {
-    if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
-        return Ok(cache);
-    }
-    let start = Instant::now();
-    let mut is_told = false;
-    let cache = tools.cancel.poll(|| {
-        if !is_told && start.elapsed() > TELL_AFTER {
-            let note = format!(
-                "waiting for the cache {}, which another step or build uses",
-                spec.id
-            );
-            tools.events.event(Event::Note(&note));
-            is_told = true;
-        }
-        tools.store.cache_mount(spec, sharing)
-    });
-    tools.turns.waited(id, start.elapsed());
-    cache?.ok_or(StepError::Cancelled)
 }
 
 /// Where a mount reads, if it reads anything.

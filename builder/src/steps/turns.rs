@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::StepError;
 use crate::exec::CancelToken;
@@ -44,12 +44,21 @@ impl Turns {
         }))
     }
 
+    /// A turn, if there is one that nobody waits for.
+    pub(crate) fn try_take(&self, id: StepId) -> Option<Turn<'_>> {
+        let mut state = self.state();
+        if state.free == 0 || state.waiting.first().is_some_and(|first| *first < id) {
+            return None;
+        }
+        state.free -= 1;
+        Some(Turn(self))
+    }
+
     /// Waits for a turn. [`Turns::wake`] must be called when the token is cancelled.
     ///
     /// # Errors
     /// [`StepError::Cancelled`].
     pub(crate) fn take(&self, id: StepId, cancel: &CancelToken) -> Result<Turn<'_>, StepError> {
-        let start = Instant::now();
         let mut state = self.state();
         state.waiting.insert(id);
         let is_waiting = |state: &mut State| {
@@ -59,7 +68,6 @@ impl Turns {
         let woken = self.0.changed.wait_while(state, is_waiting);
         state = woken.unwrap_or_else(PoisonError::into_inner);
         state.waiting.remove(&id);
-        *state.idle.entry(id).or_default() += start.elapsed();
         if cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }
@@ -70,7 +78,7 @@ impl Turns {
         Ok(Turn(self))
     }
 
-    /// Notes that a step waited for something else than a turn.
+    /// Notes that a step waited for others.
     pub(crate) fn waited(&self, id: StepId, time: Duration) {
         *self.state().idle.entry(id).or_default() += time;
     }
