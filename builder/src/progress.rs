@@ -6,6 +6,7 @@ use box_store::digest::ImageId;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Stream, Usage};
+use crate::explain::Verdict;
 use crate::source::Sources;
 
 /// Gets the events of a build.
@@ -63,6 +64,13 @@ pub enum Event<'a> {
         text: &'a str,
         /// Its first line in the Boxfile, from 1.
         line: u32,
+    },
+    /// Whether it is in the cache, and if not, why; told if the request asks for it, before the step is done.
+    StepExplained {
+        /// The step.
+        id: StepId,
+        /// What becomes of it.
+        verdict: &'a Verdict,
     },
     /// A piece of its output.
     StepOutput {

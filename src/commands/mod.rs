@@ -5,6 +5,7 @@ mod build_source;
 mod bundle;
 mod cache;
 mod call;
+mod context;
 mod contexts;
 mod cp;
 mod cp_container;
@@ -20,7 +21,9 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod metadata;
 mod network;
+mod plan;
 mod port;
 mod ps;
 mod pull;
@@ -48,6 +51,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     containers::reap(&app)?;
     match cli.command {
         Command::Build(args) => build::run(&app, &args),
+        Command::Plan(args) => plan::run(&app, &args),
+        Command::Context(action) => context::run(&app, &action),
         Command::Run(args) => run::run(&app, &args),
         Command::Create(args) => run::create(&app, &args),
         Command::Import(args) => import::run(&app, &args),

@@ -50,6 +50,11 @@ impl EventSink for LastWords {
             } => {
                 state.steps.begin(id, stage, stage_name, (index, total), text);
             }
+            // It was asked for.
+            Event::StepExplained { id, verdict } => {
+                let line = super::plain::explained(&state.steps, id, verdict);
+                line.inspect(|line| eprintln!("{line}"));
+            }
             Event::StepOutput { id, stream, bytes } => state.output(id, stream, bytes),
             Event::StepFinished { id, .. } => drop(state.last.remove(&id)),
             Event::StepFailed { id, .. } => {

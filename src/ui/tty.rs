@@ -135,6 +135,10 @@ impl EventSink for Live {
                 let label = state.steps.begin(id, stage, stage_name, (index, total), text);
                 self.start(state, id, &label);
             }
+            Event::StepExplained { id, verdict } => {
+                let line = super::plain::explained(&state.steps, id, verdict);
+                line.inspect(|line| self.print(line));
+            }
             Event::StepOutput { id, stream, bytes } => {
                 let lines = state.steps.output(id, stream, bytes);
                 Self::output(state, id, lines);

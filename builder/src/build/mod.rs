@@ -10,6 +10,8 @@
 
 mod announce;
 mod begin;
+mod explained;
+mod forecast;
 mod front;
 mod images;
 mod layouts;
@@ -34,6 +36,7 @@ use crate::request::{BuildRequest, NamedContext};
 use crate::steps::Tools;
 
 use begin::{Results, Shared, StageResult};
+pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
@@ -75,6 +78,7 @@ pub fn build(
             context: &context,
             contexts: &contexts,
             source_date_epoch,
+            is_forecast: false,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),

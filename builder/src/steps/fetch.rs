@@ -47,6 +47,11 @@ pub(crate) fn layer(
             is_cached: true,
         });
     }
+    if tools.is_forecast {
+        return Err(StepError::OnlyBuilt {
+            what: format!("what {shown} gives: a build asks for it"),
+        });
+    }
     let last = last.zip(layer);
     let options = FetchOptions {
         checksum: checksum.copied(),

@@ -40,6 +40,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) contexts: &'a BTreeMap<String, Context<'a>>,
     /// SOURCE_DATE_EPOCH as the caller gave it.
     pub(crate) source_date_epoch: Option<i64>,
+    /// Whether nothing is done, fetched or written: it is only said what would be.
+    pub(crate) is_forecast: bool,
 }
 
 impl Tools<'_> {
