@@ -7,6 +7,7 @@ use box_store::digest::ImageId;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Stream, Usage};
+use crate::explain::Verdict;
 use crate::source::Sources;
 
 /// Gets the events of a build.
@@ -107,6 +108,13 @@ pub enum Event<'a> {
         id: StepId,
         /// For what; none: it goes on.
         what: Option<Awaited<'a>>,
+    },
+    /// Whether it is in the cache, and if not, why; told if the request asks for it, before the step is done.
+    StepExplained {
+        /// The step.
+        id: StepId,
+        /// What becomes of it.
+        verdict: &'a Verdict,
     },
     /// A piece of its output.
     StepOutput {

@@ -28,6 +28,10 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Whether every step is done anew.
     pub no_cache: bool,
+    /// Stages, by name or number, of which every step is done anew.
+    pub no_cache_stages: BTreeSet<String>,
+    /// Whether it is told of every step why it is done, or not.
+    pub explain: bool,
     /// The network of RUN.
     pub network: NetworkMode,
     /// What RUN finds in `/etc/hosts` besides its own names, in order.
@@ -71,6 +75,8 @@ impl BuildRequest {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             no_cache: false,
+            no_cache_stages: BTreeSet::new(),
+            explain: false,
             network: NetworkMode::default(),
             hosts: Vec::new(),
             limits: Limits::default(),

@@ -2,7 +2,17 @@
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{BuildArgs, Format};
+
+/// `box build`, and what is done with builds that were.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BuildCommand {
+    #[command(subcommand)]
+    pub(crate) action: Option<BuildAction>,
+    #[command(flatten)]
+    pub(crate) build: BuildArgs,
+}
 
 /// What is done with builds that were.
 #[derive(Debug, Subcommand)]

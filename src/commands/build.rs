@@ -1,7 +1,6 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -13,15 +12,16 @@ use box_builder::url::without_credentials;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildAction, BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
-use super::{build_logs, call, contexts, export};
+use super::metadata::{self, StepFigures};
+use super::{call, contexts, export};
 use crate::build_log::{How, Keeper, LastWords, Subject};
-use crate::{binfmt, signals, ui, user_files};
+use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -30,21 +30,23 @@ const PATIENCE: u32 = 3;
 
 /// Builds, names, and prints the image's id.
 pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
-    if let Some(BuildAction::Logs(logs)) = &args.action {
-        return build_logs::run(app, logs);
-    }
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
     let cancel = CancelToken::new();
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
-    let waits = build_source::context(args)?.as_os_str() == "-" || args.file.as_ref().is_some_and(is_pipe);
+    let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
     let early = match waits {
         true => None,
         false => Some(cancel_on_signals(&cancel)?),
     };
-    let mut source =
-        build_source::gather(app, args, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
+    let fetching = Fetching {
+        app,
+        mode: args.progress,
+        cancel: &cancel,
+    };
+    let mut source = build_source::gather(&fetching, &args.source)
+        .map_err(|failure| interrupted(failure, early.as_ref()))?;
     let request =
         request(app, args, &mut source, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
     if let Some(call) = args.front.asked() {
@@ -59,9 +61,10 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     } else {
         args.progress
     };
-    let sink = ui::build_sink(mode);
+    let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
-    let log = Keeper::new(&app.store, sink.as_ref(), subject(args, &request)?);
+    let figures = StepFigures::new(sink.as_ref());
+    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
         let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
@@ -69,19 +72,21 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     })?;
     log.over(How::Done, Some(outcome.image.id.to_string()), None);
     drop(log);
-    drop(sink);
     let id = outcome.image.id;
+    let steps = figures.finish();
+    drop(sink);
     for tag in &tags {
-        app.store.tag(tag, &id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        app.name(tag, &id)?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
-    if let Some(path) = &args.iidfile {
-        user_files::create(path)
-            .and_then(|mut file| file.write_all(id.to_string().as_bytes()))
-            .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
+    if let Some(path) = &args.tell.iidfile {
+        metadata::write(path, &id.to_string())?;
+    }
+    if let Some(path) = &args.tell.metadata_file {
+        metadata::write(path, &metadata::document(&id, &tags, steps))?;
     }
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
@@ -95,7 +100,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
 fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure> {
     Ok(Subject {
         boxfile: request.boxfile.name().to_owned(),
-        context: without_credentials(&build_source::context(args)?.to_string_lossy()),
+        context: without_credentials(&args.source.context()?.to_string_lossy()),
         target: request.target.clone(),
         tags: args.tags.clone(),
     })
@@ -116,7 +121,7 @@ fn logged(mut failure: Failure, error: &BuildError, log: &Keeper<'_>) -> Failure
     failure
 }
 
-fn request(
+pub(super) fn request(
     app: &App,
     args: &BuildArgs,
     source: &mut BuildSource,
@@ -132,7 +137,9 @@ fn request(
         .filter_map(crate::values::BuildArg::resolved)
         .collect();
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
-    request.no_cache = args.no_cache;
+    request.no_cache = args.cache.no_cache;
+    request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
+    request.explain = args.cache.explain.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {

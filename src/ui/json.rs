@@ -54,6 +54,11 @@ fn object(event: &Event<'_>) -> Option<Value> {
             "event": "step_output", "id": id.0, "stream": format!("{stream:?}").to_lowercase(),
             "text": String::from_utf8_lossy(bytes),
         }),
+        Event::StepExplained { id, verdict } => {
+            let mut object = json!({"event": "step_explained", "id": id.0, "text": verdict.to_string()});
+            super::add_verdict(&mut object, verdict);
+            object
+        }
         Event::StepCached { id, config_only } => {
             json!({"event": "step_cached", "id": id.0, "config_only": config_only})
         }

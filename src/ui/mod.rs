@@ -1,6 +1,7 @@
 //! What the user sees: results on standard output, progress and diagnostics on standard error. The only room that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod explain;
 pub(crate) mod human;
 mod json;
 mod plain;
@@ -17,6 +18,7 @@ use box_builder::progress::EventSink;
 use crate::cli::ProgressMode;
 use crate::error::Failure;
 
+pub(crate) use explain::{add_verdict, verdict};
 pub(crate) use transfer::{Transfer, Transfers};
 
 /// How many lines of a failed step are shown with its failure, and how much of each.
@@ -87,16 +89,20 @@ pub(crate) fn last_lines(output: &[u8]) -> Vec<String> {
 /// A JSON document on standard output.
 pub(crate) fn json(value: &serde_json::Value) -> Result<(), Failure> {
     // serde_json leaves the controls beyond ASCII, which a terminal may obey, as they are; they occur in strings alone.
-    let text = format!("{value:#}\n");
+    result(&escaped(&format!("{value:#}\n")))
+}
+
+/// JSON whose strings hold no control character.
+fn escaped(text: &str) -> String {
     let is_control = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
-    if !text.contains(is_control) {
-        return result(&text);
-    }
-    let escaped = text.chars().map(|c| match c {
+    let chars = text.chars().map(|c| match c {
         c if is_control(c) => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     });
-    result(&escaped.collect::<String>())
+    match text.contains(is_control) {
+        true => chars.collect(),
+        false => text.to_owned(),
+    }
 }
 
 /// The mode that is meant: `auto` is a live display where standard error is a terminal.
@@ -110,13 +116,18 @@ pub(crate) fn resolve(mode: ProgressMode) -> ProgressMode {
     }
 }
 
-/// Shows the events of a build.
-pub(crate) fn build_sink(mode: ProgressMode) -> Box<dyn EventSink> {
-    match resolve(mode) {
+/// Shows the events of a build; where that is asked for, explanations as JSON whatever the rest is.
+pub(crate) fn build_sink(mode: ProgressMode, explains_in_json: bool) -> Box<dyn EventSink> {
+    let mode = resolve(mode);
+    let sink: Box<dyn EventSink> = match mode {
         ProgressMode::Tty => Box::new(tty::Live::new()),
         ProgressMode::Json => Box::new(json::Lines),
-        ProgressMode::Quiet => Box::new(quiet::Nothing),
+        ProgressMode::Quiet => Box::<quiet::Nothing>::default(),
         ProgressMode::Plain | ProgressMode::Auto => Box::<plain::Lines>::default(),
+    };
+    match explains_in_json && mode != ProgressMode::Json {
+        true => Box::new(explain::AsJson::new(sink, mode == ProgressMode::Quiet)),
+        false => sink,
     }
 }
 

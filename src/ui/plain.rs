@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use box_builder::explain::Verdict;
 use box_builder::progress::{Awaited, Event, EventSink, StepId};
 
 use super::{human, steps};
@@ -56,6 +57,7 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
             let lines = steps.output(id, stream, bytes);
             labelled(steps, id, lines)
         }
+        Event::StepExplained { id, verdict } => explained(steps, id, verdict).into_iter().collect(),
         Event::StepCached {
             id,
             config_only: false,
@@ -85,6 +87,12 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::Note(text) => vec![human::printable(text)],
         _ => Vec::new(),
     }
+}
+
+/// Why a step is done, or not; nothing of those that are nothing to do.
+pub(super) fn explained(steps: &steps::Steps, id: StepId, verdict: &Verdict) -> Option<String> {
+    let is_worth = *verdict != Verdict::Nothing;
+    is_worth.then(|| format!("{} {}", steps.label(id), super::verdict(verdict)))
 }
 
 fn labelled(steps: &steps::Steps, id: StepId, lines: Vec<String>) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::progress::{Awaited, Event, EventSink, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{human, steps};
@@ -125,17 +125,10 @@ impl EventSink for Live {
             } => {
                 state.steps.begin(id, stage, stage_name, (index, total), text);
             }
-            Event::StepWaiting { id, what } => {
-                if let Some(bar) = state.running.get(&id) {
-                    match what {
-                        Some(what) => {
-                            let text = format!("waits for {}", human::one_line(&what.to_string()));
-                            bar.set_message(clipped(&text));
-                        }
-                        None => bar.set_message(""),
-                    }
-                    bar.reset_elapsed();
-                }
+            Event::StepWaiting { id, what } => waiting(state, id, what),
+            Event::StepExplained { id, verdict } => {
+                let line = super::plain::explained(&state.steps, id, verdict);
+                line.inspect(|line| self.print(line));
             }
             Event::StepOutput { id, stream, bytes } => {
                 let lines = state.steps.output(id, stream, bytes);
@@ -184,6 +177,15 @@ impl EventSink for Live {
             Event::Note(text) => self.print(&human::printable(text)),
             _ => {}
         }
+    }
+}
+
+/// A step that waits says so; its time is that of its own work.
+fn waiting(state: &mut State, id: StepId, what: Option<Awaited<'_>>) {
+    if let Some(bar) = state.running.get(&id) {
+        let text = what.map(|what| format!("waits for {}", human::one_line(&what.to_string())));
+        bar.set_message(clipped(&text.unwrap_or_default()));
+        bar.reset_elapsed();
     }
 }
 

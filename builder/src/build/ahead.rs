@@ -68,6 +68,10 @@ impl<'a> Ahead<'a> {
             0 | 1 => Vec::new(),
             _ => stages.flat_map(|(stage, first)| jobs_of(stage, *first)).collect(),
         };
+        Ahead::of(shared, jobs)
+    }
+
+    fn of(shared: &'a Shared<'a>, jobs: Vec<Job<'a>>) -> Ahead<'a> {
         let state = State {
             slots: jobs.iter().map(|_| Slot::Waiting).collect(),
             lists: 0,
@@ -78,6 +82,11 @@ impl<'a> Ahead<'a> {
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
+    }
+
+    /// Nothing: everything is got when its turn comes.
+    pub(super) fn nothing(shared: &'a Shared<'a>) -> Ahead<'a> {
+        Ahead::of(shared, Vec::new())
     }
 
     /// How many fetch, and whether somebody hashes.

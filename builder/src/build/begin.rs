@@ -38,6 +38,11 @@ pub(super) struct StageResult {
     pub(super) base_created: Option<i64>,
     /// Whether some layer was made here, so that the image is not as old as its base.
     pub(super) has_own_layers: bool,
+    /// What FROM names in the end, in words, and how many layers that gave.
+    pub(super) base: String,
+    pub(super) base_layers: usize,
+    /// The steps that gave the layers; empty for the base's.
+    pub(super) makers: Vec<String>,
 }
 
 /// The stages that were built. Clones are one.
@@ -116,7 +121,7 @@ pub(super) fn begin(
     let (base, shown) = match &plan.base {
         BasePlan::Scratch => {
             return Ok(Ended {
-                value: on(Vec::new(), Vec::new(), None)?,
+                value: on("scratch", Vec::new(), Vec::new(), None)?,
                 outcome: Outcome::Config,
             });
         }
@@ -129,6 +134,7 @@ pub(super) fn begin(
         BasePlan::Image(image) => {
             let layers = tools.store.image_layers(image)?;
             let value = on(
+                &named(&plan.base_name, &image.id.0.hex()),
                 layers,
                 image.config.history.clone(),
                 image.config.created_seconds(),
@@ -163,22 +169,46 @@ pub(super) fn begin(
     };
     let value = StageResult {
         has_own_layers: true,
-        ..on(vec![layer], vec![history], None)?
+        ..on(
+            &named(&shown, &layer.diff_id()?.hex()),
+            vec![layer],
+            vec![history],
+            None,
+        )?
     };
     Ok(Ended { value, outcome })
 }
 
+/// A base as people know it: its name, and the beginning of its digest.
+fn named(name: &str, hex: &str) -> String {
+    format!("{name} ({})", &hex[..hex.len().min(12)])
+}
+
+/// A stage on something that is not known yet.
+pub(super) fn unknown() -> Result<StageResult, StoreError> {
+    on("", Vec::new(), Vec::new(), None)
+}
+
 /// A stage on these layers. What its base says of when it was made counts only if it leaves something out.
-fn on(layers: Vec<Layer>, history: Vec<History>, created: Option<i64>) -> Result<StageResult, StoreError> {
+fn on(
+    base: &str,
+    layers: Vec<Layer>,
+    history: Vec<History>,
+    created: Option<i64>,
+) -> Result<StageResult, StoreError> {
     let counts = layers
         .iter()
         .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
     let recipe = Recipe::of_base(chain(&layers)?);
+    let makers = vec![String::new(); layers.len()];
     Ok(StageResult {
         layers,
         history,
         recipe,
         base_created: created.filter(|_| counts),
         has_own_layers: false,
+        base: base.to_owned(),
+        base_layers: makers.len(),
+        makers,
     })
 }

@@ -10,6 +10,8 @@
 mod ahead;
 mod announce;
 mod begin;
+mod explained;
+mod forecast;
 mod front;
 mod images;
 mod layouts;
@@ -35,6 +37,7 @@ use crate::steps::Tools;
 use crate::steps::turns::Turns;
 
 use begin::{Shared, StageResult};
+pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
@@ -81,6 +84,7 @@ pub fn build(
             source_date_epoch,
             turns: &Turns::new(request.jobs),
             cancel: &cancel,
+            is_forecast: false,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),

@@ -9,7 +9,7 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{Cache, CacheKey, KeyParts};
+use crate::cache::{About, Cache, CacheKey, KeyParts, Whence};
 
 /// A step that was done, holding its lock until others can find it.
 pub(super) struct Done {
@@ -18,6 +18,9 @@ pub(super) struct Done {
     pub(super) below: Vec<Layer>,
     pub(super) layer: Option<Layer>,
     pub(super) lock: Option<LockGuard>,
+    /// What else is known of it, and where that is found.
+    pub(super) about: About,
+    pub(super) whence: Whence,
 }
 
 impl Done {
@@ -28,12 +31,18 @@ impl Done {
     fn record(self, cache: &Cache<'_>) -> Result<(), StoreError> {
         let parent = chain(&self.below)?;
         let layer = self.layer.as_ref().map(Layer::diff_id).transpose()?;
+        let about = About {
+            below: diff_ids(&self.below)?,
+            ..self.about
+        };
         cache.record(
             CacheKey {
                 parent,
                 parts: self.parts,
             },
             layer,
+            about,
+            &self.whence,
         )?;
         drop(self.lock);
         Ok(())

@@ -10,25 +10,28 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{About, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
+use crate::explain::Verdict;
 use crate::files::FilesError;
 use crate::graph::StageId;
 use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
-use crate::steps::bind::Source;
+use crate::steps::bind::{self, Source};
 use crate::steps::mounts;
 use crate::steps::{At, Made, copy, run, workdir};
 
 use super::ahead::Ahead;
 use super::announce::{Announced, Ended, Failed, Outcome};
 use super::begin::{Results, Shared, StageResult, begin};
+use super::explained::{Lists, Lookup, figures, of_outcome};
 use super::record::{Done, chain};
 
 /// Builds a stage, waiting for those that it needs to be in `results`. Its steps are numbered from `first`.
@@ -55,13 +58,19 @@ pub(super) fn build_stage(
         plan,
         first,
     };
-    let base = announced.step(0, &plan.from, |id| begin(shared, plan, results, id))?;
+    let base = announced.step(0, &plan.from, |id| {
+        let base = begin(shared, plan, results, id)?;
+        shared.tell(id, &of_outcome(&base.outcome));
+        Ok(base)
+    })?;
     let mut stage = Stage {
         shared,
         ahead,
         plan,
         results,
         result: base,
+        first,
+        is_open: Cell::new(false),
     };
     for (index, step) in plan.steps.iter().enumerate() {
         for stage in read_stages(&step.action) {
@@ -89,19 +98,24 @@ fn read_stages(action: &Action) -> Vec<StageId> {
     }
 }
 
-struct Stage<'a, 'b> {
-    shared: &'a Shared<'a>,
-    ahead: &'a Ahead<'b>,
-    plan: &'a StagePlan,
-    results: &'a Results,
-    result: StageResult,
+pub(super) struct Stage<'a, 'b> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) ahead: &'a Ahead<'b>,
+    pub(super) plan: &'a StagePlan,
+    pub(super) results: &'a Results,
+    pub(super) result: StageResult,
+    /// The number of its FROM.
+    pub(super) first: usize,
+    /// Whether what lies below the next step is not known: only in a forecast, after a miss.
+    pub(super) is_open: Cell<bool>,
 }
 
 impl Stage<'_, '_> {
-    fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
+    pub(super) fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
         let ended = match &step.action {
             Action::Config => {
                 self.note(step, None);
+                self.shared.tell(id, &Verdict::Nothing);
                 return Ok(Ended {
                     value: (),
                     outcome: Outcome::Config,
@@ -116,6 +130,9 @@ impl Stage<'_, '_> {
         let time = layer.as_ref().map(|_| self.logical_time(is_linked));
         self.note(step, time);
         self.result.has_own_layers |= layer.is_some();
+        self.result
+            .makers
+            .extend(layer.as_ref().map(|_| step.place.text.clone()));
         self.result.layers.extend(layer);
         self.result.recipe = recipe;
         Ok(Ended { value: (), outcome })
@@ -159,7 +176,8 @@ impl Stage<'_, '_> {
             ..self.parts(StepKind::Run, step.args.clone())
         };
         let (usage, ordered) = (Cell::new(None), Cell::new(None));
-        let made = self.cached(id, parts, step.reuse, &self.result.layers, || {
+        let lists = || bind::lists(&self.shared.tools, id, &sources);
+        let made = self.cached((id, parts, step.reuse), &self.result.layers, lists, || {
             // Tools that compare times see each layer newer than those below it.
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
@@ -199,9 +217,13 @@ impl Stage<'_, '_> {
             user: step.user.clone(),
             ..self.parts(StepKind::Workdir, vec![step.path.clone()])
         };
-        Ok(self.cached(id, parts, Reuse::Always, &self.result.layers, || {
-            workdir::run(&self.shared.tools, self.at(id), step)
-        })?)
+        let below = &self.result.layers;
+        Ok(self.cached(
+            (id, parts, Reuse::Always),
+            below,
+            || Ok(Vec::new()),
+            || workdir::run(&self.shared.tools, self.at(id), step),
+        )?)
     }
 
     /// With what was read ahead, unless that has changed since.
@@ -244,7 +266,8 @@ impl Stage<'_, '_> {
         if step.link {
             parts.layer.base_created = None;
         }
-        self.cached(id, parts, Reuse::Always, below, || {
+        let lists = || reading.lists();
+        self.cached((id, parts, Reuse::Always), below, lists, || {
             reading.copy(At { id, layers: below }, step.chown.as_deref())
         })
     }
@@ -285,33 +308,59 @@ impl Stage<'_, '_> {
     /// The step's layer from the cache; else it is done, and recorded.
     fn cached(
         &self,
-        step: StepId,
-        parts: KeyParts,
-        reuse: Reuse,
+        (step, parts, reuse): (StepId, KeyParts, Reuse),
         below: &[Layer],
+        lists: impl FnOnce() -> Result<Lists, StepError>,
         make: impl FnOnce() -> Result<Made, StepError>,
     ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
         let shared = self.shared;
         let id = parts.id();
         let recipe = self.result.recipe.then(id);
+        let about = self.about(step);
+        let lookup = Lookup {
+            id: step,
+            parts: &parts,
+            reuse,
+            sees_below: std::ptr::eq(below, self.result.layers.as_slice()),
+            about: &about,
+            whence: &self.whence(step, parts.kind),
+        };
+        let forced = self.forced(reuse);
+        if shared.tools.is_forecast {
+            let hit = self.foresee(&lookup, forced, below, lists)?;
+            return Ok((hit.flatten(), recipe, Outcome::Cached));
+        }
+        let start = Instant::now();
         let mut lock = None;
-        if reuse != Reuse::Never && !shared.tools.request.no_cache {
+        if forced.is_none() {
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
             }
             lock = Some(self.lock(step, recipe)?);
             // An equal build or stage may have done it meanwhile.
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
             }
         }
+        let lists = lists()?;
+        self.tell_miss(&lookup, forced, &lists)?;
         let Made { layer, usage } = make()?;
+        for (input, list) in &lists {
+            list.keep(shared.tools.store, input)?;
+        }
         let outcome = Outcome::Done {
             size: layer.as_ref().map_or(0, Layer::size),
             entries: layer.as_ref().map_or(0, Layer::entries),
             usage,
         };
+        let whence = *lookup.whence;
+        let wall = start.elapsed().saturating_sub(shared.tools.turns.idle(step));
+        let figures = Some(figures(wall, usage.as_ref(), layer.as_ref()));
         let done = Done {
+            about: About { figures, ..about },
+            whence,
             parts,
             below: below.to_vec(),
             layer: layer.clone(),
@@ -322,7 +371,12 @@ impl Stage<'_, '_> {
     }
 
     /// Looks a step up. The digests below are waited for only if some step had these parts.
-    fn lookup(&self, layers: &[Layer], parts: PartsId, reuse: Reuse) -> Result<Option<Hit>, StepError> {
+    pub(super) fn lookup(
+        &self,
+        layers: &[Layer],
+        parts: PartsId,
+        reuse: Reuse,
+    ) -> Result<Option<Hit>, StepError> {
         let is_ready = layers.iter().all(Layer::is_ready);
         if !is_ready && !self.shared.cache.knows(parts)? {
             return Ok(None);

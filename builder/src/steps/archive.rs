@@ -93,6 +93,11 @@ pub(crate) fn unpack(
     if let Some(known) = known(store, &digest)? {
         return Ok(known);
     }
+    if tools.is_forecast {
+        return Err(StepError::OnlyBuilt {
+            what: "an archive that was not unpacked yet".to_owned(),
+        });
+    }
     let _lock = tools.lock(id, ("base", &base_key(&digest)), || Ok(()))?;
     if let Some(known) = known(store, &digest)? {
         return Ok(known);

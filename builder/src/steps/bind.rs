@@ -7,7 +7,7 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
 
-use crate::cache::Input;
+use crate::cache::{FileList, Input};
 use crate::context::literal;
 use crate::error::StepError;
 use crate::files::FilesError;
@@ -86,6 +86,20 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// The files that it holds, if it is of a context; those of layers were listed when they were hashed.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(crate) fn lists(&self, tools: &Tools<'_>, id: StepId) -> Result<Vec<(Digest, FileList)>, StepError> {
+        if self.layers.is_some() {
+            return Ok(Vec::new());
+        }
+        self.with_reading(tools, id, |reading| {
+            reading.inputs()?;
+            reading.lists()
+        })
+    }
+
     fn with_reading<R>(
         &self,
         tools: &Tools<'_>,
@@ -152,6 +166,22 @@ impl<'a> Source<'a> {
         tools.store.put_record(&record, &key, &bytes, &keeps)?;
         Ok(layer)
     }
+}
+
+/// The files of what the mounts read, by the digests of those inputs.
+///
+/// # Errors
+/// When they can't be read.
+pub(crate) fn lists(
+    tools: &Tools<'_>,
+    id: StepId,
+    sources: &[Option<Source<'_>>],
+) -> Result<Vec<(Digest, FileList)>, StepError> {
+    let mut all = Vec::new();
+    for source in sources.iter().flatten() {
+        all.extend(source.lists(tools, id)?);
+    }
+    Ok(all)
 }
 
 fn chain_digest(layers: &[Layer]) -> Result<Digest, StoreError> {

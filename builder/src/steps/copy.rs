@@ -8,7 +8,7 @@ use box_store::layer::Layer;
 use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
-use crate::cache::Input;
+use crate::cache::{FileList, Input};
 use crate::context::{Context, Picking, select};
 use crate::error::StepError;
 use crate::files::{FileTree, FilesError};
@@ -34,6 +34,7 @@ pub(crate) struct Reading<'a> {
     /// Whether a directory is seen itself, not only what is in it: it is mounted.
     shows_root: bool,
     selected: OnceCell<Vec<Vec<Picked>>>,
+    hashed: OnceCell<Vec<Input>>,
 }
 
 /// Layers that are read from.
@@ -78,6 +79,7 @@ impl<'a> Reading<'a> {
             id,
             shows_root: false,
             selected: OnceCell::new(),
+            hashed: OnceCell::new(),
         })
     }
 
@@ -105,6 +107,12 @@ impl<'a> Reading<'a> {
             return Ok(inputs);
         }
         let inputs = self.hash_inputs()?;
+        if self.tools.is_forecast {
+            return Ok(inputs);
+        }
+        for (input, list) in self.lists()? {
+            list.keep(self.tools.store, &input)?;
+        }
         let bytes = serde_json::to_vec(&inputs).unwrap_or_default();
         self.tools.store.put_record(&record, &key, &bytes, &[])?;
         Ok(inputs)
@@ -143,10 +151,13 @@ impl<'a> Reading<'a> {
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
+        if let Some(hashed) = self.hashed.get() {
+            return Ok(hashed.clone());
+        }
         let names = source_names(self.step);
         let selected = self.selected()?;
         let inputs = names.into_iter().zip(selected).zip(&self.step.sources);
-        Ok(inputs
+        let inputs: Vec<Input> = inputs
             .map(|((name, picked), source)| {
                 let mut hasher = Hasher::new();
                 match source {
@@ -160,7 +171,29 @@ impl<'a> Reading<'a> {
                     digest: hasher.finish(),
                 }
             })
-            .collect())
+            .collect();
+        Ok(self.hashed.get_or_init(|| inputs).clone())
+    }
+
+    /// The files of each input, by its digest, as far as they were looked at. Nothing is listed of what stands in the Boxfile.
+    ///
+    /// # Errors
+    /// What is named can't be read.
+    pub(crate) fn lists(&self) -> Result<Vec<(Digest, FileList)>, StepError> {
+        let Some(selected) = self.selected.get() else {
+            return Ok(Vec::new());
+        };
+        let inputs = self.hash_inputs()?;
+        let owners = self.tree().keeps_owners();
+        let listed = inputs.into_iter().zip(selected);
+        let lists = listed
+            .filter(|(_, picked)| !picked.is_empty())
+            .map(|(input, picked)| {
+                let owners = owners || picked.iter().any(|picked| picked.own.is_some());
+                let selections = picked.iter().map(|picked| &picked.selection);
+                (input.digest, FileList::of(selections, owners))
+            });
+        Ok(lists.collect())
     }
 
     /// An archive is its bytes, whatever it is called, and what was fetched is its layer.

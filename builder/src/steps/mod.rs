@@ -54,6 +54,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) turns: &'a Turns,
     /// Stops the steps: the caller's wish, or the failure of one of them.
     pub(crate) cancel: &'a CancelToken,
+    /// Whether nothing is done, fetched or written: it is only said what would be.
+    pub(crate) is_forecast: bool,
 }
 
 impl<'a> Tools<'a> {
