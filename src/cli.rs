@@ -9,6 +9,7 @@ mod front;
 mod gc;
 mod lifecycle;
 mod limits;
+mod lock;
 mod mounts;
 mod network;
 mod networks;
@@ -27,7 +28,7 @@ use crate::values::{BuildArg, HostArg, Memory};
 pub(crate) use builds::{BuildAction, BuildCommand, BuildLogsArgs};
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
-pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
+pub(crate) use content::{CopyPlace, CpArgs, DiffArgs, RmiArgs, TagArgs};
 pub(crate) use explain::{
     ContextAction, ContextListArgs, ExplainMode, PlanArgs, SourceArgs, StepCacheArgs, TellArgs,
 };
@@ -38,6 +39,7 @@ pub(crate) use lifecycle::{
     LogsArgs, PortArgs, PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
+pub(crate) use lock::{HoldArgs, LockArgs};
 pub(crate) use mounts::MountArgs;
 pub(crate) use network::{Network, NetworkArgs, exposed, is_network_name};
 pub(crate) use networks::{NetworkAction, NetworkListArgs};
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Build(Box<BuildCommand>),
     /// Say which steps of a build are in the cache, and why others are not; build nothing.
     Plan(Box<PlanArgs>),
+    /// Write down what a Boxfile's bases, URLs and git references stand for, so that every build has the same.
+    Lock(Box<LockArgs>),
     /// Show what a build context holds, and what is ignored.
     #[command(subcommand)]
     Context(ContextAction),
@@ -338,28 +342,6 @@ pub(crate) struct ImagesArgs {
     /// Only those of this name; without a tag, of all tags.
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-}
-
-/// `box rmi`.
-#[derive(Debug, Args)]
-pub(crate) struct RmiArgs {
-    /// Remove an image by its id even if it has several names.
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    /// The images, by name or id.
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
-}
-
-/// `box tag`.
-#[derive(Debug, Args)]
-pub(crate) struct TagArgs {
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Its new name.
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(crate) name: String,
 }
 
 /// `box inspect`.

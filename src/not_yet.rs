@@ -4,14 +4,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "commit image info manifest plugin search secret system lock";
+const COMMANDS: &str = "commit image info manifest plugin search secret system";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --digests --env-host \
                        --expose --filter --format --gpus --ipc --link \
-                       --mac-address --offline \
+                       --mac-address \
                        --override --pid --privileged \
                        --squash --userns --uts --volume-driver \
-                       --build-arg-file --report --locked";
+                       --build-arg-file --report";
 
 /// A wrong command line whose wrong word is one of Docker's (or one that is to come).
 pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {

@@ -5,7 +5,7 @@ use box_builder::progress::{Event, EventSink};
 use box_builder::request::{ImagePuller, Platform};
 use box_store::registry::{RegistryError, RegistryOptions};
 use box_store::transfer::http::Proxies;
-use box_store::{Image, Reference, Store, StoreError};
+use box_store::{Digest, Image, Reference, Store, StoreError};
 
 use crate::app::{self, App};
 use crate::cli::{ProgressMode, PullMode, RegistryArgs};
@@ -104,6 +104,13 @@ impl ImagePuller for BuildPuller {
             pulled.fetched, pulled.manifest
         )));
         Ok(())
+    }
+
+    fn resolve(&self, name: &Reference, platform: &Platform) -> Result<(Digest, Image), String> {
+        let options = self.registries.options(Some(platform));
+        let cancelled = || self.cancel.is_cancelled();
+        let resolved = box_store::registry::resolve(name, &options, &cancelled);
+        resolved.map_err(|error| failure(&error, Some(&self.cancel)).message().to_owned())
     }
 }
 

@@ -4,47 +4,12 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
+use common::server::{Server, repository};
 use common::{Bench, OrdinaryUser, success, text};
-
-/// A server of files on the loopback interface.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(directory: &Path) -> Server {
-        let mut child = Command::new("python3")
-            .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"])
-            .current_dir(directory)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let after = line.split(" port ").nth(1).unwrap();
-        let port = after.split(' ').next().unwrap().parse().unwrap();
-        Server { child, port }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
 
 const BOXFILE: &str = "FROM busybox\nCOPY . /c\nRUN ls /c | tr '\\n' ' '; cat /c/file\n";
 
@@ -210,20 +175,6 @@ fn urls_and_repositories_are_contexts() {
         assert_eq!(output.status.code(), Some(1), "{place}");
         assert!(text(&output.stderr).contains(expected), "{place}: {output:?}");
     }
-}
-
-/// A repository of these files that any file server can serve.
-fn repository(context: &Path, to: &Path) {
-    let script = "set -e; git init -q -b main \"$1\"; cp -a \"$0\"/. \"$1\"; cd \"$1\"; git add -A; \
-                  git -c user.name=a -c user.email=a@b commit -qm x; mv .git ../bare; cd ..; rm -r \"$1\"; mv bare \"$1\"; cd \"$1\"; \
-                  git config core.bare true; git update-server-info";
-    let status = Command::new("sh")
-        .args(["-c", script])
-        .args([context, to])
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .status()
-        .unwrap();
-    assert!(status.success());
 }
 
 #[test]

@@ -351,3 +351,183 @@ fn python_finds_its_compiled_files_valid() {
         );
     }
 }
+
+/// The same for the cases of the corpus, each of which is small; all of them with `BOX_LONG=1`.
+#[test]
+#[allow(clippy::print_stderr)] // a notice by name: nothing is skipped silently
+fn cold_builds_of_the_corpus_are_equal() {
+    let Some(corpus) = std::env::var_os("BOX_CORPUS") else {
+        assert!(std::env::var_os("CI").is_none(), "BOX_CORPUS must be set in CI");
+        eprintln!("NOTICE: BOX_CORPUS is not set: the build cases of the corpus were not tried");
+        return;
+    };
+    let bench = Bench::new();
+    let user = OrdinaryUser::new(&bench);
+    let script = user.script();
+    let part = if std::env::var_os("BOX_LONG").is_some() {
+        "1"
+    } else {
+        "12"
+    };
+    let work = bench.path("work");
+    std::fs::create_dir(&work).unwrap();
+    let mut command = std::process::Command::new("python3");
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/reproducible_corpus.py"
+    ));
+    command.args([
+        "--part",
+        part,
+        "--user",
+        &common::USER_ID.to_string(),
+        "--box",
+        common::BOX,
+    ]);
+    command.arg("--user-box").arg(script).arg("--corpus").arg(corpus);
+    command.arg("--work").arg(work).arg("--home").arg(user.home());
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    eprintln!("{}", common::text(&output.stdout));
+    assert!(output.status.success(), "{}", common::text(&output.stderr));
+}
+
+/// Builds twice with `--check-reproducible`; what was said, and whether it was found to be reproducible.
+fn checked(bench: &Bench, boxfile: &str, extra: &[&str]) -> (String, bool) {
+    let context = bench.context("checked", &[("Boxfile", boxfile), ("f", "1")]);
+    let options = [
+        "build",
+        "--progress",
+        "plain",
+        "--check-reproducible",
+        "--network",
+        "none",
+        "-t",
+        "checked",
+    ];
+    let mut command = bench.command(options.iter().chain(extra));
+    let output = command.arg(context).output().unwrap();
+    let (said, id) = (common::text(&output.stderr), common::text(&output.stdout));
+    // The image is there in either case.
+    assert!(
+        id.starts_with("sha256:") && bench.run(["inspect", id.trim()]).status.success(),
+        "{said}"
+    );
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{said}");
+    (said, output.status.success())
+}
+
+#[test]
+fn what_is_not_reproducible_is_named_with_its_step() {
+    let bench = Bench::with_busybox();
+    let boxfile = "FROM busybox AS work\nRUN mkdir /d; echo same > /d/same; printf 0123456789 > /d/time; date +%s >> /d/time\n\
+                   RUN t=$(date +%s); touch /m /o /f$t; chmod $(printf %o $((t & 511))) /m; chown $((t % 50000)) /o\n\
+                   FROM busybox\nCOPY f /f\nCOPY --from=work /d/same /same\nRUN echo fine > /fine\n";
+    let (both, is_fine) = checked(&bench, boxfile, &["--jobs", "2"]);
+    assert!(!is_fine, "{both}");
+    let report = both.split("not reproducible: ").nth(1).unwrap();
+    assert!(report.starts_with("2 step(s)"), "{report}");
+    assert!(report.contains("Boxfile:2: RUN mkdir /d"), "{report}");
+    // Ten digits, then seconds since 1970, whose first digits are the same for long.
+    assert!(
+        report.contains("/d/time: content; the first byte that differs is at 1"),
+        "{report}"
+    );
+    assert!(report.contains("Boxfile:3: RUN t="), "{report}");
+    for line in [
+        "/m: mode",
+        "/o: owner",
+        ": made in the second build alone",
+        ": made in the first build alone",
+    ] {
+        assert!(report.contains(line), "{line}\n{report}");
+    }
+    for line in ["/d/same", "/fine", "Boxfile:5"] {
+        assert!(!report.contains(line), "{line}\n{report}");
+    }
+}
+
+#[test]
+fn what_is_reproducible_is_said_to_be() {
+    let bench = Bench::with_busybox();
+    // The cache is empty in both builds, and what is cached elsewhere does not matter.
+    let boxfile = "FROM busybox AS work\nRUN --mount=type=cache,target=/k echo x >> /k/n; cp /k/n /n\nFROM busybox\nCOPY f /f\nCOPY --from=work /n /n\n";
+    let (said, is_fine) = checked(&bench, boxfile, &[]);
+    assert!(
+        is_fine && said.contains("reproducible: built twice, and all is equal"),
+        "{said}"
+    );
+    assert_eq!(bench.sh("checked", "cat /n"), "x\n");
+    assert!(!bench.ok(["cache", "ls"]).contains("check-reproducible"));
+    let (said, is_fine) = checked(&bench, boxfile, &["--jobs", "1", "--mtimes", "real"]);
+    assert!(!is_fine && said.contains("time"), "{said}");
+}
+
+#[test]
+fn nothing_is_later_than_source_date_epoch() {
+    const EPOCH: u64 = 1_600_000_000;
+    let bench = Bench::with_busybox();
+    let context = bench.context("context", &[("f", "1"), ("g.tar", "")]);
+    sh(&format!(
+        "cd {0} && touch -d 2031-02-03 f && tar -cf g.tar f",
+        context.display()
+    ));
+    let boxfile = "FROM busybox\nARG SOURCE_DATE_EPOCH\nCOPY f /f\nADD g.tar /g\nRUN echo $SOURCE_DATE_EPOCH > /e; mkdir /d; touch -d '2033-01-01 00:00:00' /d/late; touch -d '2020-01-01 00:00:00' /d/early\n";
+    let arg = format!("SOURCE_DATE_EPOCH={EPOCH}");
+    let id = bench.build(&context, boxfile, &["--build-arg", &arg, "-t", "dated"]);
+    assert_eq!(bench.sh("dated", "cat /e").trim(), EPOCH.to_string());
+    // The environment says it as well, and a build at another time is equal.
+    let other = Bench::with_busybox();
+    let file = bench.path("Boxfile.under-test");
+    let mut command = other.command(["build", "-q", "-f"]);
+    command
+        .arg(&file)
+        .args(["--build-arg", &arg])
+        .arg(&context)
+        .env("SOURCE_DATE_EPOCH", "1");
+    assert_eq!(
+        common::success(command.output().unwrap()).trim(),
+        id,
+        "the build argument goes first"
+    );
+    let mut command = other.command(["build", "-q", "--no-cache", "-t", "late", "-f"]);
+    command
+        .arg(&file)
+        .arg(&context)
+        .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
+    common::success(command.output().unwrap());
+    for (bench, image) in [(&bench, "dated"), (&other, "late")] {
+        let archive = bench.path("dated.tar");
+        bench.ok(["save", "-o", archive.to_str().unwrap(), image]);
+        let script = "import io, json, sys, tarfile\n\
+                      outer = tarfile.open(sys.argv[1]); own = 0\n\
+                      manifest = json.load(outer.extractfile('manifest.json'))[0]\n\
+                      config = json.load(outer.extractfile(manifest['Config']))\n\
+                      made = [h for h in config['history'] if h.get('comment') == 'box' and not h.get('empty_layer')]\n\
+                      for layer in manifest['Layers'][-len(made):]:\n\
+                      \x20   for entry in tarfile.open(fileobj=io.BytesIO(outer.extractfile(layer).read())):\n\
+                      \x20       own += 1; print(int(entry.mtime), entry.name)\n\
+                      print(config['created'], 'created')\n\
+                      for h in made: print(h['created'], 'history')\n";
+        let told = common::success(
+            std::process::Command::new("python3")
+                .args(["-c", script])
+                .arg(&archive)
+                .output()
+                .unwrap(),
+        );
+        let times: Vec<u64> = told
+            .lines()
+            .filter_map(|line| line.split(' ').next()?.parse().ok())
+            .collect();
+        assert!(
+            times.len() >= 7 && times.iter().all(|time| *time <= EPOCH),
+            "{told}"
+        );
+        assert!(told.contains("1577836800 d/early"), "an older time stays\n{told}");
+        let dates: Vec<&str> = told.lines().filter(|line| line.starts_with("20")).collect();
+        assert!(
+            dates.len() >= 4 && dates.iter().all(|date| *date <= "2020-09-13T12:26:41"),
+            "{told}"
+        );
+    }
+}

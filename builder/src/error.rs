@@ -51,6 +51,14 @@ pub enum BuildError {
         /// What there is.
         stages: String,
     },
+    /// What was to be locked can't be had.
+    #[error("{place}: {source}")]
+    Lock {
+        /// Where it is named.
+        place: Box<Place>,
+        /// Why not.
+        source: Box<StepError>,
+    },
     /// A forecast of what only a build loads.
     #[error("{what} is loaded by a build alone")]
     OnlyBuilt {
@@ -138,6 +146,12 @@ pub enum StepError {
     /// A git repository can't be had.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// Something that would have to be fetched, and must not be.
+    #[error("{what} is not here, and --offline forbids to fetch it")]
+    Offline {
+        /// What, in words.
+        what: String,
+    },
     /// A base could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -20,11 +20,11 @@ use box_store::snapshot::PrepareOptions;
 use thiserror::Error;
 
 use crate::exec::CancelToken;
-use crate::git_ref::{GitRef, GitTime};
+use crate::git_ref::{GitRef, GitTime, is_commit};
 use crate::url::without_credentials;
 
 use command::Git;
-use resolve::{Resolved, is_commit};
+use resolve::Resolved;
 
 /// Why a repository can't be had.
 #[derive(Debug, Error)]
@@ -71,6 +71,14 @@ pub enum GitError {
         /// What was asked for.
         subdir: String,
     },
+    /// The network would be needed, and must not be used.
+    #[error("{repository}: {what} would have to be fetched, and --offline forbids it")]
+    Offline {
+        /// Of what.
+        repository: String,
+        /// What is needed.
+        what: String,
+    },
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -94,6 +102,8 @@ pub struct Wanted<'a> {
     pub address: &'a GitRef,
     /// Whether `.git` is wanted, too.
     pub keep_git_dir: bool,
+    /// Whether nothing may be asked for or fetched.
+    pub is_offline: bool,
 }
 
 /// A layer of a commit's files.
@@ -131,6 +141,7 @@ impl Wanted<'_> {
         if let Some(known) = known(store, &key, &resolved)? {
             return Ok(known);
         }
+        self.allow(&git, &format!("the commit {}", resolved.commit))?;
         let commit = git.fetch(&resolved)?;
         if commit != resolved.commit {
             // It has moved since it was asked for.
@@ -184,7 +195,33 @@ impl Wanted<'_> {
                 Ok(Resolved::commit(commit))
             }
             (Some(commit), _) if is_commit(commit) => Ok(Resolved::commit(commit)),
-            (reference, _) => git.resolve(reference),
+            (reference, _) => {
+                self.allow(git, &format!("the commit of {}", reference.unwrap_or("HEAD")))?;
+                git.resolve(reference)
+            }
+        }
+    }
+
+    /// Which commit is meant now, in hex.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub fn commit(&self, store: &Store, cancel: &CancelToken) -> Result<String, GitError> {
+        let shown = without_credentials(&self.address.remote);
+        let git = Git::new(store, cancel, &self.address.remote, shown)?;
+        let resolved = self.resolve(&git)?;
+        self.check(&git, &resolved)?;
+        Ok(resolved.commit)
+    }
+
+    /// Says no to what needs the network where that is forbidden.
+    fn allow(&self, git: &Git<'_>, what: &str) -> Result<(), GitError> {
+        match self.is_offline {
+            false => Ok(()),
+            true => Err(GitError::Offline {
+                repository: git.shown().to_owned(),
+                what: what.to_owned(),
+            }),
         }
     }
 

@@ -137,6 +137,11 @@ impl GitRef {
     }
 }
 
+/// Whether it is a whole commit id: of SHA-1, or of SHA-256.
+pub(crate) fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The repository alone, where the text names one.
 fn repository(remote: &str) -> Option<GitRef> {
     let mut git = GitRef {

@@ -25,6 +25,7 @@ pub mod git_ref;
 pub mod graph;
 pub mod ignore;
 pub mod lint;
+pub mod lockfile;
 pub mod lower;
 pub mod parse;
 pub mod plan;

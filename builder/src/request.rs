@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use box_store::{Reference, Store};
+use box_store::digest::Digest;
+use box_store::{Image, Reference, Store};
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
+use crate::lockfile::Lock;
 use crate::progress::EventSink;
 use crate::source::Source;
 
@@ -58,6 +60,12 @@ pub struct BuildRequest {
     pub proxies: BTreeMap<String, String>,
     /// Brings in images that are not in the store; none: they are missing.
     pub puller: Option<Arc<dyn ImagePuller>>,
+    /// What names are locked to; none: to nothing.
+    pub lock: Option<RequestLock>,
+    /// Whether nothing may be asked for or fetched. (The network of RUN is another matter.)
+    pub offline: bool,
+    /// Caches of RUN are those of this name alone, apart from all others; none: the usual ones.
+    pub cache_scope: Option<String>,
     /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
     pub jobs: usize,
     /// Stops the build.
@@ -90,6 +98,9 @@ impl BuildRequest {
             ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
             puller: None,
+            lock: None,
+            offline: false,
+            cache_scope: None,
             jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
@@ -99,6 +110,19 @@ impl BuildRequest {
 /// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
 pub fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
+}
+
+/// The lock of a build.
+#[derive(Clone, Debug)]
+pub struct RequestLock {
+    /// What it is called, for people.
+    pub name: String,
+    /// What it holds.
+    pub lock: Lock,
+    /// Whether what it lacks is an error.
+    pub is_strict: bool,
+    /// Its place in the context, which it is no part of; none if it is elsewhere.
+    pub in_context: Option<PathBuf>,
 }
 
 /// Brings images in that are not in the store.
@@ -117,6 +141,12 @@ pub trait ImagePuller: Send + Sync + std::fmt::Debug {
         platform: &Platform,
         events: &dyn EventSink,
     ) -> Result<(), String>;
+
+    /// Asks which image a name stands for now; fetches none of its layers. Gives its manifest's digest, too.
+    ///
+    /// # Errors
+    /// Why it could not be had, for people.
+    fn resolve(&self, name: &Reference, platform: &Platform) -> Result<(Digest, Image), String>;
 }
 
 /// What a named build context is.

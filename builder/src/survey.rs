@@ -7,8 +7,7 @@ mod outline;
 use box_store::Store;
 
 use crate::ast::{Instruction, InstructionKind};
-use crate::build::{Front, boxfile_error};
-use crate::context::Context;
+use crate::build::{Front, boxfile_error, open_context};
 use crate::diagnostic::Diagnostic;
 use crate::error::BuildError;
 use crate::expand::expand_word;
@@ -36,7 +35,7 @@ pub struct Checked {
 /// # Errors
 /// When the context or the store can't be read. What is wrong with the Boxfile is in the result.
 pub fn check(store: &Store, request: &BuildRequest) -> Result<Checked, BuildError> {
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let context = open_context(store, request)?;
     let front = match Front::read(store, request, &context) {
         Ok(front) => front,
         Err(errors) => {
@@ -95,7 +94,7 @@ pub struct Target {
 /// # Errors
 /// When the Boxfile is wrong, or the context or the store can't be read.
 pub fn targets(store: &Store, request: &BuildRequest) -> Result<(Vec<Target>, Sources), BuildError> {
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let context = open_context(store, request)?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
     let graph = front.built_graph(&Loaded::default())?;
     let escape = graph.directives.escape;

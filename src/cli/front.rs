@@ -5,6 +5,7 @@ use std::str::FromStr;
 use box_builder::request::Platform;
 use clap::Args;
 
+use super::HoldArgs;
 use crate::secrets::{SecretArg, SshArg};
 
 /// Options of `box build` for its front.
@@ -30,6 +31,8 @@ pub(crate) struct FrontArgs {
     /// How many steps work at once; with 1 they are done one after another [default: the number of processors, at least 2].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(crate) hold: HoldArgs,
     /// An SSH agent for RUN --mount=type=ssh [default socket: that of SSH_AUTH_SOCK].
     #[arg(long = "ssh", value_name = "default|ID[=SOCKET]")]
     pub(crate) agents: Vec<SshArg>,

@@ -7,19 +7,23 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
-use box_builder::request::{BuildRequest, TimesMode};
+use box_builder::git::GitError;
+use box_builder::request::{BuildRequest, ImagePuller, TimesMode};
 use box_builder::url::without_credentials;
+use box_store::transfer::http::FetchError;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{
+    BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode, PullMode,
+};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::{self, StepFigures};
-use super::{call, contexts, export};
+use super::{call, contexts, export, lock, reproducible};
 use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::{binfmt, signals, ui};
 
@@ -44,10 +48,11 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         app,
         mode: args.progress,
         cancel: &cancel,
+        is_offline: args.front.hold.offline,
     };
     let mut source = build_source::gather(&fetching, &args.source)
         .map_err(|failure| interrupted(failure, early.as_ref()))?;
-    let request =
+    let mut request =
         request(app, args, &mut source, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
     if let Some(call) = args.front.asked() {
         return call::run(app, &request, call);
@@ -65,6 +70,8 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
     let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let is_checked = args.front.hold.check_reproducible;
+    let caches = is_checked.then(|| reproducible::Caches::new(app, &mut request));
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
         let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
@@ -92,6 +99,10 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     // An output that goes to standard output is alone there.
     if args.outputs.iter().all(|output| output.place.is_some()) {
         ui::result(&format!("{id}\n"))?;
+    }
+    if let Some(caches) = &caches {
+        let checked = reproducible::check(caches, &executor, &request, &outcome, mode);
+        checked.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
     }
     Ok(0)
 }
@@ -160,8 +171,9 @@ pub(super) fn request(
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
-    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
-    request.puller = puller.map(|puller| Arc::new(puller) as _);
+    request.lock = lock::of_build(source, &args.front.hold)?;
+    request.offline = args.front.hold.offline;
+    request.puller = puller(args, cancel)?;
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
     if let Some(jobs) = args.front.jobs {
@@ -177,6 +189,7 @@ pub(super) fn request(
         app,
         mode: args.progress,
         cancel,
+        is_offline: request.offline,
     };
     for named in &args.front.build_contexts {
         request.contexts.insert(
@@ -185,6 +198,18 @@ pub(super) fn request(
         );
     }
     Ok(request)
+}
+
+/// Who brings images in; nobody where nothing may be asked for.
+fn puller(args: &BuildArgs, cancel: &CancelToken) -> Result<Option<Arc<dyn ImagePuller>>, Failure> {
+    if args.front.hold.offline {
+        return match args.pull {
+            PullMode::Always => Err(Failure::own("--pull asks a registry, and --offline forbids it")),
+            PullMode::Missing | PullMode::Never => Ok(None),
+        };
+    }
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    Ok(puller.map(|puller| Arc::new(puller) as _))
 }
 
 /// Limits of the command line.
@@ -218,7 +243,7 @@ fn source_date_epoch(build_args: &BTreeMap<String, String>) -> Result<Option<i64
 }
 
 /// The proxy variables of the environment, in both spellings.
-fn proxies() -> BTreeMap<String, String> {
+pub(super) fn proxies() -> BTreeMap<String, String> {
     let names = PROXIES
         .iter()
         .flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
@@ -276,10 +301,19 @@ pub(super) fn failure(error: &BuildError, signal: i32) -> Failure {
     failure.code = EXIT_INPUT;
     match error {
         BuildError::Boxfile { .. } => failure.rendered(),
+        BuildError::Step { source, .. } if is_other_content(source) => failure
+            .hint("if what it is now is meant: correct --checksum, or, where a lock says what it must be, run `box lock --update`"),
         BuildError::Step { source, .. } if is_unenforceable(source) => failure
             .hint("give box a cgroup of its own with --cgroup-parent, or leave the limit out with --limits=best-effort"),
         _ => failure,
     }
+}
+
+fn is_other_content(error: &StepError) -> bool {
+    matches!(
+        error,
+        StepError::Fetch(FetchError::Checksum { .. }) | StepError::Git(GitError::Checksum { .. })
+    )
 }
 
 fn is_unenforceable(error: &StepError) -> bool {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use box_builder::exec::CancelToken;
 use box_builder::git::{GitError, Wanted};
 use box_builder::git_ref::GitRef;
+use box_builder::lockfile;
 use box_builder::source::Source;
 use box_builder::url::without_credentials;
 use box_store::layer::apply::is_archive;
@@ -37,6 +38,10 @@ pub(super) struct BuildSource {
     pub(super) directory: PathBuf,
     /// What replaces the context's own ignore file.
     pub(super) ignore: Option<Source>,
+    /// The Boxfile's lock.
+    pub(super) lock: Option<Source>,
+    /// Where that is, or would be; none where the Boxfile has no place.
+    pub(super) lock_path: Option<PathBuf>,
     /// What the directories are the trees of: their place is good as long as there is a handle.
     pub(super) layers: Vec<Layer>,
     /// Where the context is empty, and made for this build.
@@ -96,6 +101,8 @@ pub(super) fn gather(fetching: &Fetching<'_>, args: &SourceArgs) -> Result<Build
             boxfile: stdin_boxfile(io::stdin().lock())?,
             directory,
             ignore: None,
+            lock: None,
+            lock_path: None,
             layers: Vec::new(),
             _empty: None,
         }),
@@ -143,7 +150,9 @@ fn local(args: &SourceArgs, directory: PathBuf) -> Result<BuildSource, Failure> 
     let file = boxfile(args, &directory).ok_or_else(|| no_boxfile(&directory.display().to_string()))?;
     Ok(BuildSource {
         boxfile: Source::new(file.display().to_string(), app::read_file(&file)?),
-        ignore: beside(args, &file, &directory)?,
+        ignore: beside(args, &file, &directory, &IGNORE_SUFFIXES)?,
+        lock: beside(args, &file, &directory, &[lockfile::SUFFIX])?,
+        lock_path: Some(with_suffix(&file, lockfile::SUFFIX)),
         directory,
         layers: Vec::new(),
         _empty: None,
@@ -153,9 +162,15 @@ fn local(args: &SourceArgs, directory: PathBuf) -> Result<BuildSource, Failure> 
 /// The ignore file that stands beside the Boxfile, if there are both.
 pub(super) fn own_ignore(args: &SourceArgs, directory: &Path) -> Result<Option<Source>, Failure> {
     match boxfile(args, directory) {
-        Some(file) => beside(args, &file, directory),
+        Some(file) => beside(args, &file, directory, &IGNORE_SUFFIXES),
         None => Ok(None),
     }
+}
+
+/// Where the lock of a directory's Boxfile is, if there is one.
+pub(super) fn own_lock(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
+    let lock = with_suffix(&boxfile(args, directory)?, lockfile::SUFFIX);
+    lock.is_file().then_some(lock)
 }
 
 fn boxfile(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
@@ -166,11 +181,15 @@ fn boxfile(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
     args.file.clone().or_else(found)
 }
 
-fn beside(args: &SourceArgs, file: &Path, directory: &Path) -> Result<Option<Source>, Failure> {
-    for suffix in IGNORE_SUFFIXES {
-        let mut path = file.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
+/// The first of the files that stand beside the Boxfile, called as it is with one of these at the end.
+fn beside(
+    args: &SourceArgs,
+    file: &Path,
+    directory: &Path,
+    suffixes: &[&str],
+) -> Result<Option<Source>, Failure> {
+    for suffix in suffixes {
+        let path = with_suffix(file, suffix);
         if path.is_file() && (args.file.is_some() || is_inside(&path, directory)) {
             return Ok(Some(Source::new(
                 path.display().to_string(),
@@ -179,6 +198,12 @@ fn beside(args: &SourceArgs, file: &Path, directory: &Path) -> Result<Option<Sou
         }
     }
     Ok(None)
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
 }
 
 /// A build in a layer's tree, with the Boxfile in it, too. Links are followed inside of it alone.
@@ -204,15 +229,16 @@ fn inside(args: &SourceArgs, layer: &Layer, name: &str) -> Result<BuildSource, F
         let mut ignore = None;
         for suffix in IGNORE_SUFFIXES {
             if ignore.is_none() {
-                let mut beside = path.as_os_str().to_owned();
-                beside.push(suffix);
-                ignore = read(Path::new(&beside))?;
+                ignore = read(&with_suffix(&path, suffix))?;
             }
         }
+        let lock = with_suffix(&path, lockfile::SUFFIX);
         return Ok(BuildSource {
             boxfile,
             directory: layer.path().to_owned(),
             ignore,
+            lock: read(&lock)?,
+            lock_path: Some(layer.path().join(lock.strip_prefix("/").unwrap_or(&lock))),
             layers: vec![layer.clone()],
             _empty: None,
         });
@@ -263,6 +289,8 @@ pub(super) struct Fetching<'a> {
     pub(super) app: &'a App,
     pub(super) mode: ProgressMode,
     pub(super) cancel: &'a CancelToken,
+    /// Whether nothing may be fetched.
+    pub(super) is_offline: bool,
 }
 
 impl Fetching<'_> {
@@ -284,6 +312,12 @@ impl Fetching<'_> {
     }
 
     fn fetch(&self, url: &str) -> Result<File, Failure> {
+        if self.is_offline {
+            let shown = without_credentials(url);
+            return Err(Failure::input(format!(
+                "{shown} would have to be fetched, and --offline forbids it"
+            )));
+        }
         let progress = Stoppable {
             transfer: ui::Transfer::new(self.mode),
             cancel: self.cancel,
@@ -297,6 +331,7 @@ impl Fetching<'_> {
         let wanted = Wanted {
             address: git,
             keep_git_dir: git.keep_git_dir.unwrap_or(false),
+            is_offline: self.is_offline,
         };
         let checkout = wanted.checkout(&self.app.store, &PrepareOptions::default(), self.cancel);
         progress.finish();
@@ -336,6 +371,8 @@ impl Fetching<'_> {
             boxfile: read_boxfile(file, name)?,
             directory: scratch.path().to_owned(),
             ignore: None,
+            lock: None,
+            lock_path: None,
             layers: Vec::new(),
             _empty: Some(scratch),
         })

@@ -13,6 +13,7 @@ use crate::error::{EXIT_INPUT, Failure};
 use crate::ui::{self, human, table};
 
 use super::build_source::{self, Fetching, Place};
+use super::lock;
 
 /// Lists a context.
 pub(super) fn run(app: &App, action: &ContextAction) -> Result<u8, Failure> {
@@ -22,7 +23,10 @@ pub(super) fn run(app: &App, action: &ContextAction) -> Result<u8, Failure> {
         // A directory needs no Boxfile to be looked at.
         Place::Directory(directory) => {
             let ignore = build_source::own_ignore(&args.source, &directory)?;
+            let lock = build_source::own_lock(&args.source, &directory);
+            let left_out = lock.and_then(|lock| lock::in_context(&lock, &directory));
             let context = Context::open(&app.store, &directory, ignore).map_err(failed)?;
+            let context = context.without(left_out.as_deref());
             list(&context).map_err(failed)?
         }
         _ => {
@@ -30,9 +34,13 @@ pub(super) fn run(app: &App, action: &ContextAction) -> Result<u8, Failure> {
                 app,
                 mode: ProgressMode::Auto,
                 cancel: &CancelToken::new(),
+                is_offline: false,
             };
             let source = build_source::gather(&fetching, &args.source)?;
             let context = Context::open(&app.store, &source.directory, source.ignore).map_err(failed)?;
+            let lock = source.lock_path.filter(|_| source.lock.is_some());
+            let left_out = lock.and_then(|lock| lock::in_context(&lock, &source.directory));
+            let context = context.without(left_out.as_deref());
             list(&context).map_err(failed)?
         }
     };
@@ -85,10 +93,10 @@ fn path(entry: &ContextEntry) -> String {
 fn as_text(found: &ContextList, args: &ContextListArgs) -> String {
     let file = found.ignore_file.as_deref().unwrap_or_default();
     let row = |entry: &ContextEntry| {
-        let by = entry
-            .rule
-            .as_ref()
-            .map(|rule| format!("{file}:{}: {}", rule.line, rule.pattern));
+        let by = entry.rule.as_ref().map(|rule| match rule.line {
+            0 => "the Boxfile's lock is no part of a context".to_owned(),
+            line => format!("{file}:{line}: {}", rule.pattern),
+        });
         vec![human::bytes(entry.size), path(entry), by.unwrap_or_default()]
     };
     let rows: Vec<_> = found.entries.iter().map(row).collect();

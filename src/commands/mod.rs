@@ -21,6 +21,7 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod lock;
 mod login;
 mod logs;
 mod metadata;
@@ -30,6 +31,7 @@ mod port;
 mod ps;
 mod pull;
 mod push;
+mod reproducible;
 mod rm;
 mod rmi;
 mod run;
@@ -56,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
             Some(BuildAction::Logs(logs)) => build_logs::run(&app, logs),
             None => build::run(&app, &args.build),
         },
+        Command::Lock(args) => lock::run(&app, &args),
         Command::Plan(args) => plan::run(&app, &args),
         Command::Context(action) => context::run(&app, &action),
         Command::Run(args) => run::run(&app, &args),

@@ -30,6 +30,7 @@ pub(super) fn run(app: &App, args: &PlanArgs) -> Result<u8, Failure> {
         app,
         mode: build.progress,
         cancel: &cancel,
+        is_offline: true,
     };
     let mut source = build_source::gather(&fetching, &build.source)?;
     let request = build::request(app, build, &mut source, &cancel)?;

@@ -72,6 +72,26 @@ pub fn compare<E: From<crate::error::StoreError>>(
     Ok(())
 }
 
+/// The offset of the first byte by which a file differs in two stacks of layers; none if it is no file in both, or the same.
+///
+/// # Errors
+/// When it can't be read.
+pub fn first_difference(old: &[Layer], new: &[Layer], path: &Path) -> Result<Option<u64>> {
+    let comparison = Comparison {
+        old: Tree::new(old),
+        new: Tree::new(new),
+        with_times: false,
+    };
+    let is_file = |tree: &Tree| -> Result<bool> {
+        let entry = tree.lookup(path)?;
+        Ok(entry.is_some_and(|entry| entry.metadata.kind == Kind::File))
+    };
+    match is_file(&comparison.old)? && is_file(&comparison.new)? {
+        true => comparison.first_byte(path),
+        false => Ok(None),
+    }
+}
+
 struct Comparison {
     old: Tree,
     new: Tree,
@@ -157,20 +177,40 @@ impl Comparison {
     }
 
     fn is_same_file(&self, path: &Path) -> Result<bool> {
+        Ok(self.first_byte(path)?.is_none())
+    }
+
+    /// Where two files differ first; the end of the shorter one, if that is the beginning of the other.
+    fn first_byte(&self, path: &Path) -> Result<Option<u64>> {
         let (mut old, mut new) = (self.old.open_file(path)?, self.new.open_file(path)?);
         let (mut a, mut b) = (vec![0; 128 << 10], vec![0; 128 << 10]);
+        let mut offset = 0;
         loop {
-            let count = old.read(&mut a).at("read", path)?;
-            if count == 0 {
-                return Ok(new.read(&mut b[..1]).at("read", path)? == 0);
+            let (count, other) = (fill(&mut old, &mut a, path)?, fill(&mut new, &mut b, path)?);
+            let both = count.min(other);
+            if let Some(at) = (0..both).find(|at| a[*at] != b[*at]) {
+                return Ok(Some(offset + at as u64));
             }
-            match new.read_exact(&mut b[..count]) {
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
-                result => result.at("read", path)?,
-            }
-            if a[..count] != b[..count] {
-                return Ok(false);
+            offset += both as u64;
+            match (count == other, both) {
+                (false, _) => return Ok(Some(offset)),
+                (true, 0) => return Ok(None),
+                (true, _) => {}
             }
         }
     }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut impl Read, buffer: &mut [u8], path: &Path) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).at("read", path),
+        }
+    }
+    Ok(filled)
 }

@@ -169,11 +169,19 @@ fn sort(entries: &mut [Entry]) {
     entries.sort_by(|a, b| a.annotations.name.cmp(&b.annotations.name));
 }
 
+/// The digest of an image's manifest; none if it has none.
+pub(crate) fn manifest_of(root: &Root, id: &ImageId) -> Result<Option<Digest>> {
+    Ok(packed_of(root, id)?.map(|packed| packed.digest))
+}
+
+fn packed_of(root: &Root, id: &ImageId) -> Result<Option<Packed>> {
+    let record = record::get(root, &RecordKind::new(MANIFESTS)?, &id.0)?;
+    Ok(record.and_then(|record| serde_json::from_slice(&record.bytes).ok()))
+}
+
 /// An image as the index lists it; none if it has no manifest or something of it is not here.
 fn entry(root: &Root, name: &str, id: &ImageId, gone: &BTreeSet<Digest>) -> Result<Option<Entry>> {
-    let record = record::get(root, &RecordKind::new(MANIFESTS)?, &id.0)?;
-    let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
-    let Some(packed) = packed else {
+    let Some(packed) = packed_of(root, id)? else {
         return Ok(None);
     };
     let is_here = |digest: &Digest| !gone.contains(digest) && root.layout.blob(digest).exists();

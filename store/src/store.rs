@@ -164,6 +164,11 @@ impl Store {
         index::refresh(&self.root, reference)
     }
 
+    /// The digest of the manifest that an image came with or was last written by; none if it has none.
+    pub fn manifest_of(&self, id: &ImageId) -> Result<Option<Digest>> {
+        index::manifest_of(&self.root, id)
+    }
+
     /// Lists the manifest that was made or kept of an image in `index.json`, under each of its names.
     pub(crate) fn list_manifest(&self, id: &ImageId) -> Result<()> {
         self.sync()?;

@@ -5,6 +5,7 @@
 
 pub mod machines;
 pub mod registry;
+pub mod server;
 #[cfg(target_arch = "x86_64")]
 pub mod tracer;
 
@@ -236,16 +237,35 @@ impl OrdinaryUser {
         &self.home
     }
 
-    /// box, as this user; its store is in its home.
-    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    /// A script that enters the namespace and runs its arguments as this user.
+    fn enter(&self) -> String {
         let etc = self.home.parent().unwrap().join("etc");
         let etc = etc.display();
         // Where udev is at work every user may open it.
-        let enter = format!(
+        format!(
             "[ -e {etc}/tun ] || mknod -m 666 {etc}/tun c 10 200; mount --bind {etc}/tun /dev/net/tun; \
              for f in passwd group subuid subgid; do [ -e /etc/$f ] || : >/etc/$f; mount --bind {etc}/$f /etc/$f; done; \
              cd \"$HOME\"; umask ${{TEST_UMASK:-022}}; exec setpriv --reuid {USER_ID} --regid {USER_ID} --clear-groups \"$@\""
+        )
+    }
+
+    /// box as this user, as a program that others can start; its store is where `BOX_ROOT` says.
+    pub fn script(&self) -> PathBuf {
+        let path = self.home.join("box-as-user");
+        let enter = self.enter().replace('\'', "'\\''");
+        let (home, program) = (self.home.display(), self.home.join("box"));
+        let text = format!(
+            "#!/bin/sh\nexport HOME={home}; unset XDG_DATA_HOME\nexec unshare -m --propagation private sh -c '{enter}' sh {} \"$@\"\n",
+            program.display()
         );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// box, as this user; its store is in its home.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let enter = self.enter();
         let mut command = Command::new("unshare");
         command.args(["-m", "--propagation", "private", "sh", "-c", &enter, "sh"]);
         command.arg(self.home.join("box")).args(args).stdin(Stdio::null());

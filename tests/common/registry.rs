@@ -76,6 +76,12 @@ impl Registry {
         registry
     }
 
+    /// Ends it before the test does.
+    pub fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.host)
     }
@@ -83,7 +89,8 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // It may have been ended.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 }

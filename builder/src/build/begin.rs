@@ -13,7 +13,7 @@ use crate::cache::{Cache, Recipe};
 use crate::error::{BuildError, StepError};
 use crate::exec::CancelToken;
 use crate::graph::StageId;
-use crate::plan::{BasePlan, CopyFrom, StagePlan};
+use crate::plan::{BasePlan, CopyFrom, Place, StagePlan};
 use crate::progress::StepId;
 use crate::steps::{Tools, Unpacked};
 use crate::url::without_credentials;
@@ -41,8 +41,8 @@ pub(super) struct StageResult {
     /// What FROM names in the end, in words, and how many layers that gave.
     pub(super) base: String,
     pub(super) base_layers: usize,
-    /// The steps that gave the layers; empty for the base's.
-    pub(super) makers: Vec<String>,
+    /// The steps that gave the layers; none for those of an image.
+    pub(super) makers: Vec<Option<Place>>,
 }
 
 /// The stages that were built. Clones are one.
@@ -169,6 +169,7 @@ pub(super) fn begin(
     };
     let value = StageResult {
         has_own_layers: true,
+        makers: vec![Some(plan.from.clone())],
         ..on(
             &named(&shown, &layer.diff_id()?.hex()),
             vec![layer],
@@ -200,7 +201,7 @@ fn on(
         .iter()
         .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
     let recipe = Recipe::of_base(chain(&layers)?);
-    let makers = vec![String::new(); layers.len()];
+    let makers = vec![None; layers.len()];
     Ok(StageResult {
         layers,
         history,

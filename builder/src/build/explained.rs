@@ -117,9 +117,17 @@ impl Stage<'_, '_> {
             true => diff_ids(&self.result.layers)?,
             false => Vec::new(),
         };
+        let makers = self.result.makers.iter();
+        let makers: Vec<String> = makers
+            .map(|maker| {
+                maker
+                    .as_ref()
+                    .map_or_else(String::new, |place| place.text.clone())
+            })
+            .collect();
         let below = Below {
             layers: &layers,
-            makers: &self.result.makers,
+            makers: &makers,
         };
         let asked = Asked {
             parts: lookup.parts,

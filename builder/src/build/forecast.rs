@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use box_store::Store;
 
 use crate::cache::{Cache, Hit};
-use crate::context::Context;
 use crate::error::{BuildError, StepError};
 use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, Executor};
 use crate::explain::{Cause, Verdict};
@@ -29,7 +28,7 @@ use super::explained::{Lists, Lookup, of_outcome};
 use super::front::Planned;
 use super::record::Recorder;
 use super::stage::Stage;
-use super::{front, named_contexts};
+use super::{front, named_contexts, open_context};
 
 /// A step as a build would find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         puller: None,
         ..request.clone()
     };
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let context = open_context(store, request)?;
     let contexts = named_contexts(store, request)?;
     let Planned {
         plan,

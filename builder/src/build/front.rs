@@ -41,6 +41,9 @@ pub(super) fn plan(
 ) -> Result<Planned, BuildError> {
     let front = Front::read(store, request, context).map_err(boxfile_error)?;
     check_stages(request, &front.boxfile)?;
+    if let Some(lock) = &request.lock {
+        events.event(Event::Note(&format!("{} is honoured: {}", lock.name, lock.lock)));
+    }
     let (graph, loaded) = front.loaded(events)?;
     let lowered = lower(&graph, request, store, &loaded);
     let check = front.check();
@@ -189,7 +192,8 @@ impl<'a> Front<'a> {
 
     /// The stages that are built; without the triggers of images that can't be read.
     pub(crate) fn graph(&self, loaded: &Loaded) -> Result<StageGraph, Vec<Diagnostic>> {
-        self.graph_of(loaded, &|name| self.store.resolve_base(name).ok().flatten())
+        let find = |name: &str| images::find(self.store, self.request, loaded, name);
+        self.graph_of(loaded, &|name| find(name).ok().flatten())
     }
 
     fn graph_of(
@@ -216,7 +220,7 @@ impl<'a> Front<'a> {
     /// As [`Front::graph`]; what is wrong is an error of the build.
     pub(crate) fn built_graph(&self, loaded: &Loaded) -> Result<StageGraph, BuildError> {
         let failed = Cell::new(None);
-        let find = |name: &str| match self.store.resolve_base(name) {
+        let find = |name: &str| match images::find(self.store, self.request, loaded, name) {
             Ok(image) => image,
             // Else its triggers would be left out, if it can be read the next time.
             Err(error @ StoreError::Io { .. }) => {
@@ -266,7 +270,7 @@ impl<'a> Front<'a> {
         &self.request.build_args
     }
 
-    fn error(&self, diagnostics: Vec<Diagnostic>) -> BuildError {
+    pub(super) fn error(&self, diagnostics: Vec<Diagnostic>) -> BuildError {
         BuildError::Boxfile {
             diagnostics,
             sources: self.boxfile.sources.clone(),

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use box_store::{Reference, Store, StoreError};
+use box_store::{Image, Reference, Store, StoreError};
 
 use crate::error::BuildError;
 use crate::graph::StageGraph;
-use crate::lower::Loaded;
+use crate::lower::{Loaded, Locked, locked_anywhere, locked_image};
 use crate::progress::EventSink;
 use crate::request::{BuildRequest, NamedContext, Platform};
 
@@ -30,14 +30,21 @@ pub(super) fn pull(
     let Some(puller) = &request.puller else {
         return Ok(());
     };
-    let mut wanted = graph.images();
-    for context in request.contexts.values() {
-        if let NamedContext::Image(name) = context {
-            wanted.push((name.clone(), None));
-        }
-    }
     let mut missing: BTreeMap<String, (Reference, Platform)> = BTreeMap::new();
-    for (name, platform) in wanted {
+    for (name, platform) in wanted(request, graph) {
+        match locked_image(store, request, &name, &platform)? {
+            Locked::Free => {}
+            Locked::Missing if request.lock.as_ref().is_none_or(|lock| !lock.is_strict) => {}
+            Locked::Elsewhere(pinned) => {
+                let name = pinned.full();
+                if !loaded.pulled.contains_key(&name) {
+                    missing.insert(name, (pinned, platform));
+                }
+                continue;
+            }
+            // What is locked stays what it is, and what must be locked is told of later.
+            Locked::Missing | Locked::Here(_) | Locked::Gone(_) => continue,
+        }
         if loaded.pulled.contains_key(&name) || missing.contains_key(&name) {
             continue;
         }
@@ -58,8 +65,6 @@ pub(super) fn pull(
                 continue;
             }
         }
-        let platform = platform.and_then(|platform| platform.parse().ok());
-        let platform = platform.unwrap_or_else(|| request.platform.clone());
         missing.insert(name, (reference, platform));
     }
     let missing: Vec<_> = missing.into_iter().collect();
@@ -88,4 +93,37 @@ pub(super) fn pull(
         work();
     });
     Ok(())
+}
+
+/// The images that a build names, each with the platform it is wanted for.
+pub(super) fn wanted(request: &BuildRequest, graph: &StageGraph) -> Vec<(String, Platform)> {
+    let contexts = request.contexts.values().filter_map(|context| match context {
+        NamedContext::Image(name) => Some((name.clone(), None)),
+        NamedContext::Directory(_) | NamedContext::Layout { .. } => None,
+    });
+    let all = graph.images().into_iter().chain(contexts);
+    let platform = |platform: Option<String>| platform.and_then(|platform| platform.parse().ok());
+    all.map(|(name, asked)| (name, platform(asked).unwrap_or_else(|| request.platform.clone())))
+        .collect()
+}
+
+/// The image of a name, if it is known by now.
+///
+/// # Errors
+/// When the store can't be read.
+pub(super) fn find(
+    store: &Store,
+    request: &BuildRequest,
+    loaded: &Loaded,
+    name: &str,
+) -> Result<Option<Image>, StoreError> {
+    let mut resolved = loaded.resolved.iter();
+    if let Some((_, image)) = resolved.find(|((known, _), _)| known == name) {
+        return Ok(Some(image.clone()));
+    }
+    match locked_anywhere(store, request, name)? {
+        Locked::Here(image) => Ok(Some(*image)),
+        Locked::Elsewhere(_) | Locked::Gone(_) => Ok(None),
+        Locked::Free | Locked::Missing => store.resolve_base(name),
+    }
 }

@@ -15,6 +15,7 @@ mod forecast;
 mod front;
 mod images;
 mod layouts;
+mod lock;
 mod record;
 mod schedule;
 mod stage;
@@ -30,7 +31,9 @@ use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::exec::{CancelToken, Executor};
-use crate::plan::StagePlan;
+use crate::files::FilesError;
+use crate::graph::StageId;
+use crate::plan::{Place, StagePlan};
 use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, NamedContext};
 use crate::steps::Tools;
@@ -40,6 +43,7 @@ use begin::{Shared, StageResult};
 pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
+pub use lock::lock;
 use record::{Recorder, diff_ids};
 
 /// What a build gives.
@@ -49,6 +53,19 @@ pub struct BuildOutcome {
     pub image: Image,
     /// Whether every step was found in the cache (or changed the config alone).
     pub is_cached: bool,
+    /// The layers that the steps gave, made now or before, stage by stage in the order of the plan.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A step's layer.
+#[derive(Clone, Debug)]
+pub struct BuiltLayer {
+    /// Its stage.
+    pub stage: StageId,
+    /// The step.
+    pub place: Place,
+    /// What it gave.
+    pub layer: Layer,
 }
 
 /// Builds an image. When this returns, the image and what it consists of are durable.
@@ -63,7 +80,7 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let context = open_context(store, request)?;
     let contexts = named_contexts(store, request)?;
     let Planned {
         plan,
@@ -91,13 +108,29 @@ pub fn build(
     };
     let built = keep(&shared, schedule::stages(&shared, &plan))?;
     save(&context, &contexts)?;
-    let image = store.put_image(&config(request, built.plan, &built.result)?)?;
+    let mut config = config(request, built.plan, &built.result)?;
+    if let (Some(limit), true) = (source_date_epoch, built.result.has_own_layers) {
+        // Its base may be younger.
+        let created = config.created_seconds();
+        config.created = created.map(|created| format_rfc3339(created.min(limit)));
+    }
+    let image = store.put_image(&config)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
     Ok(BuildOutcome {
         image,
         is_cached: built.is_cached,
+        layers: built.layers,
     })
+}
+
+/// Opens the context of a request.
+///
+/// # Errors
+/// When it can't be opened.
+pub(crate) fn open_context<'a>(store: &'a Store, request: &BuildRequest) -> Result<Context<'a>, FilesError> {
+    let left_out = request.lock.as_ref().and_then(|lock| lock.in_context.as_deref());
+    Ok(Context::open(store, &request.context, request.ignore.clone())?.without(left_out))
 }
 
 /// Opens the directories among the named contexts.
@@ -151,6 +184,7 @@ struct Target<'a> {
     plan: &'a StagePlan,
     result: StageResult,
     is_cached: bool,
+    layers: Vec<BuiltLayer>,
 }
 
 /// The image's config: the plan's, with the layers that came of it.

@@ -14,12 +14,13 @@ use std::thread::{Builder, Scope};
 use crate::error::BuildError;
 use crate::exec::CancelToken;
 use crate::lower::Plan;
+use crate::plan::BasePlan;
 use crate::progress::Event;
 
-use super::Target;
 use super::ahead::Ahead;
 use super::begin::{Results, Shared};
 use super::stage::build_stage;
+use super::{BuiltLayer, Target};
 
 /// The most stages that are under way at once.
 const WORKERS: usize = 64;
@@ -78,7 +79,32 @@ pub(super) fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'
         plan: target,
         result,
         is_cached: shared.recorder.count() == 0,
+        layers: layers(plan, &work.results),
     })
+}
+
+/// What each stage's own steps gave.
+fn layers(plan: &Plan, results: &Results) -> Vec<BuiltLayer> {
+    let count = |id| results.get(id).map_or(0, |result| result.layers.len());
+    let mut all = Vec::new();
+    for stage in &plan.stages {
+        let Ok(result) = results.get(stage.id) else {
+            continue;
+        };
+        let below = match stage.base {
+            BasePlan::Stage(base) => count(base),
+            _ => 0,
+        };
+        let made = result.makers.into_iter().zip(result.layers).skip(below);
+        all.extend(made.filter_map(|(place, layer)| {
+            place.map(|place| BuiltLayer {
+                stage: stage.id,
+                place,
+                layer,
+            })
+        }));
+    }
+    all
 }
 
 /// The number of each stage's first step: its base.

@@ -132,7 +132,7 @@ impl Stage<'_, '_> {
         self.result.has_own_layers |= layer.is_some();
         self.result
             .makers
-            .extend(layer.as_ref().map(|_| step.place.text.clone()));
+            .extend(layer.as_ref().map(|_| Some(step.place.clone())));
         self.result.layers.extend(layer);
         self.result.recipe = recipe;
         Ok(Ended { value: (), outcome })

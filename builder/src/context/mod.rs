@@ -46,6 +46,8 @@ pub struct Context<'a> {
     root: OwnedFd,
     path: PathBuf,
     given_rules: Option<Source>,
+    /// What is no part of it, whatever the rules say.
+    left_out: Option<PathBuf>,
     rules: OnceLock<IgnoreRules>,
     rules_name: OnceLock<String>,
     stats: Mutex<Option<StatCache>>,
@@ -70,10 +72,19 @@ impl<'a> Context<'a> {
             root,
             path: path.to_owned(),
             given_rules: rules,
+            left_out: None,
             rules: rules_cell,
             rules_name,
             stats,
         })
+    }
+
+    /// The same without this file.
+    pub fn without(self, path: Option<&Path>) -> Context<'a> {
+        Context {
+            left_out: path.map(Path::to_owned),
+            ..self
+        }
     }
 
     /// Keeps what was learned of files for the next build; writes nothing if that is nothing.

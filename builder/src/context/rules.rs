@@ -40,6 +40,10 @@ impl Context<'_> {
                 source: error,
             })?,
         };
+        let rules = match &self.left_out {
+            Some(path) => rules.and_not(path),
+            None => rules,
+        };
         // Of several who read them at once one tells.
         let is_first = self.rules.set(rules).is_ok();
         if let Some(source) = &source {

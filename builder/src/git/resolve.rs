@@ -1,5 +1,7 @@
 //! Which commit a branch, a tag or nothing means.
 
+use crate::git_ref::is_commit;
+
 /// A commit, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
@@ -26,11 +28,6 @@ impl Resolved {
         let expected = expected.to_ascii_lowercase();
         !expected.is_empty() && (self.commit.starts_with(&expected) || self.object.starts_with(&expected))
     }
-}
-
-/// Whether it is a whole commit id: of SHA-1, or of SHA-256.
-pub(super) fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What to ask for: a name and what a tag of that name points to.

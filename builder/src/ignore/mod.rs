@@ -27,7 +27,7 @@ pub struct IgnoreRules {
 /// A pattern as it stands in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IgnoreRule {
-    /// Its line, from 1; for patterns that come from no file their place in the list.
+    /// Its line, from 1; for patterns that come from no file their place in the list. 0: it is what a context is without, whatever is in its file.
     pub line: usize,
     /// As written, but for spaces around it, `.` and doubled slashes.
     pub pattern: String,
@@ -165,6 +165,25 @@ impl IgnoreRules {
             });
         }
         Ok(rules)
+    }
+
+    /// The same, and this path is ignored whatever they say.
+    pub(crate) fn and_not(mut self, path: &Path) -> IgnoreRules {
+        let mut written = String::new();
+        for c in path.to_string_lossy().chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+                written.push('\\');
+            }
+            written.push(c);
+        }
+        if let Ok(pattern) = Pattern::new(&written, false) {
+            self.patterns.push(pattern);
+            self.rules.push(IgnoreRule {
+                line: 0,
+                pattern: written,
+            });
+        }
+        self
     }
 
     /// Whether there is no pattern.

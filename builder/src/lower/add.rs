@@ -80,6 +80,7 @@ impl Lowering<'_> {
             },
             _ => None,
         };
+        let checksum = self.url_of_lock(&url, word.span, checksum).ok()?;
         Some(CopySourcePlan::Url {
             name: name_of(&url),
             url,
@@ -104,6 +105,7 @@ impl Lowering<'_> {
             }
             _ => {
                 address.checksum = checksum.map(str::to_owned).or(address.checksum);
+                self.lock_commit(&mut address, word.span).ok()?;
                 let keep_git_dir = add.keep_git_dir.or(address.keep_git_dir);
                 return Some(CopySourcePlan::Git {
                     keep_git_dir: keep_git_dir.unwrap_or(false),

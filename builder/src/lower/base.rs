@@ -25,11 +25,11 @@ impl Lowering<'_> {
                 state.map(|state| (BasePlan::Stage(*id), state))
             }
             Base::Image(name) => {
-                let image = self.image(name)?;
+                let image = self.image(name, &platform)?;
                 image.map(|image| self.on_image(stage, name.span, image, &platform))
             }
             Base::Archive(archive) => self.archive(archive).map(|base| (base, State::scratch(platform))),
-            Base::Context(name) => match self.context(name)? {
+            Base::Context(name) => match self.context(name, &platform)? {
                 Some(ContextSource::Image(image)) => Some(self.on_image(stage, name.span, *image, &platform)),
                 // Its files are copied by the first step.
                 Some(ContextSource::Directory(_)) => Some((BasePlan::Scratch, State::scratch(platform))),
@@ -72,7 +72,7 @@ impl Lowering<'_> {
         Some(match &archive.location {
             ArchiveLocation::Url(url) => BasePlan::Url {
                 url: url.clone(),
-                checksum,
+                checksum: self.url_of_lock(url, archive.span, checksum).ok()?,
             },
             ArchiveLocation::Path(path) => BasePlan::File {
                 path: path.clone(),
@@ -82,7 +82,18 @@ impl Lowering<'_> {
     }
 
     /// The image of that name; none if there is none (which is noted).
-    pub(super) fn image(&mut self, name: &Spanned<String>) -> Result<Option<Image>, StoreError> {
+    pub(super) fn image(
+        &mut self,
+        name: &Spanned<String>,
+        platform: &Platform,
+    ) -> Result<Option<Image>, StoreError> {
+        let key = (name.value.clone(), platform.to_string());
+        if let Some(image) = self.loaded.resolved.get(&key) {
+            return Ok(Some(image.clone()));
+        }
+        if let Ok(found) = self.image_of_lock(&name.value, name.span, platform)? {
+            return Ok(found);
+        }
         if let Some(Some(reason)) = self.loaded.pulled.get(&name.value) {
             let problem = Diagnostic::error(name.span, format!("cannot pull {}: {reason}", name.value));
             self.lacks_image = true;
@@ -93,8 +104,12 @@ impl Lowering<'_> {
         let problem = match self.store.resolve_base(&name.value) {
             Ok(Some(image)) => return Ok(Some(image)),
             Ok(None) => {
-                let problem =
-                    Diagnostic::error(name.span, format!("image {} is not in the store", name.value));
+                let offline = match self.request.offline {
+                    true => ", and --offline forbids to pull it",
+                    false => "",
+                };
+                let message = format!("image {} is not in the store{offline}", name.value);
+                let problem = Diagnostic::error(name.span, message);
                 problem.suggest(match self.near_image(&name.value)? {
                     Some(near) => near,
                     None => "bring it in with box pull, box import or box load".to_owned(),

@@ -9,7 +9,7 @@ use crate::ast::Instruction;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Base, Stage, StageId};
 use crate::plan::{Action, CopyFrom, CopySourcePlan, CopyStep, Step};
-use crate::request::NamedContext;
+use crate::request::{NamedContext, Platform};
 use crate::source::Spanned;
 
 use super::{Lowering, canonical_text};
@@ -23,6 +23,8 @@ pub struct Loaded {
     pub contexts: BTreeMap<String, Image>,
     /// Images that a registry was asked for, by the names in the Boxfile: nothing, or why they could not be had.
     pub pulled: BTreeMap<String, Option<String>>,
+    /// Images that are known without being in the store, by their names in the Boxfile and their platforms.
+    pub resolved: BTreeMap<(String, String), Image>,
 }
 
 /// What a named context gives.
@@ -34,12 +36,18 @@ pub(super) enum ContextSource {
 
 impl Lowering<'_> {
     /// What the named context is; none if it is not to be had (which was noted).
-    pub(super) fn context(&mut self, name: &Spanned<String>) -> Result<Option<ContextSource>, StoreError> {
+    pub(super) fn context(
+        &mut self,
+        name: &Spanned<String>,
+        platform: &Platform,
+    ) -> Result<Option<ContextSource>, StoreError> {
         let image = match self.request.contexts.get(&name.value) {
             Some(NamedContext::Directory(_)) => {
                 return Ok(Some(ContextSource::Directory(name.value.clone())));
             }
-            Some(NamedContext::Image(image)) => self.image(&Spanned::new(image.clone(), name.span))?,
+            Some(NamedContext::Image(image)) => {
+                self.image(&Spanned::new(image.clone(), name.span), platform)?
+            }
             Some(NamedContext::Layout { .. }) => {
                 let image = self.loaded.contexts.get(&name.value).cloned();
                 self.lacks_image |= image.is_none();
@@ -58,8 +66,9 @@ impl Lowering<'_> {
     pub(super) fn copy_from_context(
         &mut self,
         name: &Spanned<String>,
+        platform: &Platform,
     ) -> Result<Option<CopyFrom>, StoreError> {
-        Ok(self.context(name)?.map(|source| match source {
+        Ok(self.context(name, platform)?.map(|source| match source {
             ContextSource::Image(image) => CopyFrom::Image(name.value.clone(), image),
             ContextSource::Directory(name) => CopyFrom::Named(name),
         }))

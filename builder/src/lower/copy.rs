@@ -9,6 +9,7 @@ use crate::graph::FromRef;
 use crate::ignore::IgnoreRules;
 use crate::parse::{Chmod, parse_chmod};
 use crate::plan::{CopyFrom, CopySourcePlan, CopyStep};
+use crate::request::Platform;
 use crate::source::Spanned;
 
 use super::Lowering;
@@ -16,7 +17,7 @@ use super::state::{State, join};
 
 impl Lowering<'_> {
     pub(super) fn copy(&mut self, state: &State, copy: &Copy) -> Result<Option<CopyStep>, StoreError> {
-        let from = self.copy_from(copy.from.as_ref())?;
+        let from = self.copy_from(copy.from.as_ref(), &state.platform)?;
         let sources = self.copy_sources(state, &copy.sources);
         let rest = self.copy_words(state, &copy.flags, sources, &copy.destination);
         Ok(from.zip(rest).map(|(from, step)| CopyStep { from, ..step }))
@@ -81,15 +82,18 @@ impl Lowering<'_> {
     pub(super) fn copy_from(
         &mut self,
         from: Option<&Spanned<String>>,
+        platform: &Platform,
     ) -> Result<Option<CopyFrom>, StoreError> {
         let Some(name) = from else {
             return Ok(Some(CopyFrom::Context));
         };
         Ok(match self.graph.resolve(&name.value) {
             FromRef::Stage(id) => Some(CopyFrom::Stage(id)),
-            FromRef::Context(context) => self.copy_from_context(&Spanned::new(context, name.span))?,
+            FromRef::Context(context) => {
+                self.copy_from_context(&Spanned::new(context, name.span), platform)?
+            }
             FromRef::Image(image) => {
-                let found = self.image(&Spanned::new(image, name.span))?;
+                let found = self.image(&Spanned::new(image, name.span), platform)?;
                 found.map(|image| CopyFrom::Image(name.value.clone(), Box::new(image)))
             }
         })

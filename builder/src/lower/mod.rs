@@ -8,6 +8,7 @@ mod base;
 mod config;
 mod contexts;
 mod copy;
+mod locked;
 mod mount;
 mod ports;
 mod run;
@@ -31,6 +32,7 @@ use crate::url::without_credentials;
 use state::State;
 
 pub use contexts::Loaded;
+pub(crate) use locked::{Locked, locked_anywhere, locked_image};
 pub(crate) use state::DEFAULT_PATH;
 
 /// Why stages could not be lowered.

@@ -9,6 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::expand_word;
 use crate::parse::resolve_mount;
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned};
+use crate::request::Platform;
 use crate::source::Spanned;
 
 use super::Lowering;
@@ -53,7 +54,7 @@ impl Lowering<'_> {
                 .push(problem.expected("target= with a directory or file below /"));
             return Ok(None);
         }
-        let kind = self.mount_source(written, &mount, &target)?;
+        let kind = self.mount_source(written, &mount, &target, &state.platform)?;
         Ok(kind.map(|kind| MountPlan {
             kind,
             target,
@@ -66,6 +67,7 @@ impl Lowering<'_> {
         written: &RunMount,
         mount: &Mount,
         target: &str,
+        platform: &Platform,
     ) -> Result<Option<MountSource>, StoreError> {
         let owned = |mode: &Option<u32>, default, uid: &Option<u32>, gid: &Option<u32>| Owned {
             mode: mode.unwrap_or(default) & 0o7777,
@@ -74,7 +76,7 @@ impl Lowering<'_> {
         };
         Ok(match &mount.kind {
             MountKind::Bind { source, .. } => {
-                let bind = self.bind(written, source.as_deref())?;
+                let bind = self.bind(written, source.as_deref(), platform)?;
                 bind.map(|bind| MountSource::Bind(Box::new(bind)))
             }
             MountKind::Cache {
@@ -92,7 +94,7 @@ impl Lowering<'_> {
                 gid,
             } => {
                 let from = match from {
-                    Some(_) => match self.bind(written, source.as_deref())? {
+                    Some(_) => match self.bind(written, source.as_deref(), platform)? {
                         Some(bind) => Some(Box::new(bind)),
                         None => return Ok(None),
                     },
@@ -137,11 +139,17 @@ impl Lowering<'_> {
         })
     }
 
-    fn bind(&mut self, written: &RunMount, source: Option<&str>) -> Result<Option<BindPlan>, StoreError> {
+    fn bind(
+        &mut self,
+        written: &RunMount,
+        source: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Option<BindPlan>, StoreError> {
         let from = written.from.as_ref();
         let from = self.copy_from(
             from.map(|from| Spanned::new(from.value.clone(), from.span))
                 .as_ref(),
+            platform,
         )?;
         let source = join("/", source.unwrap_or_default())[1..].to_owned();
         Ok(from.map(|from| BindPlan { from, source }))

@@ -12,10 +12,11 @@ use super::Tools;
 use super::bind::Source;
 
 /// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
-/// directory takes no two mounts.
+/// directory takes no two mounts. `scope` sets it apart from the usual caches.
 pub(super) fn cache_of(
     mount: &MountPlan,
     source: Option<&Source<'_>>,
+    scope: Option<&str>,
 ) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
     let MountSource::Cache {
         id, sharing, owner, ..
@@ -33,7 +34,10 @@ pub(super) fn cache_of(
         Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
     };
     let spec = CacheMountSpec {
-        id: id.clone(),
+        id: match scope {
+            Some(scope) => format!("{scope}/{id}"),
+            None => id.clone(),
+        },
         base,
         mode: owner.mode,
         uid: owner.uid,

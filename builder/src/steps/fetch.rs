@@ -10,13 +10,14 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
 use box_store::transfer::Progress;
-use box_store::transfer::http::{FetchOptions, Fetched, FetchedFile, Proxies, Validators};
+use box_store::transfer::http::{FetchError, FetchOptions, Fetched, FetchedFile, Proxies, Validators};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
 use crate::exec::CancelToken;
 use crate::files::FilesError;
 use crate::progress::{Event, EventSink, StepId};
+use crate::request::BuildRequest;
 use crate::url::without_credentials;
 
 use super::{Tools, Unpacked};
@@ -57,11 +58,14 @@ pub(crate) fn layer(
             what: format!("what {shown} gives: a build asks for it"),
         });
     }
+    if tools.request.offline {
+        return offline(tools, &shown, layer);
+    }
     let last = last.zip(layer);
     let options = FetchOptions {
         checksum: checksum.copied(),
         validators: last.as_ref().map(|(last, _)| last.validators.clone()),
-        proxies: proxies(tools),
+        proxies: proxies(tools.request),
         ..FetchOptions::default()
     };
     let progress = FetchEvents {
@@ -110,9 +114,56 @@ fn remember(store: &Store, key: &Digest, file: &FetchedFile) -> Result<(), Store
     store.put_record(&RecordKind::new("fetch")?, key, &bytes, &[])
 }
 
-fn proxies(tools: &Tools<'_>) -> Proxies {
+/// What was fetched last, where nothing may be asked for.
+fn offline(tools: &Tools<'_>, shown: &str, layer: Option<Layer>) -> Result<Unpacked, StepError> {
+    let layer = layer.ok_or_else(|| StepError::Offline {
+        what: shown.to_owned(),
+    })?;
+    let note = format!("--offline: {shown} is what it was when it was last fetched");
+    tools.events.event(Event::Note(&note));
+    Ok(Unpacked {
+        layer,
+        is_cached: true,
+    })
+}
+
+/// What a URL gives now, without keeping it.
+///
+/// # Errors
+/// When it can't be fetched.
+pub(crate) fn digest(store: &Store, request: &BuildRequest, url: &str) -> Result<Digest, FetchError> {
+    let options = FetchOptions {
+        proxies: proxies(request),
+        ..FetchOptions::default()
+    };
+    let progress = Quiet(&request.cancel);
+    match store.fetch_blocking(url, &options, &progress)? {
+        Fetched::File(file) => Ok(file.digest),
+        // Nobody asked whether it changed.
+        Fetched::NotModified => Err(FetchError::Protocol {
+            url: without_credentials(url),
+            problem: "it says that nothing has changed, and was not asked that",
+        }),
+    }
+}
+
+/// A transfer that nobody watches.
+struct Quiet<'a>(&'a CancelToken);
+
+impl Progress for Quiet<'_> {
+    fn start(&self, _total: Option<u64>) {}
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn finish(&self) {}
+
+    fn cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+fn proxies(request: &BuildRequest) -> Proxies {
     let proxy = |name: &str| {
-        let request = tools.request;
         let either = [name.to_ascii_lowercase(), name.to_owned()];
         either
             .iter()

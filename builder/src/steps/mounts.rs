@@ -113,7 +113,9 @@ impl Ready {
     ) -> Result<(), StepError> {
         let mut wanted: Vec<(CacheMountSpec, CacheSharing)> = Vec::new();
         for (mount, source) in step.mounts.iter().zip(sources) {
-            let Some((spec, sharing)) = cache_of(mount, source.as_ref())? else {
+            let Some((spec, sharing)) =
+                cache_of(mount, source.as_ref(), tools.request.cache_scope.as_deref())?
+            else {
                 continue;
             };
             match wanted.iter_mut().find(|(known, _)| *known == spec) {
@@ -250,7 +252,8 @@ impl Ready {
         mount: &MountPlan,
         source: Option<&Source<'_>>,
     ) -> Result<Option<ExecMountKind>, StepError> {
-        let wanted = cache_of(mount, source)?.map(|(spec, _)| spec);
+        let scope = tools.request.cache_scope.as_deref();
+        let wanted = cache_of(mount, source, scope)?.map(|(spec, _)| spec);
         let taken = self.caches.iter().find(|(spec, _)| wanted.as_ref() == Some(spec));
         let Some((data, work)) = taken.map(|(_, taken)| (taken.data(), taken.work())) else {
             return Ok(None);

@@ -90,6 +90,7 @@ pub(crate) fn repository(
     let wanted = Wanted {
         address,
         keep_git_dir,
+        is_offline: tools.request.offline,
     };
     tools.events.event(Event::FetchStarted {
         id,

@@ -6,8 +6,7 @@ use box_store::Store;
 
 use super::description;
 use crate::ast::{ArgDeclaration, Escape, Instruction, InstructionKind, MountKind, Run};
-use crate::build::{Front, boxfile_error};
-use crate::context::Context;
+use crate::build::{Front, boxfile_error, open_context};
 use crate::error::BuildError;
 use crate::expand::{arg_value, expand, expand_word};
 use crate::graph::{Stage, StageGraph};
@@ -64,7 +63,7 @@ pub struct OutlineMount {
 /// # Errors
 /// When the Boxfile is wrong, or the context or the store can't be read.
 pub fn outline(store: &Store, request: &BuildRequest) -> Result<Outline, BuildError> {
-    let context = Context::open(store, &request.context, request.ignore.clone())?;
+    let context = open_context(store, request)?;
     let front = Front::read(store, request, &context).map_err(boxfile_error)?;
     let graph = front.built_graph(&Loaded::default())?;
     let mut outline = Outline {

@@ -12,7 +12,7 @@ use super::manifest::{Found, find};
 use super::options::{RegistryOptions, TransferProgress};
 use super::session::{Action, Session, lock};
 use crate::blob::BlobWriter;
-use crate::digest::{DiffId, Digest, Hasher};
+use crate::digest::{DiffId, Digest, Hasher, ImageId};
 use crate::error::IoContext;
 use crate::image::Image;
 use crate::layer::Layer;
@@ -99,6 +99,26 @@ pub fn pull(
         manifest,
         fetched: done.fetched,
     })
+}
+
+/// Asks which image a name stands for now, without fetching its layers: its manifest's digest, and the image as it would be in the
+/// store.
+///
+/// # Errors
+/// See [`RegistryError`].
+pub fn resolve(
+    name: &Reference,
+    options: &RegistryOptions<'_>,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<(Digest, Image), RegistryError> {
+    let session = Session::open(options, (name.domain(), name.path()), Action::Pull, cancelled)?;
+    let found = find(&Client::new(&session, cancelled)?, name)?;
+    let image = Image {
+        id: ImageId(Digest::of(&found.config_bytes)),
+        config: found.config,
+        built: 0,
+    };
+    Ok((found.digest, image))
 }
 
 #[derive(Default)]
