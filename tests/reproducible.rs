@@ -441,7 +441,7 @@ fn what_is_not_reproducible_is_named_with_its_step() {
     ] {
         assert!(report.contains(line), "{line}\n{report}");
     }
-    for line in ["/d/same", "/fine", "Boxfile:5"] {
+    for line in ["    /d/same", "    /fine", "Boxfile:5"] {
         assert!(!report.contains(line), "{line}\n{report}");
     }
 }

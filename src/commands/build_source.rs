@@ -167,13 +167,7 @@ pub(super) fn own_ignore(args: &SourceArgs, directory: &Path) -> Result<Option<S
     }
 }
 
-/// Where the lock of a directory's Boxfile is, if there is one.
-pub(super) fn own_lock(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
-    let lock = with_suffix(&boxfile(args, directory)?, lockfile::SUFFIX);
-    lock.is_file().then_some(lock)
-}
-
-fn boxfile(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
+pub(super) fn boxfile(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
     let found = || {
         let mut paths = BOXFILES.iter().map(|name| directory.join(name));
         paths.find(|path| is_inside(path, directory))
@@ -200,7 +194,7 @@ fn beside(
     Ok(None)
 }
 
-fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(suffix);
     PathBuf::from(path)

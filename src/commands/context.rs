@@ -23,7 +23,7 @@ pub(super) fn run(app: &App, action: &ContextAction) -> Result<u8, Failure> {
         // A directory needs no Boxfile to be looked at.
         Place::Directory(directory) => {
             let ignore = build_source::own_ignore(&args.source, &directory)?;
-            let lock = build_source::own_lock(&args.source, &directory);
+            let lock = lock::own_lock(&args.source, &directory);
             let left_out = lock.and_then(|lock| lock::in_context(&lock, &directory));
             let context = Context::open(&app.store, &directory, ignore).map_err(failed)?;
             let context = context.without(left_out.as_deref());

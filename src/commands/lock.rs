@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use box_builder::exec::CancelToken;
-use box_builder::lockfile::Lock;
+use box_builder::lockfile::{Lock, SUFFIX};
 use box_builder::request::{BuildRequest, RequestLock};
 use box_builder::source::Source;
 
 use crate::app::App;
-use crate::cli::{HoldArgs, LockArgs, PullMode};
+use crate::cli::{HoldArgs, LockArgs, PullMode, SourceArgs};
 use crate::error::{EXIT_INPUT, Failure};
 use crate::registries::BuildPuller;
 use crate::{ui, user_files};
@@ -126,6 +126,12 @@ fn read(text: &Source) -> Result<Lock, Failure> {
         Failure::of(EXIT_INPUT, &error)
             .hint("`box lock --update` makes it anew; a build without it needs it out of the way")
     })
+}
+
+/// Where the lock of a directory's Boxfile is, if there is one.
+pub(super) fn own_lock(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
+    let lock = build_source::with_suffix(&build_source::boxfile(args, directory)?, SUFFIX);
+    lock.is_file().then_some(lock)
 }
 
 /// Where the lock is in the context, if it is in it.

@@ -4,7 +4,6 @@
 //! parts ──known?──► chain of the layers below ──lookup──► hit
 //!   └─ never seen, or no hit ──lock of the recipe──► lookup again ──► the step ──► layer ──► record
 //! ```
-//!
 //! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads. It waits for another stage
 //! where it needs it: for its base at once, for what it copies or mounts when it comes to that step.
 
