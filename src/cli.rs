@@ -14,6 +14,7 @@ mod oci;
 mod output;
 mod registry;
 mod run;
+mod travel;
 mod volume;
 
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, HostArg, Memory};
 
-pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
+pub(crate) use cache::{CacheAction, CacheExportArgs, CacheImportArgs, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
@@ -41,6 +42,7 @@ pub(crate) use oci::{
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
+pub(crate) use travel::TravelArgs;
 pub(crate) use volume::{
     VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
 };
@@ -166,7 +168,7 @@ pub(crate) enum Command {
     Df(DfArgs),
     /// Read everything in the store, and say what is damaged.
     Fsck(FsckArgs),
-    /// List or remove the caches of RUN --mount=type=cache.
+    /// List or remove the caches of RUN --mount=type=cache; put the build cache elsewhere, or bring it in.
     #[command(subcommand)]
     Cache(CacheAction),
     /// Make, list, show or remove volumes: directories that outlive containers.
@@ -266,6 +268,8 @@ pub(crate) struct BuildArgs {
     /// When images that are not in the store, or all, are pulled.
     #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "always", require_equals = true, value_name = "WHEN")]
     pub(crate) pull: PullMode,
+    #[command(flatten)]
+    pub(crate) travel: TravelArgs,
     #[command(flatten)]
     pub(crate) front: FrontArgs,
     /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or

@@ -27,6 +27,7 @@ mod signals;
 mod step_mounts;
 mod streams;
 mod terminal;
+mod travel;
 mod ui;
 mod user_files;
 mod values;

@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::error::Failure;
 
 const COMMANDS: &str = "commit events image info manifest plugin search secret system lock plan";
-const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
+const OPTIONS: &str = "-a --all --annotation --attach \
                        --cgroup-parent --digests --env-host \
                        --explain --expose --filter --format --gpus --ipc --jobs --link \
                        --mac-address --metadata-file --no-cache-filter --offline \

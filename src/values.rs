@@ -1,5 +1,6 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod cache;
 mod container;
 mod device;
 mod mount;
@@ -7,6 +8,7 @@ mod secret;
 mod tmpfs;
 mod volume;
 
+pub(crate) use cache::{CacheFrom, CacheMode, CachePlace, CacheTo};
 pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
 
 use std::net::IpAddr;

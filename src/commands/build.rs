@@ -19,6 +19,7 @@ use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::{call, contexts, export};
+use crate::travel::Travel;
 use crate::{binfmt, signals, ui, user_files};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -61,12 +62,19 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         let failure = failure(&error, ended_by.load(Ordering::SeqCst));
         ui::build_failed(mode, failure)
     })?;
-    drop(sink);
     let id = outcome.image.id;
     for tag in &tags {
         app.store.tag(tag, &id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let travel = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel: &cancel,
+    };
+    let exported = travel.export(&outcome.uses, &args.travel.caches_to, sink.as_ref());
+    drop(sink);
+    exported.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
@@ -122,6 +130,13 @@ fn request(
     request.proxies = proxies();
     let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
+    request.imports = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel,
+    }
+    .imports(&args.travel.caches_from)?;
+    request.notes_uses = !args.travel.caches_to.is_empty();
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
     for secret in &args.front.secrets {
@@ -217,7 +232,7 @@ fn interruption(signal: i32) -> Failure {
 }
 
 /// What failed because of a signal is told as that.
-fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
+pub(super) fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),

@@ -10,6 +10,7 @@
 
 mod announce;
 mod begin;
+mod elsewhere;
 mod front;
 mod images;
 mod layouts;
@@ -23,7 +24,7 @@ use box_store::error::StoreError;
 use box_store::image::{Image, ImageConfig, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::cache::Cache;
+use crate::cache::{BuildUses, Cache, UsesLog};
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::exec::Executor;
@@ -46,6 +47,8 @@ pub struct BuildOutcome {
     pub image: Image,
     /// Whether every step was found in the cache (or changed the config alone).
     pub is_cached: bool,
+    /// What was used, if the request wants to know ([`BuildRequest::notes_uses`]).
+    pub uses: BuildUses,
 }
 
 /// Builds an image. When this returns, the image and what it consists of are durable.
@@ -66,6 +69,7 @@ pub fn build(
         plan,
         source_date_epoch,
     } = plan(store, request, &context, events)?;
+    let uses = UsesLog::new(request.notes_uses);
     let shared = Shared {
         tools: Tools {
             store,
@@ -75,18 +79,21 @@ pub fn build(
             context: &context,
             contexts: &contexts,
             source_date_epoch,
+            uses: &uses,
         },
-        cache: Cache::new(store),
+        cache: Cache::new(store, request.imports.as_ref()),
         recorder: Recorder::default(),
     };
-    let built = keep(&shared, stages(&shared, &plan))?;
+    let built = keep(&shared, elsewhere::stages(&shared, &plan))?;
     save(&context, &contexts)?;
     let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
+    let target = elsewhere::stages_of(&plan, built.plan);
     Ok(BuildOutcome {
         image,
         is_cached: built.is_cached,
+        uses: uses.finish(store, request.imports.as_deref(), &target)?,
     })
 }
 
@@ -113,7 +120,11 @@ fn save(context: &Context<'_>, contexts: &BTreeMap<String, Context<'_>>) -> Resu
 /// Records what was done, whatever came after it.
 fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Result<Target<'a>, BuildError> {
     match built {
-        Ok(built) => Ok(shared.recorder.finish(&shared.cache).map(|()| built)?),
+        Ok(built) => {
+            shared.recorder.finish(&shared.cache)?;
+            elsewhere::keep(shared)?;
+            Ok(built)
+        }
         // Whoever presses Ctrl-C waits for no digest and no disk.
         Err(BuildError::Cancelled) => {
             let _ = shared.recorder.poll(&shared.cache);

@@ -14,7 +14,7 @@ use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, StepUse, VERSION};
 use crate::error::{BuildError, StepError};
 use crate::plan::{Action, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
@@ -259,11 +259,13 @@ impl Stage<'_> {
         let mut lock = None;
         if reuse != Reuse::Never && !shared.tools.request.no_cache {
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                self.note_use(below, id, hit.as_ref());
                 return Ok((hit, recipe, Outcome::Cached));
             }
             lock = Some(self.lock(recipe)?);
             // An equal build may have done it meanwhile.
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                self.note_use(below, id, hit.as_ref());
                 return Ok((hit, recipe, Outcome::Cached));
             }
         }
@@ -279,8 +281,21 @@ impl Stage<'_> {
             layer: layer.clone(),
             lock,
         };
+        // What is never used again need not travel.
+        if reuse != Reuse::Never {
+            self.note_use(below, id, layer.as_ref());
+        }
         shared.recorder.add(&shared.cache, done)?;
         Ok((layer, recipe, outcome))
+    }
+
+    fn note_use(&self, below: &[Layer], parts: PartsId, layer: Option<&Layer>) {
+        self.shared.tools.uses.step(|| StepUse {
+            stage: self.plan.id,
+            below: below.to_vec(),
+            parts,
+            layer: layer.cloned(),
+        });
     }
 
     /// Looks a step up. The digests below are waited for only if some step had these parts.

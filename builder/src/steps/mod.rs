@@ -5,6 +5,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod bind;
+mod caches;
 pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mask;
@@ -23,6 +24,7 @@ use box_store::Store;
 use box_store::layer::Layer;
 use box_store::snapshot::{Mtimes, PrepareOptions};
 
+use crate::cache::UsesLog;
 use crate::context::Context;
 use crate::exec::{Executor, Usage};
 use crate::files::FilesError;
@@ -40,6 +42,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) contexts: &'a BTreeMap<String, Context<'a>>,
     /// SOURCE_DATE_EPOCH as the caller gave it.
     pub(crate) source_date_epoch: Option<i64>,
+    /// What was used so far.
+    pub(crate) uses: &'a UsesLog,
 }
 
 impl Tools<'_> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use box_store::digest::Digest;
 use box_store::error::StoreError;
@@ -16,13 +15,9 @@ use crate::cache::Input;
 use crate::error::StepError;
 use crate::exec::{ExecMount, ExecMountKind, Secret};
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
-use crate::progress::Event;
 
 use super::bind::Source;
-use super::{At, Tools};
-
-/// How long to wait before asking again for a cache that others use.
-const PATIENCE: Duration = Duration::from_millis(20);
+use super::{At, Tools, caches};
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
 pub(crate) fn inputs(step: &RunStep, sources: &[Option<Source<'_>>]) -> Vec<Input> {
@@ -129,7 +124,8 @@ impl Ready {
         }
         wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
-            let cache = take_cache(tools, &spec, sharing)?;
+            caches::restore(tools, &spec);
+            let cache = caches::take(tools, &spec, sharing)?;
             self.caches.push((spec, cache));
         }
         Ok(())
@@ -360,28 +356,6 @@ fn cache_of(
         gid: owner.gid,
     };
     Ok(Some((spec, sharing)))
-}
-
-fn take_cache(
-    tools: &Tools<'_>,
-    spec: &CacheMountSpec,
-    sharing: CacheSharing,
-) -> Result<CacheMount, StepError> {
-    let mut is_told = false;
-    loop {
-        if tools.request.cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
-            return Ok(cache);
-        }
-        if !is_told {
-            let note = format!("waiting for the cache {}, which another build uses", spec.id);
-            tools.events.event(Event::Note(&note));
-            is_told = true;
-        }
-        std::thread::sleep(PATIENCE);
-    }
 }
 
 /// Where a mount reads, if it reads anything.
