@@ -3,57 +3,56 @@
 
 use std::collections::BTreeSet;
 
-use box_store::error::StoreError;
-
+use crate::cache::UsesLog;
 use crate::error::BuildError;
 use crate::graph::StageId;
 use crate::lower::Plan;
 use crate::plan::{BasePlan, StagePlan};
-use crate::progress::Event;
+use crate::progress::{Event, EventSink};
+use crate::request::BuildRequest;
 
 use super::Target;
-use super::begin::Shared;
 
-/// Builds the stages, and brings in all that the result consists of.
-pub(super) fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'a>, BuildError> {
-    let request = shared.tools.request;
+/// Builds, and once more for each time that something could not be had that had been found.
+pub(super) fn attempts<'a>(
+    request: &BuildRequest,
+    events: &dyn EventSink,
+    uses: &UsesLog,
+    build: impl Fn() -> Result<Target<'a>, BuildError>,
+) -> Result<Target<'a>, BuildError> {
     let Some(imports) = &request.imports else {
-        return super::stages(shared, plan);
+        return build();
     };
+    let mut is_first = true;
     loop {
         let before = imports.failures();
-        let built = super::stages(shared, plan).and_then(|built| {
-            imports.fetch(&built.result.layers)?;
-            Ok(built)
-        });
-        warn(shared);
-        let has_lost = imports.failures() > before && !request.cancel.is_cancelled();
-        if built.is_ok() || !has_lost {
-            return built;
+        let built = build();
+        for warning in imports.take_warnings() {
+            events.event(Event::Note(&format!("warning: {warning}")));
         }
-        // Nobody else may wait for what was done so far.
-        shared.recorder.finish(&shared.cache)?;
-        shared.tools.uses.clear();
+        match built {
+            Ok(built) => {
+                let is_cached = built.is_cached && is_first;
+                return Ok(Target { is_cached, ..built });
+            }
+            Err(_) if imports.failures() > before && !request.cancel.is_cancelled() => {}
+            Err(error) => return Err(error),
+        }
+        is_first = false;
+        uses.clear();
     }
 }
 
-/// Records here what came from elsewhere.
-pub(super) fn keep(shared: &Shared<'_>) -> Result<(), StoreError> {
-    match shared.cache.elsewhere() {
-        Some(elsewhere) => elsewhere.keep(shared.tools.store),
-        None => Ok(()),
+/// Brings in all that the result consists of.
+pub(super) fn fetched<'a>(
+    request: &BuildRequest,
+    built: Result<Target<'a>, BuildError>,
+) -> Result<Target<'a>, BuildError> {
+    let built = built?;
+    if let Some(imports) = &request.imports {
+        imports.fetch(&built.result.layers)?;
     }
-}
-
-/// Tells what went wrong with the caches.
-fn warn(shared: &Shared<'_>) {
-    let imports = shared.tools.request.imports.iter();
-    for warning in imports.flat_map(|imports| imports.take_warnings()) {
-        shared
-            .tools
-            .events
-            .event(Event::Note(&format!("warning: {warning}")));
-    }
+    Ok(built)
 }
 
 /// The stages whose layers the image has.

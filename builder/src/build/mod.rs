@@ -70,21 +70,24 @@ pub fn build(
         source_date_epoch,
     } = plan(store, request, &context, events)?;
     let uses = UsesLog::new(request.notes_uses);
-    let shared = Shared {
-        tools: Tools {
-            store,
-            executor,
-            request,
-            events,
-            context: &context,
-            contexts: &contexts,
-            source_date_epoch,
-            uses: &uses,
-        },
-        cache: Cache::new(store, request.imports.as_ref()),
-        recorder: Recorder::default(),
-    };
-    let built = keep(&shared, elsewhere::stages(&shared, &plan))?;
+    let built = elsewhere::attempts(request, events, &uses, || {
+        let shared = Shared {
+            tools: Tools {
+                store,
+                executor,
+                request,
+                events,
+                context: &context,
+                contexts: &contexts,
+                source_date_epoch,
+                uses: &uses,
+            },
+            cache: Cache::new(store, request.imports.as_ref()),
+            recorder: Recorder::default(),
+        };
+        let built = stages(&shared, &plan);
+        keep(&shared, elsewhere::fetched(request, built))
+    })?;
     save(&context, &contexts)?;
     let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
@@ -122,7 +125,9 @@ fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Resul
     match built {
         Ok(built) => {
             shared.recorder.finish(&shared.cache)?;
-            elsewhere::keep(shared)?;
+            if let Some(elsewhere) = shared.cache.elsewhere() {
+                elsewhere.keep(shared.tools.store)?;
+            }
             Ok(built)
         }
         // Whoever presses Ctrl-C waits for no digest and no disk.

@@ -59,6 +59,9 @@ pub struct BucketOptions {
     pub proxies: Proxies,
 }
 
+/// An index, and its bytes if they are whole.
+type Found = (Path, Option<Vec<u8>>);
+
 impl BucketBackend {
     /// The cache in this bucket. Nothing is asked before something is needed.
     ///
@@ -157,10 +160,7 @@ impl BucketBackend {
     }
 
     /// All indexes, with the bytes of those that are whole.
-    fn read_indexes(
-        &self,
-        warn: &mut dyn FnMut(String),
-    ) -> Result<Vec<(Path, Option<Vec<u8>>)>, RemoteError> {
+    fn read_indexes(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<Found>, RemoteError> {
         for _ in 0..ATTEMPTS {
             let mut found = Vec::new();
             let listed = self.list("indexes")?;
