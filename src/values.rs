@@ -5,6 +5,7 @@ mod container;
 mod device;
 mod mount;
 mod secret;
+mod throttle;
 mod tmpfs;
 mod volume;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use device::DeviceArg;
 pub(crate) use mount::{MountArg, MountFlag, MountSource, clean_target};
 pub(crate) use secret::RunSecretArg;
+pub(crate) use throttle::{DeviceBytes, DeviceOperations};
 pub(crate) use tmpfs::TmpfsArg;
 pub(crate) use volume::VolumeArg;
 

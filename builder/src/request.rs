@@ -29,6 +29,10 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Whether every step is done anew.
     pub no_cache: bool,
+    /// Stages, by name or number, of which every step is done anew.
+    pub no_cache_stages: BTreeSet<String>,
+    /// Whether it is told of every step why it is done, or not.
+    pub explain: bool,
     /// The network of RUN.
     pub network: NetworkMode,
     /// What RUN finds in `/etc/hosts` besides its own names, in order.
@@ -59,6 +63,8 @@ pub struct BuildRequest {
     pub imports: Option<Arc<Imports>>,
     /// Whether the outcome says which records, layers and cache mounts were used, so that they can be put elsewhere.
     pub notes_uses: bool,
+    /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
+    pub jobs: usize,
     /// Stops the build.
     pub cancel: CancelToken,
 }
@@ -74,6 +80,8 @@ impl BuildRequest {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             no_cache: false,
+            no_cache_stages: BTreeSet::new(),
+            explain: false,
             network: NetworkMode::default(),
             hosts: Vec::new(),
             limits: Limits::default(),
@@ -89,9 +97,15 @@ impl BuildRequest {
             puller: None,
             imports: None,
             notes_uses: false,
+            jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
     }
+}
+
+/// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
 }
 
 /// Brings images in that are not in the store.

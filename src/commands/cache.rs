@@ -45,7 +45,7 @@ fn export(app: &App, args: &CacheExportArgs) -> Result<u8, Failure> {
         ignores_errors: false,
         ..args.to.clone()
     };
-    let sink = ui::build_sink(ProgressMode::Plain);
+    let sink = ui::build_sink(ProgressMode::Plain, false);
     let travel = Travel {
         store: &app.store,
         registry: &args.registry,

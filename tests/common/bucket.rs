@@ -116,7 +116,7 @@ fn serve(stream: &TcpStream, objects: &Objects, fails: &AtomicUsize, counted: &A
         let number = counted.fetch_add(1, Ordering::SeqCst);
         let (status, headers, body) = match every {
             0 => answer(&request, objects),
-            every if number % every == 0 => (500, String::new(), Vec::new()),
+            every if number.is_multiple_of(every) => (500, String::new(), Vec::new()),
             _ => answer(&request, objects),
         };
         let length = match request.method.as_str() {

@@ -3,15 +3,40 @@
 
 use std::collections::BTreeSet;
 
-use crate::cache::UsesLog;
+use box_store::layer::Layer;
+
+use crate::cache::{Hit, PartsId, StepUse, UsesLog};
 use crate::error::BuildError;
+use crate::explain::Verdict;
 use crate::graph::StageId;
 use crate::lower::Plan;
-use crate::plan::{BasePlan, StagePlan};
-use crate::progress::{Event, EventSink};
+use crate::plan::{BasePlan, Reuse, StagePlan};
+use crate::progress::{Event, EventSink, StepId};
 use crate::request::BuildRequest;
 
 use super::Target;
+use super::stage::Stage;
+
+impl Stage<'_, '_> {
+    /// A step that was found.
+    pub(super) fn hit(&self, step: StepId, below: &[Layer], parts: PartsId, hit: Hit) -> Hit {
+        self.note_use(below, parts, Reuse::Always, hit.as_ref());
+        self.shared.tell(step, &Verdict::Hit);
+        hit
+    }
+
+    /// Notes a step that was found or done. What is never used again need not travel.
+    pub(super) fn note_use(&self, below: &[Layer], parts: PartsId, reuse: Reuse, layer: Option<&Layer>) {
+        if reuse != Reuse::Never {
+            self.shared.tools.uses.step(|| StepUse {
+                stage: self.plan.id,
+                below: below.to_vec(),
+                parts,
+                layer: layer.cloned(),
+            });
+        }
+    }
+}
 
 /// Builds, and once more for each time that something could not be had that had been found.
 pub(super) fn attempts<'a>(

@@ -1,16 +1,46 @@
-//! The directories of cache mounts: taken here, and brought in from caches elsewhere.
+//! Which directory a cache mount is, taking it, and bringing it in from a cache elsewhere.
 
-use std::time::Duration;
-
+use box_store::error::StoreError;
 use box_store::{CacheMount, CacheMountSpec, CacheSharing};
 
+use crate::ast::Sharing;
 use crate::error::StepError;
-use crate::progress::Event;
+use crate::plan::{MountPlan, MountSource};
+use crate::progress::{Awaited, Event, StepId};
 
 use super::Tools;
+use super::bind::Source;
 
-/// How long to wait before asking again for a cache that others use.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
+/// directory takes no two mounts.
+pub(super) fn cache_of(
+    mount: &MountPlan,
+    source: Option<&Source<'_>>,
+) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
+    let MountSource::Cache {
+        id, sharing, owner, ..
+    } = &mount.kind
+    else {
+        return Ok(None);
+    };
+    let base = match source {
+        None => String::new(),
+        Some(source) => source.identity()?,
+    };
+    let sharing = match sharing {
+        Sharing::Shared if base.is_empty() => CacheSharing::Shared,
+        Sharing::Private => CacheSharing::Private,
+        Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
+    };
+    let spec = CacheMountSpec {
+        id: id.clone(),
+        base,
+        mode: owner.mode,
+        uid: owner.uid,
+        gid: owner.gid,
+    };
+    Ok(Some((spec, sharing)))
+}
 
 /// Brings in a cache that is not here from a cache elsewhere. One that lies on something is no directory by itself and stays where it is.
 pub(super) fn restore(tools: &Tools<'_>, spec: &CacheMountSpec) {
@@ -26,25 +56,21 @@ pub(super) fn restore(tools: &Tools<'_>, spec: &CacheMountSpec) {
     }
 }
 
-/// Takes a cache; waits for one that others have for themselves.
-pub(super) fn take(
+/// Takes a cache, waiting for others who have it for themselves.
+///
+/// # Errors
+/// [`StepError::Cancelled`]; what the store says.
+pub(super) fn take_cache(
     tools: &Tools<'_>,
+    id: StepId,
     spec: &CacheMountSpec,
     sharing: CacheSharing,
 ) -> Result<CacheMount, StepError> {
-    let mut is_told = false;
-    loop {
-        if tools.request.cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
-            return Ok(cache);
-        }
-        if !is_told {
-            let note = format!("waiting for the cache {}, which another build uses", spec.id);
-            tools.events.event(Event::Note(&note));
-            is_told = true;
-        }
-        std::thread::sleep(PATIENCE);
+    if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
+        return Ok(cache);
     }
+    let poll = || tools.cancel.poll(|| tools.store.cache_mount(spec, sharing));
+    tools
+        .waiting(id, Awaited::Cache(&spec.id), poll)?
+        .ok_or(StepError::Cancelled)
 }

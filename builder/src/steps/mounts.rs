@@ -10,14 +10,15 @@ use box_store::layer::Layer;
 use box_store::snapshot::{ActiveSnapshot, MountStub, PrepareOptions};
 use box_store::{CacheMount, CacheMountSpec, CacheSharing};
 
-use crate::ast::Sharing;
 use crate::cache::Input;
 use crate::error::StepError;
 use crate::exec::{ExecMount, ExecMountKind, Secret};
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
+use crate::progress::StepId;
 
 use super::bind::Source;
-use super::{At, Tools, caches};
+use super::caches::{cache_of, restore, take_cache};
+use super::{At, Tools};
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
 pub(crate) fn inputs(step: &RunStep, sources: &[Option<Source<'_>>]) -> Vec<Input> {
@@ -94,7 +95,7 @@ pub(crate) fn prepare(
     sources: &[Option<Source<'_>>],
 ) -> Result<Ready, StepError> {
     let mut ready = Ready::default();
-    ready.take_caches(tools, step, sources)?;
+    ready.take_caches(tools, at.id, step, sources)?;
     for (mount, source) in step.mounts.iter().zip(sources) {
         ready.add(tools, at, mount, source.as_ref())?;
     }
@@ -106,6 +107,7 @@ impl Ready {
     fn take_caches(
         &mut self,
         tools: &Tools<'_>,
+        id: StepId,
         step: &RunStep,
         sources: &[Option<Source<'_>>],
     ) -> Result<(), StepError> {
@@ -124,8 +126,8 @@ impl Ready {
         }
         wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
-            caches::restore(tools, &spec);
-            let cache = caches::take(tools, &spec, sharing)?;
+            restore(tools, &spec);
+            let cache = take_cache(tools, id, &spec, sharing)?;
             self.caches.push((spec, cache));
         }
         Ok(())
@@ -325,37 +327,6 @@ fn variable(id: &str, name: &str, content: &Secret) -> Result<OsString, StepErro
         }),
         false => Ok(OsString::from_vec(content.expose().to_vec())),
     }
-}
-
-/// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
-/// directory takes no two mounts.
-fn cache_of(
-    mount: &MountPlan,
-    source: Option<&Source<'_>>,
-) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
-    let MountSource::Cache {
-        id, sharing, owner, ..
-    } = &mount.kind
-    else {
-        return Ok(None);
-    };
-    let base = match source {
-        None => String::new(),
-        Some(source) => source.identity()?,
-    };
-    let sharing = match sharing {
-        Sharing::Shared if base.is_empty() => CacheSharing::Shared,
-        Sharing::Private => CacheSharing::Private,
-        Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
-    };
-    let spec = CacheMountSpec {
-        id: id.clone(),
-        base,
-        mode: owner.mode,
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    Ok(Some((spec, sharing)))
 }
 
 /// Where a mount reads, if it reads anything.
