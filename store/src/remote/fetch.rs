@@ -57,6 +57,9 @@ pub(super) fn with_stream<R>(
 /// What a stream is made of.
 pub(super) fn chunks(backend: &dyn Backend, stored: &Stored, limit: u64) -> Result<Vec<Chunk>, RemoteError> {
     let list = &stored.list;
+    if !list.is_list() {
+        return Err(RemoteError::damaged("a list", "it is too long"));
+    }
     let bytes = read(backend, &list.pack, list.at.into(), list.packed.into())?;
     read_list(list, &bytes, limit)
 }

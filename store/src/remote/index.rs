@@ -138,9 +138,13 @@ impl Index {
         });
         let (mut kept, mut total) = (BTreeSet::new(), 0);
         for (stored, _) in &all {
-            let more: u64 = stored.packs.difference(&kept).map(|pack| pack.size).sum();
-            if limit.is_none_or(|limit| total + more <= limit) {
-                total += more;
+            let more = stored
+                .packs
+                .difference(&kept)
+                .fold(0, |sum: u64, pack| sum.saturating_add(pack.size));
+            let with = more.saturating_add(total);
+            if limit.is_none_or(|limit| with <= limit) {
+                total = with;
                 kept.extend(stored.packs.iter().copied());
             }
         }

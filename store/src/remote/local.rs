@@ -55,6 +55,10 @@ impl LocalBackend {
         let tmp = self.dir.join("tmp");
         for dir in [Some(tmp.as_path()), path.parent()].into_iter().flatten() {
             fs::create_dir_all(dir).tried("make directory", dir)?;
+            if !fs::symlink_metadata(dir).tried("look at", dir)?.is_dir() {
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is a link"))
+                    .tried("write into", dir);
+            }
         }
         let temp = tmp.join(format!(
             "{}-{}-{}",
@@ -217,14 +221,27 @@ fn read_whole(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
 }
 
-/// Paths in a directory, sorted; none if it is not there.
+/// Paths of what has one of our names in a directory, sorted; none if it is not there. What others put there is not ours to touch, least of
+/// all behind a link.
 fn names(dir: &Path) -> Result<Vec<PathBuf>, RemoteError> {
-    let entries = match fs::read_dir(dir) {
+    let is_dir = match fs::symlink_metadata(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.tried("list", dir)?,
+        metadata => metadata.tried("look at", dir)?.is_dir(),
     };
+    if !is_dir {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory")).tried("list", dir);
+    }
+    let entries = fs::read_dir(dir).tried("list", dir)?;
     let paths: io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = paths.tried("list", dir)?;
+    paths.retain(|path| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let (digest, _) = name.split_once('-').unwrap_or((name, ""));
+        Digest::from_hex(digest).is_ok()
+    });
     paths.sort();
     Ok(paths)
 }

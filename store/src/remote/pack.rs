@@ -18,9 +18,11 @@ use super::seal::unpack;
 use crate::digest::{Digest, Hasher};
 
 /// Packs become this long, or a little longer, in bytes.
-const PACK: usize = 4 << 20;
+const PACK: usize = 2 << 20;
 /// The pack that a list itself lies in.
 const HERE: u32 = u32::MAX;
+/// What a piece may have packed: what can't be compressed becomes a little longer.
+const MAX_PACKED: usize = chunk::MAX + (64 << 10);
 /// The longest list that is read, in bytes: of a stream of about 80 GiB.
 const LIST_LIMIT: u32 = 64 << 20;
 const LEVEL: i32 = 3;
@@ -37,6 +39,11 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
+    /// Whether it may be read as a list.
+    pub(super) fn is_list(&self) -> bool {
+        self.plain <= LIST_LIMIT && self.packed <= LIST_LIMIT
+    }
+
     /// Unpacks it, verified.
     pub(super) fn open(&self, bytes: &[u8]) -> Result<Vec<u8>, RemoteError> {
         let damaged = |reason: &str| RemoteError::damaged(format!("pack {}", self.pack.digest), reason);
@@ -68,9 +75,6 @@ pub(super) fn read_list(list: &Chunk, bytes: &[u8], limit: u64) -> Result<Vec<Ch
             "it makes no sense",
         )
     };
-    if list.plain > LIST_LIMIT {
-        return Err(wrong());
-    }
     let plain = list.open(bytes)?;
     let mut rest = Fields(&plain);
     let mut packs = Vec::new();
@@ -92,7 +96,7 @@ pub(super) fn read_list(list: &Chunk, bytes: &[u8], limit: u64) -> Result<Vec<Ch
         };
         let is_inside = u64::from(at) + u64::from(packed) <= pack.size;
         total += u64::from(plain);
-        if plain as usize > chunk::MAX || !is_inside || total > limit {
+        if plain as usize > chunk::MAX || packed as usize > MAX_PACKED || !is_inside || total > limit {
             return Err(wrong());
         }
         chunks.push(Chunk {
