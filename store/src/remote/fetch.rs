@@ -10,13 +10,13 @@ use super::error::RemoteError;
 use super::pack::{Chunk, Stored, read_list};
 
 /// Bytes that are asked for at once, and what may lie between two chunks without being worth a request of its own.
-const REQUEST: u64 = 1 << 20;
+const REQUEST: u64 = 512 << 10;
 const GAP: u64 = 32 << 10;
 /// Chunks of one request (the same one may come many times).
 const MAX_CHUNKS: usize = 4096;
 /// Requests at the same time, and how many may be ahead of the reader.
-const THREADS: usize = 4;
-const AHEAD: usize = 6;
+const THREADS: usize = 3;
+const AHEAD: usize = 4;
 
 /// Gives `act` the stream. What goes wrong with the stream is told rather than what `act` makes of that.
 pub(super) fn with_stream<R>(
