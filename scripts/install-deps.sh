@@ -4,7 +4,7 @@ set -euo pipefail
 
 # build: a C compiler (zstd, xz). run: uidmap, and passt for networks of ordinary users. demo and tests: the rest. fuzz: a C++ compiler.
 packages=(gcc g++ make uidmap passt busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
-	skopeo umoci podman git tmux iproute2 docker-registry openssl nftables iptables)
+	skopeo umoci podman git tmux iproute2 docker-registry openssl nftables iptables chromium python3-pil)
 
 missing=()
 for package in "${packages[@]}"; do
