@@ -1,5 +1,6 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
+mod builds;
 mod cache;
 mod container;
 mod content;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, HostArg, Memory};
 
+pub(crate) use builds::{BuildAction, BuildCommand, BuildLogsArgs};
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
@@ -91,7 +93,7 @@ pub(crate) struct Global {
 #[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Boxfile (or Containerfile, or Dockerfile).
-    Build(Box<BuildArgs>),
+    Build(Box<BuildCommand>),
     /// Say which steps of a build are in the cache, and why others are not; build nothing.
     Plan(Box<PlanArgs>),
     /// Show what a build context holds, and what is ignored.

@@ -7,7 +7,7 @@ use crate::error::Failure;
 const COMMANDS: &str = "commit image info manifest plugin search secret system lock";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --digests --env-host \
-                       --expose --filter --format --gpus --ipc --jobs --link \
+                       --expose --filter --format --gpus --ipc --link \
                        --mac-address --offline \
                        --override --pid --privileged \
                        --squash --userns --uts --volume-driver \

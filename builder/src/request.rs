@@ -58,6 +58,8 @@ pub struct BuildRequest {
     pub proxies: BTreeMap<String, String>,
     /// Brings in images that are not in the store; none: they are missing.
     pub puller: Option<Arc<dyn ImagePuller>>,
+    /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
+    pub jobs: usize,
     /// Stops the build.
     pub cancel: CancelToken,
 }
@@ -88,9 +90,15 @@ impl BuildRequest {
             ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
             puller: None,
+            jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
     }
+}
+
+/// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
 }
 
 /// Brings images in that are not in the store.

@@ -1,10 +1,11 @@
 //! Options that say what a build reads and takes from the cache, and how that is explained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{BuildArgs, Format};
+use crate::error::Failure;
 
 /// What a build reads.
 #[derive(Debug, Args)]
@@ -14,8 +15,18 @@ pub(crate) struct SourceArgs {
     pub(crate) file: Option<PathBuf>,
     /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or
     /// a Boxfile on standard input.
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
+    #[arg(value_name = "CONTEXT", required = true)]
+    pub(crate) context: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    /// The context, which is left out only where a word stands for another command.
+    pub(crate) fn context(&self) -> Result<&Path, Failure> {
+        let context = self.context.as_deref();
+        context.ok_or_else(|| {
+            Failure::own("a build needs a context").hint("box build . builds the directory you are in")
+        })
+    }
 }
 
 /// Where what was built is told.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::request::{BuildRequest, TimesMode};
+use box_builder::url::without_credentials;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -19,6 +20,7 @@ use crate::registries::BuildPuller;
 use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::{self, StepFigures};
 use super::{call, contexts, export};
+use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -33,7 +35,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let cancel = CancelToken::new();
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
-    let waits = args.source.context.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
+    let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
     let early = match waits {
         true => None,
         false => Some(cancel_on_signals(&cancel)?),
@@ -62,11 +64,14 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
-    let outcome = box_builder::build::build(&app.store, &executor, &request, &figures);
+    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
-        let failure = failure(&error, ended_by.load(Ordering::SeqCst));
+        let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
         ui::build_failed(mode, failure)
     })?;
+    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    drop(log);
     let id = outcome.image.id;
     let steps = figures.finish();
     drop(sink);
@@ -89,6 +94,31 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         ui::result(&format!("{id}\n"))?;
     }
     Ok(0)
+}
+
+/// What the log says was built.
+fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure> {
+    Ok(Subject {
+        boxfile: request.boxfile.name().to_owned(),
+        context: without_credentials(&args.source.context()?.to_string_lossy()),
+        target: request.target.clone(),
+        tags: args.tags.clone(),
+    })
+}
+
+/// The failure with what the step that failed printed last.
+fn logged(mut failure: Failure, error: &BuildError, log: &Keeper<'_>) -> Failure {
+    let how = match error {
+        BuildError::Cancelled => How::Cancelled,
+        _ => How::Failed,
+    };
+    log.over(how, None, Some(failure.message().to_owned()));
+    if let (How::Failed, Some(LastWords { output, build })) = (how, log.last_words()) {
+        failure.log = ui::last_lines(&output);
+        // Of what printed nothing there is nothing more to see.
+        failure.build = build.filter(|_| !output.is_empty());
+    }
+    failure
 }
 
 pub(super) fn request(
@@ -134,6 +164,9 @@ pub(super) fn request(
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
+    if let Some(jobs) = args.front.jobs {
+        request.jobs = usize::from(jobs);
+    }
     for secret in &args.front.secrets {
         request.secrets.insert(secret.id.clone(), secret.read()?);
     }

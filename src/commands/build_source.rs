@@ -82,7 +82,8 @@ impl Place {
 /// Gets what a build reads.
 pub(super) fn gather(fetching: &Fetching<'_>, args: &SourceArgs) -> Result<BuildSource, Failure> {
     let is_stdin = args.file.as_ref().is_some_and(|file| file.as_os_str() == "-");
-    match Place::parse(&args.context)? {
+    let context = args.context()?;
+    match Place::parse(context)? {
         Place::Stdin if is_stdin => Err(Failure::own(
             "the Boxfile and the context can't both come from standard input",
         )),
@@ -114,11 +115,7 @@ pub(super) fn gather(fetching: &Fetching<'_>, args: &SourceArgs) -> Result<Build
         }
         Place::Git(git) => {
             let layer = fetching.check_out(&git)?;
-            inside(
-                args,
-                &layer,
-                &without_credentials(&args.context.to_string_lossy()),
-            )
+            inside(args, &layer, &without_credentials(&context.to_string_lossy()))
         }
     }
 }

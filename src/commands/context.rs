@@ -18,7 +18,7 @@ use super::build_source::{self, Fetching, Place};
 pub(super) fn run(app: &App, action: &ContextAction) -> Result<u8, Failure> {
     let ContextAction::Ls(args) = action;
     let failed = |error| Failure::of(EXIT_INPUT, &error);
-    let found = match Place::parse(&args.source.context)? {
+    let found = match Place::parse(args.source.context()?)? {
         // A directory needs no Boxfile to be looked at.
         Place::Directory(directory) => {
             let ignore = build_source::own_ignore(&args.source, &directory)?;

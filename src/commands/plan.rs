@@ -49,7 +49,7 @@ fn refuse_remote(args: &BuildArgs) -> Result<(), Failure> {
                 .hint("give a directory, or build it with `box build --explain`"),
         )
     };
-    if !matches!(Place::parse(&args.source.context)?, Place::Directory(_)) {
+    if !matches!(Place::parse(args.source.context()?)?, Place::Directory(_)) {
         return refuse("the build context");
     }
     for context in &args.front.build_contexts {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use box_builder::explain::Verdict;
-use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::progress::{Awaited, Event, EventSink, StepId};
 
 use super::{human, steps};
 
@@ -37,6 +37,22 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
             let label = steps.begin(id, stage, stage_name, (index, total), text);
             vec![format!("{label} {}", human::one_line(text))]
         }
+        Event::StepAhead {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+        } => {
+            steps.begin(id, stage, stage_name, (index, total), text);
+            Vec::new()
+        }
+        // That there is much to do is seen anyway.
+        Event::StepWaiting { id, what: Some(what) } if what != Awaited::Turn => {
+            let what = human::one_line(&what.to_string());
+            vec![format!("{} waits for {what}", steps.label(id))]
+        }
         Event::StepOutput { id, stream, bytes } => {
             let lines = steps.output(id, stream, bytes);
             labelled(steps, id, lines)
@@ -59,6 +75,9 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::StepFailed { id, wall, ref usage } => {
             let figures = steps::figures(wall, usage.as_ref(), None);
             ended(steps, id, &format!("FAILED {figures}"))
+        }
+        Event::StepCancelled { id, wall } => {
+            ended(steps, id, &format!("CANCELLED {}", human::duration(wall)))
         }
         Event::FetchStarted { id, what, total } => {
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));

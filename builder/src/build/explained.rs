@@ -40,7 +40,7 @@ impl Shared<'_> {
     }
 }
 
-impl Stage<'_> {
+impl Stage<'_, '_> {
     /// A step of this stage.
     pub(super) fn step_of(&self, id: StepId) -> Option<&Step> {
         // The stage's first number is that of its FROM.
@@ -149,7 +149,7 @@ pub(super) fn of_outcome(outcome: &Outcome) -> Verdict {
 
 /// What a step cost, for its record.
 pub(super) fn figures(
-    start: std::time::Instant,
+    wall: std::time::Duration,
     usage: Option<&Usage>,
     layer: Option<&box_store::layer::Layer>,
 ) -> crate::cache::Figures {
@@ -159,7 +159,7 @@ pub(super) fn figures(
         (user, system) => Some(user.unwrap_or_default() + system.unwrap_or_default()),
     });
     crate::cache::Figures {
-        wall_ms: ms(start.elapsed()),
+        wall_ms: ms(wall),
         cpu_ms: cpu.map(ms),
         peak_memory: usage.and_then(|usage| usage.peak_memory),
         io_read: usage.and_then(|usage| usage.io_read),

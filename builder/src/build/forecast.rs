@@ -21,7 +21,9 @@ use crate::plan::{BasePlan, Place, StagePlan};
 use crate::progress::{Event, EventSink, StepId};
 use crate::request::BuildRequest;
 use crate::steps::Tools;
+use crate::steps::turns::Turns;
 
+use super::ahead::Ahead;
 use super::begin::{Results, Shared, StageResult, begin, unknown};
 use super::explained::{Lists, Lookup, of_outcome};
 use super::front::Planned;
@@ -63,7 +65,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         plan,
         source_date_epoch,
     } = front::plan_alone(store, request, &context)?;
-    let told = Told::default();
+    let (told, turns) = (Told::default(), Turns::new(1));
     let shared = Shared {
         tools: Tools {
             store,
@@ -74,6 +76,8 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
             contexts: &contexts,
             source_date_epoch,
             is_forecast: true,
+            turns: &turns,
+            cancel: &request.cancel,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
@@ -152,8 +156,10 @@ impl Forecast<'_> {
         };
         self.push(plan, 0, &plan.from, verdict);
         let results = std::mem::take(&mut self.results);
+        let ahead = Ahead::nothing(self.shared);
         let mut stage = Stage {
             shared: self.shared,
+            ahead: &ahead,
             plan,
             results: &results,
             result: base,
@@ -217,7 +223,7 @@ impl Forecast<'_> {
     }
 }
 
-impl Stage<'_> {
+impl Stage<'_, '_> {
     /// What a build would find; the layer, if it is a hit.
     pub(super) fn foresee(
         &self,

@@ -5,7 +5,8 @@
 //!   └─ never seen, or no hit ──lock of the recipe──► lookup again ──► the step ──► layer ──► record
 //! ```
 //!
-//! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads.
+//! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads. It waits for another stage
+//! where it needs it: for its base at once, for what it copies or mounts when it comes to that step.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,29 +19,36 @@ use box_store::lock::LockGuard;
 use crate::cache::{About, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
 use crate::explain::Verdict;
-use crate::plan::{Action, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
+use crate::files::FilesError;
+use crate::graph::StageId;
+use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
 use crate::steps::bind::{self, Source};
 use crate::steps::mounts;
 use crate::steps::{At, Made, copy, run, workdir};
 
+use super::ahead::Ahead;
 use super::announce::{Announced, Ended, Failed, Outcome};
 use super::begin::{Results, Shared, StageResult, begin};
 use super::explained::{Lists, Lookup, figures, of_outcome};
 use super::record::{Done, chain};
 
-/// Builds a stage whose needs are in `results`. Its steps are numbered from `first`.
+/// Builds a stage, waiting for those that it needs to be in `results`. Its steps are numbered from `first`.
 ///
 /// # Errors
 /// The first step that fails ends it.
 pub(super) fn build_stage(
     shared: &Shared<'_>,
+    ahead: &Ahead<'_>,
     plan: &StagePlan,
     results: &Results,
     first: usize,
 ) -> Result<StageResult, BuildError> {
-    let events = shared.tools.events;
+    let (events, cancel) = (shared.tools.events, shared.tools.cancel);
+    if let BasePlan::Stage(base) = plan.base {
+        results.wait(base, cancel)?;
+    }
     events.event(Event::StageStarted {
         stage: plan.id.0,
         name: plan.name.as_deref(),
@@ -57,6 +65,7 @@ pub(super) fn build_stage(
     })?;
     let mut stage = Stage {
         shared,
+        ahead,
         plan,
         results,
         result: base,
@@ -64,13 +73,34 @@ pub(super) fn build_stage(
         is_open: Cell::new(false),
     };
     for (index, step) in plan.steps.iter().enumerate() {
+        for stage in read_stages(&step.action) {
+            results.wait(stage, cancel)?;
+        }
+        ahead.claim(StepId(first + index + 1))?;
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
 }
 
-pub(super) struct Stage<'a> {
+/// The stages that a step copies or mounts from.
+fn read_stages(action: &Action) -> Vec<StageId> {
+    let stage = |from: &CopyFrom| match from {
+        CopyFrom::Stage(stage) => Some(*stage),
+        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
+    };
+    match action {
+        Action::Run(run) => {
+            let binds = run.mounts.iter().filter_map(mounts::bind_of);
+            binds.filter_map(|bind| stage(&bind.from)).collect()
+        }
+        Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
+        Action::Config | Action::Workdir(_) => Vec::new(),
+    }
+}
+
+pub(super) struct Stage<'a, 'b> {
     pub(super) shared: &'a Shared<'a>,
+    pub(super) ahead: &'a Ahead<'b>,
     pub(super) plan: &'a StagePlan,
     pub(super) results: &'a Results,
     pub(super) result: StageResult,
@@ -80,7 +110,7 @@ pub(super) struct Stage<'a> {
     pub(super) is_open: Cell<bool>,
 }
 
-impl Stage<'_> {
+impl Stage<'_, '_> {
     pub(super) fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
         let ended = match &step.action {
             Action::Config => {
@@ -196,8 +226,29 @@ impl Stage<'_> {
         )?)
     }
 
+    /// With what was read ahead, unless that has changed since.
     fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        if let Some(reading) = self.ahead.take(id)? {
+            match self.copy_read(id, step, &reading) {
+                Err(StepError::Files(FilesError::Changed { .. })) => {}
+                result => return Ok(result?),
+            }
+        }
         let tools = &self.shared.tools;
+        let layers = self.results.layers_of(tools.store, &step.from)?;
+        let layers = layers
+            .as_ref()
+            .map(|(layers, name)| (layers.as_slice(), name.clone()));
+        let reading = copy::Reading::new(tools, id, step, layers)?;
+        Ok(self.copy_read(id, step, &reading)?)
+    }
+
+    fn copy_read(
+        &self,
+        id: StepId,
+        step: &CopyStep,
+        reading: &copy::Reading<'_>,
+    ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
         let linked;
         let (step, below) = match step.link {
             // Nothing of what is below is seen: neither its times nor its links, and names of owners are numbers by then.
@@ -206,20 +257,6 @@ impl Stage<'_> {
                 (&linked, &[][..])
             }
             false => (step, self.result.layers.as_slice()),
-        };
-        let layers = self.results.layers_of(tools.store, &step.from)?;
-        let layers = layers
-            .as_ref()
-            .map(|(layers, name)| (layers.as_slice(), name.clone()));
-        let named;
-        let reading = match &step.from {
-            CopyFrom::Named(name) => {
-                named = tools.reading(name)?;
-                copy::Reading::new(&named, id, step, layers)?
-            }
-            CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                copy::Reading::new(tools, id, step, layers)?
-            }
         };
         let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));
         let mut parts = KeyParts {
@@ -230,9 +267,9 @@ impl Stage<'_> {
             parts.layer.base_created = None;
         }
         let lists = || reading.lists();
-        Ok(self.cached((id, parts, Reuse::Always), below, lists, || {
-            reading.copy(At { id, layers: below })
-        })?)
+        self.cached((id, parts, Reuse::Always), below, lists, || {
+            reading.copy(At { id, layers: below }, step.chown.as_deref())
+        })
     }
 
     fn at(&self, id: StepId) -> At<'_> {
@@ -300,8 +337,8 @@ impl Stage<'_> {
                 shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
             }
-            lock = Some(self.lock(recipe)?);
-            // An equal build may have done it meanwhile.
+            lock = Some(self.lock(step, recipe)?);
+            // An equal build or stage may have done it meanwhile.
             if let Some(hit) = self.lookup(below, id, reuse)? {
                 shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
@@ -319,7 +356,8 @@ impl Stage<'_> {
             usage,
         };
         let whence = *lookup.whence;
-        let figures = Some(figures(start, usage.as_ref(), layer.as_ref()));
+        let wall = start.elapsed().saturating_sub(shared.tools.turns.idle(step));
+        let figures = Some(figures(wall, usage.as_ref(), layer.as_ref()));
         let done = Done {
             about: About { figures, ..about },
             whence,
@@ -350,17 +388,14 @@ impl Stage<'_> {
         Ok(self.shared.cache.lookup(chain(layers)?, parts, ttl)?)
     }
 
-    /// Takes the lock of the step. Whoever waits for another build holds none itself: what is done is recorded first.
-    fn lock(&self, recipe: Recipe) -> Result<LockGuard, StepError> {
+    /// Takes the lock of the step. Whoever waits here holds nothing that others wait for: locks of what is done go as soon as it is
+    /// recorded, whatever this stage does.
+    fn lock(&self, step: StepId, recipe: Recipe) -> Result<LockGuard, StepError> {
         let Shared {
             tools,
             cache,
             recorder,
         } = self.shared;
-        if let Some(lock) = tools.store.try_lock("step", &recipe.0)? {
-            return Ok(lock);
-        }
-        recorder.finish(cache)?;
-        Ok(tools.store.lock("step", &recipe.0)?)
+        tools.lock(step, ("step", &recipe.0), || recorder.poll(cache))
     }
 }

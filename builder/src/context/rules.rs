@@ -40,7 +40,8 @@ impl Context<'_> {
                 source: error,
             })?,
         };
-        self.rules.get_or_init(|| rules);
+        // Of several who read them at once one tells.
+        let is_first = self.rules.set(rules).is_ok();
         if let Some(source) = &source {
             self.rules_name.get_or_init(|| source.name().to_owned());
         }
@@ -51,7 +52,7 @@ impl Context<'_> {
                 other.name()
             ))
         };
-        Ok(others.first().and_then(ignored))
+        Ok(others.first().filter(|_| is_first).and_then(ignored))
     }
 
     /// The context's own ignore files, the one that counts first.

@@ -11,7 +11,7 @@ use crate::cache::{FileList, Input};
 use crate::context::literal;
 use crate::error::StepError;
 use crate::files::FilesError;
-use crate::plan::{BindPlan, CopyFrom, CopySourcePlan, CopyStep};
+use crate::plan::{BindPlan, CopySourcePlan, CopyStep};
 use crate::progress::StepId;
 
 use super::copy::Reading;
@@ -108,15 +108,7 @@ impl<'a> Source<'a> {
     ) -> Result<R, StepError> {
         let layers = self.layers.as_ref();
         let layers = layers.map(|(layers, name)| (layers.as_slice(), name.clone()));
-        match &self.copy.from {
-            CopyFrom::Named(name) => {
-                let named = tools.reading(name)?;
-                act(&Reading::new(&named, id, &self.copy, layers)?.showing_root())
-            }
-            CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                act(&Reading::new(tools, id, &self.copy, layers)?.showing_root())
-            }
-        }
+        act(&Reading::new(tools, id, &self.copy, layers)?.showing_root())
     }
 
     /// What it is, in words that another one does not have.
@@ -166,7 +158,7 @@ impl<'a> Source<'a> {
                 }
                 .into());
             }
-            Ok(reading.copy(At { layers: &[], ..at })?.layer)
+            Ok(reading.copy(At { layers: &[], ..at }, None)?.layer)
         })?;
         let diff_id = layer.as_ref().map(Layer::diff_id).transpose()?;
         let keeps: Vec<Digest> = diff_id.iter().map(|diff_id| diff_id.0).collect();

@@ -9,7 +9,7 @@ use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
 use crate::cache::{FileList, Input};
-use crate::context::{Picking, select};
+use crate::context::{Context, Picking, select};
 use crate::error::StepError;
 use crate::files::{FileTree, FilesError};
 use crate::ignore::IgnoreRules;
@@ -26,6 +26,7 @@ use super::{At, Made, Tools, users};
 /// Where a COPY reads, and what was found there.
 pub(crate) struct Reading<'a> {
     tools: &'a Tools<'a>,
+    context: &'a Context<'a>,
     step: &'a CopyStep,
     tree: Option<Origin>,
     picking: Picking,
@@ -53,9 +54,10 @@ impl<'a> Reading<'a> {
         step: &'a CopyStep,
         layers: Option<(&[Layer], String)>,
     ) -> Result<Reading<'a>, StepError> {
+        let context = tools.context_of(&step.from)?;
         let tree = match layers {
             None => {
-                if let Some(note) = tools.context.load_rules()? {
+                if let Some(note) = context.load_rules()? {
                     tools.events.event(Event::Note(&note));
                 }
                 None
@@ -70,6 +72,7 @@ impl<'a> Reading<'a> {
         };
         Ok(Reading {
             tools,
+            context,
             step,
             tree,
             picking: picking(step)?,
@@ -214,7 +217,7 @@ impl<'a> Reading<'a> {
     fn tree(&self) -> &dyn FileTree {
         match &self.tree {
             Some(origin) => &origin.rootfs,
-            None => self.tools.context,
+            None => self.context,
         }
     }
 
@@ -244,14 +247,15 @@ impl<'a> Reading<'a> {
         Ok(self.selected.get_or_init(|| selected))
     }
 
-    /// Writes the layer.
+    /// Writes the layer. `chown` is the owner, as written.
     ///
     /// # Errors
     /// When something can't be read, has changed since it was hashed, or can't be put where it is wanted.
-    pub(crate) fn copy(&self, at: At<'_>) -> Result<Made, StepError> {
+    pub(crate) fn copy(&self, at: At<'_>, chown: Option<&str>) -> Result<Made, StepError> {
         let selected = self.selected()?;
+        let _turn = self.tools.turn(at.id)?;
         let tree = Tree::new(at.layers);
-        let owner = match &self.step.chown {
+        let owner = match chown {
             Some(text) => Some(users::owner(&tree, text)?),
             None => None,
         };
@@ -262,6 +266,7 @@ impl<'a> Reading<'a> {
             owner,
             chmod,
             keeps_directories: self.step.parents,
+            cancel: self.tools.cancel,
         };
         let mut placer = Placer::new(&tree, writer, target)?;
         for (source, picked) in self.step.sources.iter().zip(selected) {

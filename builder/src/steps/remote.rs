@@ -96,7 +96,7 @@ pub(crate) fn repository(
         what: &format!("fetching {}", without_credentials(&address.with_fragment(true))),
         total: None,
     });
-    let checkout = wanted.checkout(tools.store, &tools.options(), &tools.request.cancel);
+    let checkout = wanted.checkout(tools.store, &tools.options(), tools.cancel);
     tools.events.event(Event::FetchDone { id });
     match checkout {
         Ok(checkout) => Ok(checkout.layer),
