@@ -151,6 +151,11 @@ impl Forecast<'_> {
             (None, BasePlan::Stage(id)) if self.partial.contains_key(id) => self.partial[id].clone(),
             (None, _) => unknown()?,
         };
+        // A FROM that names a stage has nothing to do, whatever becomes of that.
+        let verdict = match plan.base {
+            BasePlan::Stage(_) => Verdict::Nothing,
+            _ => verdict,
+        };
         self.push(plan, 0, &plan.from, verdict);
         let results = std::mem::take(&mut self.results);
         let ahead = Ahead::nothing(self.shared);
