@@ -17,9 +17,10 @@ use crate::lint::{LintOptions, lint};
 use crate::lower::{Loaded, LowerError, Plan, lower};
 use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, NamedContext, Platform};
+use crate::request::{BuildRequest, NamedContext};
 use crate::source::Source;
 
+use super::given::{platform_args, source_date_epoch};
 use super::pulls::Puller;
 use super::{images, layouts};
 
@@ -338,68 +339,4 @@ fn base_env(image: Image) -> Option<Vec<(String, String)>> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
     )
-}
-
-fn platform_args(request: &BuildRequest, boxfile: &Boxfile) -> BTreeMap<String, String> {
-    let of = |prefix: &str, platform: &Platform| {
-        [
-            (format!("{prefix}PLATFORM"), platform.to_string()),
-            (format!("{prefix}OS"), platform.os.clone()),
-            (format!("{prefix}ARCH"), platform.architecture.clone()),
-            (
-                format!("{prefix}VARIANT"),
-                platform.variant.clone().unwrap_or_default(),
-            ),
-        ]
-    };
-    let last = boxfile
-        .instructions
-        .iter()
-        .rev()
-        .find_map(|instruction| match &instruction.kind {
-            InstructionKind::From(from) => Some(from.alias.as_ref().map(|alias| alias.name.clone())),
-            _ => None,
-        });
-    let target = request.target.clone().or(last.flatten());
-    let stage = target.unwrap_or_else(|| "default".to_owned());
-    let all = of("TARGET", &request.platform)
-        .into_iter()
-        .chain(of("BUILD", &Platform::native()));
-    all.chain([("TARGETSTAGE".to_owned(), stage)]).collect()
-}
-
-/// SOURCE_DATE_EPOCH of the caller, of a build argument or of a global ARG. `context` asks for the time of a context that
-/// has one, a commit or an archive; a directory has none.
-fn source_date_epoch(
-    boxfile: &Boxfile,
-    graph: &StageGraph,
-    request: &BuildRequest,
-) -> Result<Option<i64>, BuildError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let text = graph
-        .global_args
-        .get(NAME)
-        .or(request.build_args.get(NAME))
-        .filter(|text| !text.is_empty() && *text != "context");
-    let (Some(text), None) = (text, request.source_date_epoch) else {
-        return Ok(request.source_date_epoch);
-    };
-    if let Some(time) = text.parse().ok().filter(|time| *time >= 0) {
-        return Ok(Some(time));
-    }
-    let declared = boxfile
-        .instructions
-        .iter()
-        .find(|instruction| match &instruction.kind {
-            InstructionKind::Arg(args) => args.iter().any(|arg| arg.name.value == NAME),
-            _ => false,
-        });
-    let span = declared
-        .or(boxfile.instructions.first())
-        .map(|instruction| instruction.span);
-    let problem = Diagnostic::error(span.unwrap_or_default(), format!("invalid {NAME}: {text}"));
-    Err(BuildError::Boxfile {
-        diagnostics: vec![problem.expected("seconds since 1970")],
-        sources: boxfile.sources.clone(),
-    })
 }

@@ -13,6 +13,7 @@ mod begin;
 mod explained;
 mod forecast;
 mod front;
+mod given;
 mod images;
 mod layouts;
 mod pulls;
