@@ -177,7 +177,7 @@ pub(super) fn request(
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
-    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
