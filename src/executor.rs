@@ -101,7 +101,7 @@ impl<'a> ContainerExecutor<'a> {
             Some(shared) => shared.runtime,
             None => Arc::new(
                 self.app
-                    .runtime()
+                    .runtime(false)
                     .map_err(|failure| failed(FailureError(failure)))?,
             ),
         };

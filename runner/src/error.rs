@@ -122,7 +122,7 @@ pub enum RunnerError {
         path: PathBuf,
     },
     /// Access to a device that can't be limited.
-    #[error("what may be done with {} can't be limited: {reason}; leave the access away (rwm), or use a machine with the devices controller of cgroup version 1", path.display())]
+    #[error("what may be done with {} can't be limited: {reason}; leave the access away (rwm), or run as root", path.display())]
     DeviceAccess {
         /// The device.
         path: PathBuf,

@@ -25,6 +25,7 @@ mod setup;
 mod spec;
 mod state;
 mod sys;
+mod systemd;
 mod user;
 mod userns;
 
@@ -48,4 +49,5 @@ pub use spec::{
     Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
 };
 pub use state::{Reaped, reap};
+pub use systemd::{BusAddress, Systemd};
 pub use userns::UserNamespace;

@@ -26,6 +26,8 @@ const PACKAGE: &str = "uidmap";
 pub struct Rootless {
     /// Every id there is, the same inside and outside: what containers are given.
     pub ids: IdMap,
+    /// The user's id outside.
+    pub user: u32,
 }
 
 /// Moves this process, which must not have started a thread yet, into a user and a mount namespace
@@ -60,6 +62,7 @@ pub fn enter_user_namespace() -> Result<Rootless> {
     .map_err(|e| RunnerError::os("keep mounts to this namespace", e))?;
     Ok(Rootless {
         ids: identity(uids.len.min(gids.len)),
+        user: uid,
     })
 }
 

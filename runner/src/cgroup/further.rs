@@ -94,10 +94,7 @@ impl Cgroups {
         hierarchies: &Hierarchies,
         name: &str,
     ) -> std::result::Result<std::path::PathBuf, String> {
-        let parent = hierarchies
-            .parent
-            .as_deref()
-            .ok_or("no cgroup is delegated to this user")?;
+        let parent = hierarchies.parent()?;
         if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has("cpuset")) {
             let above = hierarchy.dir.join(parent);
             let dir = v1::Group::join(&mut self.v1, hierarchy, parent, name)?
@@ -113,14 +110,7 @@ impl Cgroups {
             }
             return Ok(dir);
         }
-        let hierarchy = hierarchies
-            .v2
-            .as_ref()
-            .ok_or("this machine has no such cgroup controller")?;
-        if self.v2.is_none() {
-            self.v2 = Some(hierarchy.group(parent, name)?);
-        }
-        let group = self.v2.as_ref().ok_or("no group")?;
+        let group = self.join_unified(hierarchies, name)?;
         group.activate("cpuset")?;
         Ok(group.dir.clone())
     }
