@@ -123,7 +123,7 @@ run() { # MODE INIT RESULTS-EXPECTED
 tests() { cat "$@" | grep -c '^shows_'; }
 for mode in $modes; do
 	case $mode in
-	plain) run plain /vm/plain.sh "$(tests tests/vm/root.sh tests/vm/delegated.sh tests/vm/undelegated.sh)" ;;
+	plain) run plain /vm/plain.sh "$(tests tests/vm/root.sh tests/vm/delegated.sh tests/vm/undelegated.sh tests/vm/single.sh)" ;;
 	systemd) run systemd /sbin/init "$(tests tests/vm/root.sh tests/vm/root-systemd.sh tests/vm/session.sh)" ;;
 	*) echo "no such mode: $mode" >&2; exit 2 ;;
 	esac

@@ -53,6 +53,7 @@ impl App {
         };
         let options = StoreOptions {
             overlay_xattrs,
+            has_single_id: rootless.as_ref().is_some_and(Rootless::has_single_id),
             ..StoreOptions::default()
         };
         let store = Store::open(root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;

@@ -13,6 +13,7 @@ mod cgroup;
 mod channel;
 mod confine;
 mod error;
+mod hindrance;
 mod hook;
 mod init;
 mod net;
@@ -43,7 +44,7 @@ pub use private::{
     network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
-pub use rootless::{Rootless, enter_user_namespace};
+pub use rootless::{Rootless, SINGLE_ID, enter_user_namespace};
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
     Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::request::{BuildRequest, TimesMode};
+use box_runner::{Rootless, SINGLE_ID};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -59,6 +60,12 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
     let outcome = outcome.map_err(|error| {
         let failure = failure(&error, ended_by.load(Ordering::SeqCst));
+        let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
+        let failure =
+            match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
+                true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
+                false => failure,
+            };
         ui::build_failed(mode, failure)
     })?;
     drop(sink);

@@ -31,6 +31,7 @@ import() { HOME=/home/ann user box import --progress quiet /vm/busybox.tar busyb
 	echo 0 >/sys/fs/cgroup/other/cgroup.procs
 	all_of /vm/undelegated.sh user
 )
+all_of /vm/single.sh
 echo end >"$results"
 sync
 busybox poweroff -f

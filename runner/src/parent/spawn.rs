@@ -177,7 +177,7 @@ pub(crate) fn error(failure: Failure) -> RunnerError {
     let what = failure.what;
     match failure.kind {
         FailureKind::Setup => RunnerError::Setup { step: what, source },
-        FailureKind::Forbidden => RunnerError::Forbidden { step: what, source },
+        FailureKind::Forbidden => RunnerError::forbidden(what, source),
         FailureKind::BindSource => RunnerError::BindSource {
             path: what.into(),
             source,
