@@ -4,6 +4,7 @@ mod container;
 mod device;
 mod mount;
 mod secret;
+mod throttle;
 mod tmpfs;
 mod volume;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub(crate) use device::DeviceArg;
 pub(crate) use mount::{MountArg, MountFlag, MountSource, clean_target};
 pub(crate) use secret::RunSecretArg;
+pub(crate) use throttle::{DeviceBytes, DeviceOperations};
 pub(crate) use tmpfs::TmpfsArg;
 pub(crate) use volume::VolumeArg;
 

@@ -47,7 +47,7 @@ pub use pty::{RawMode, Terminal};
 pub use rootless::{Rootless, SINGLE_ID, enter_user_namespace};
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
-    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Tmpfs,
+    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Throttle, Tmpfs, Traffic,
 };
 pub use state::{Reaped, reap};
 pub use systemd::{BusAddress, Systemd};

@@ -1,7 +1,6 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,18 +8,21 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::request::{BuildRequest, TimesMode};
+use box_builder::url::without_credentials;
 use box_runner::{Rootless, SINGLE_ID};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
+use super::metadata::{self, StepFigures};
 use super::{call, contexts, export};
-use crate::{binfmt, signals, ui, user_files};
+use crate::build_log::{How, Keeper, LastWords, Subject};
+use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -34,13 +36,18 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let cancel = CancelToken::new();
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
-    let waits = args.context.as_os_str() == "-" || args.file.as_ref().is_some_and(is_pipe);
+    let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
     let early = match waits {
         true => None,
         false => Some(cancel_on_signals(&cancel)?),
     };
-    let mut source =
-        build_source::gather(app, args, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
+    let fetching = Fetching {
+        app,
+        mode: args.progress,
+        cancel: &cancel,
+    };
+    let mut source = build_source::gather(&fetching, &args.source)
+        .map_err(|failure| interrupted(failure, early.as_ref()))?;
     let request =
         request(app, args, &mut source, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
     if let Some(call) = args.front.asked() {
@@ -55,21 +62,21 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     } else {
         args.progress
     };
-    let sink = ui::build_sink(mode);
+    let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
-    let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
+    let figures = StepFigures::new(sink.as_ref());
+    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
-        let failure = failure(&error, ended_by.load(Ordering::SeqCst));
-        let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
-        let failure =
-            match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
-                true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
-                false => failure,
-            };
+        let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
+        let failure = logged(failure, &error, &log);
         ui::build_failed(mode, failure)
     })?;
-    drop(sink);
+    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    drop(log);
     let id = outcome.image.id;
+    let steps = figures.finish();
+    drop(sink);
     for tag in &tags {
         app.name(tag, &id)?;
     }
@@ -77,10 +84,11 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
-    if let Some(path) = &args.iidfile {
-        user_files::create(path)
-            .and_then(|mut file| file.write_all(id.to_string().as_bytes()))
-            .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
+    if let Some(path) = &args.tell.iidfile {
+        metadata::write(path, &id.to_string())?;
+    }
+    if let Some(path) = &args.tell.metadata_file {
+        metadata::write(path, &metadata::document(&id, &tags, steps))?;
     }
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
@@ -90,7 +98,32 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn request(
+/// What the log says was built.
+fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure> {
+    Ok(Subject {
+        boxfile: request.boxfile.name().to_owned(),
+        context: without_credentials(&args.source.context()?.to_string_lossy()),
+        target: request.target.clone(),
+        tags: args.tags.clone(),
+    })
+}
+
+/// The failure with what the step that failed printed last.
+fn logged(mut failure: Failure, error: &BuildError, log: &Keeper<'_>) -> Failure {
+    let how = match error {
+        BuildError::Cancelled => How::Cancelled,
+        _ => How::Failed,
+    };
+    log.over(how, None, Some(failure.message().to_owned()));
+    if let (How::Failed, Some(LastWords { output, build })) = (how, log.last_words()) {
+        failure.log = ui::last_lines(&output);
+        // Of what printed nothing there is nothing more to see.
+        failure.build = build.filter(|_| !output.is_empty());
+    }
+    failure
+}
+
+pub(super) fn request(
     app: &App,
     args: &BuildArgs,
     source: &mut BuildSource,
@@ -106,7 +139,9 @@ fn request(
         .filter_map(crate::values::BuildArg::resolved)
         .collect();
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
-    request.no_cache = args.no_cache;
+    request.no_cache = args.cache.no_cache;
+    request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
+    request.explain = args.cache.explain.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {
@@ -131,6 +166,9 @@ fn request(
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
+    if let Some(jobs) = args.front.jobs {
+        request.jobs = usize::from(jobs);
+    }
     for secret in &args.front.secrets {
         request.secrets.insert(secret.id.clone(), secret.read()?);
     }
@@ -228,6 +266,15 @@ fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),
+    }
+}
+
+/// A step of a user with a single id may have failed for want of another.
+fn with_single_id(app: &App, error: &BuildError, failure: Failure) -> Failure {
+    let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
+    match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
+        true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
+        false => failure,
     }
 }
 

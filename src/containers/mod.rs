@@ -6,10 +6,11 @@ mod names;
 mod resolve;
 mod spec;
 mod state;
+mod throttle;
 
 use box_store::{DiffId, Digest, Layer, LockGuard, Store, StoreError};
 
-pub(crate) use config::{Config, Health, Limits};
+pub(crate) use config::{Config, Health, Limits, Traffic};
 pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};

@@ -316,11 +316,10 @@ impl Cgroups {
     }
 }
 
-/// Makes a container's group. The container may look at its limits, whatever this process' mask is, so as to adapt to them.
-fn make_group(dir: &Path) -> std::result::Result<(), String> {
-    fs::create_dir(dir)
-        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o755)))
-        .map_err(told("make", dir))
+/// Makes a container's group. Its programs may read what they are allowed (it is how a Java machine finds its size), whatever the caller's mask.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
 /// A process that was just reaped may still be leaving: EBUSY means a moment's patience.
