@@ -10,6 +10,7 @@ use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMod
 use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::url::without_credentials;
+use box_runner::{Rootless, SINGLE_ID};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -74,8 +75,10 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     };
     let log = Keeper::new(&app.store, shown, subject(args, &request)?);
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
-    let outcome =
-        outcome.map_err(|error| logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log));
+    let outcome = outcome.map_err(|error| {
+        let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
+        logged(failure, &error, &log)
+    });
     if let Ok(outcome) = &outcome {
         log.over(How::Done, Some(outcome.image.id.to_string()), None);
     }
@@ -281,6 +284,15 @@ fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),
+    }
+}
+
+/// A step of a user with a single id may have failed for want of another.
+fn with_single_id(app: &App, error: &BuildError, failure: Failure) -> Failure {
+    let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
+    match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
+        true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
+        false => failure,
     }
 }
 
