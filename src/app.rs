@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use box_runner::{Rootless, Runtime, RuntimeConfig};
+use box_runner::{BusAddress, Rootless, Runtime, RuntimeConfig, Systemd};
 use box_store::{Digest, Image, ImageId, OverlayXattrs, Reference, Store, StoreOptions};
 
 use crate::cli::Global;
@@ -53,6 +53,7 @@ impl App {
         };
         let options = StoreOptions {
             overlay_xattrs,
+            has_single_id: rootless.as_ref().is_some_and(Rootless::has_single_id),
             ..StoreOptions::default()
         };
         let store = Store::open(root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
@@ -87,8 +88,8 @@ impl App {
         self.store.reap_volumes().map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
-    /// What starts containers.
-    pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
+    /// What starts containers; those that are kept are looked at and changed while they run.
+    pub(crate) fn runtime(&self, is_keeping: bool) -> Result<Runtime, Failure> {
         let mark = self.store_mark()?;
         let owner = self.store.owner().map_err(|e| Failure::of(EXIT_BOX, &e))?;
         let owner = format!("{mark}{}", owner.as_str());
@@ -97,6 +98,8 @@ impl App {
             owner,
             rootless: self.rootless.is_some(),
             cgroup_parent: self.cgroup_parent.clone(),
+            systemd: systemd(self.rootless.as_ref()),
+            is_keeping,
         });
         runtime.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
@@ -207,6 +210,27 @@ fn default_root(rootless: bool) -> Result<PathBuf, Failure> {
     data.map(|data| data.join("box")).ok_or_else(|| {
         Failure::own("neither XDG_DATA_HOME nor HOME is set").hint("give --root, or set BOX_ROOT")
     })
+}
+
+/// The systemd that rules this user's cgroups, if there is one: root's where the machine was started by it, an ordinary user's where
+/// a bus is said or is where it always is.
+fn systemd(rootless: Option<&Rootless>) -> Option<Systemd> {
+    let Some(rootless) = rootless else {
+        let bus = BusAddress::Path(PathBuf::from("/run/dbus/system_bus_socket"));
+        let is_there = Path::new("/run/systemd/system").is_dir();
+        return is_there.then_some(Systemd { bus, is_users: false });
+    };
+    let said = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
+    let usual = || {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = runtime.filter(|path| path.is_absolute());
+        let bus = runtime
+            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", rootless.user)))
+            .join("bus");
+        bus.exists().then_some(BusAddress::Path(bus))
+    };
+    let bus = said.and_then(|said| BusAddress::parse(&said)).or_else(usual)?;
+    Some(Systemd { bus, is_users: true })
 }
 
 /// The longest file that is read whole, in bytes.

@@ -106,7 +106,7 @@ impl<'a> ContainerExecutor<'a> {
             }
             None => Arc::new(
                 self.app
-                    .runtime()
+                    .runtime(false)
                     .map_err(|failure| failed(FailureError(failure)))?,
             ),
         };

@@ -13,6 +13,7 @@ mod cgroup;
 mod channel;
 mod confine;
 mod error;
+mod hindrance;
 mod hook;
 mod init;
 mod net;
@@ -25,6 +26,7 @@ mod setup;
 mod spec;
 mod state;
 mod sys;
+mod systemd;
 mod user;
 mod userns;
 
@@ -42,10 +44,11 @@ pub use private::{
     network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
-pub use rootless::{Rootless, enter_user_namespace};
+pub use rootless::{Rootless, SINGLE_ID, enter_user_namespace};
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
     Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Throttle, Tmpfs, Traffic,
 };
 pub use state::{Reaped, reap};
+pub use systemd::{BusAddress, Systemd};
 pub use userns::UserNamespace;

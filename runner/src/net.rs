@@ -22,12 +22,8 @@ pub enum Network {
 
 /// A new network namespace with nothing but loopback, belonging to this user namespace.
 pub(crate) fn isolated(user: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let holder = NamespaceHolder::new_in(user, libc::CLONE_NEWNET as u64).map_err(|source| {
-        RunnerError::Forbidden {
-            step: "make a network namespace".into(),
-            source,
-        }
-    })?;
+    let holder = NamespaceHolder::new_in(user, libc::CLONE_NEWNET as u64)
+        .map_err(|source| RunnerError::forbidden("make a network namespace", source))?;
     let path = format!("/proc/{}/ns/net", holder.pid());
     let file = File::open(&path).map_err(|e| RunnerError::os(format!("open {path}"), e))?;
     Ok(file.into())

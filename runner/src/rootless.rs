@@ -21,45 +21,113 @@ const MAX_FILE: u64 = 16 << 20;
 const TOOL_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
 const PACKAGE: &str = "uidmap";
 
+/// Why a user of a single id can't have another.
+pub const SINGLE_ID: &str = "a user without subordinate ids has the id 0 alone in containers; as root: apt-get install uidmap, usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, and use another --root after that";
+
 /// What the user namespace of this process has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rootless {
     /// Every id there is, the same inside and outside: what containers are given.
     pub ids: IdMap,
+    /// The user's id outside.
+    pub user: u32,
+}
+
+impl Rootless {
+    /// Whether there are no subordinate ids: every file is then the user's, whoever an image says is the owner.
+    pub fn has_single_id(&self) -> bool {
+        self.ids
+            .extents
+            .iter()
+            .map(|extent| u64::from(extent.len))
+            .sum::<u64>()
+            == 1
+    }
 }
 
 /// Moves this process, which must not have started a thread yet, into a user and a mount namespace
-/// of its own, where it is root: id 0 is the caller, the ids from 1 on are its subordinate ids.
+/// of its own, where it is root: id 0 is the caller, the ids from 1 on are its subordinate ids, if it has some and the tools to
+/// map them are there.
 ///
-/// Environment, working directory and open files stay. Fails with the cure where the tools or the
-/// ranges are missing, or where the kernel forbids user namespaces.
+/// Environment, working directory and open files stay. Fails with the cure where the kernel forbids user namespaces.
 pub fn enter_user_namespace() -> Result<Rootless> {
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    let name = user_name(uid);
-    let uids = Range::find(Path::new("/etc/subuid"), &name, uid)?;
-    let gids = Range::find(Path::new("/etc/subgid"), &name, uid)?;
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
-    let uid_mapper = Mapper::start("newuidmap", pid, uid, uids)?;
-    let gid_mapper = Mapper::start("newgidmap", pid, gid, gids)?;
-    sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64).map_err(|source| {
-        RunnerError::Forbidden {
-            step: "make a user namespace".into(),
-            source,
-        }
-    })?;
-    uid_mapper.finish()?;
-    gid_mapper.finish()?;
-    sys::become_namespace_root().map_err(|e| RunnerError::os("become root of the user namespace", e))?;
+    let ids = match Granted::find(uid) {
+        Ok(granted) => enter_with(&granted, uid, gid)?,
+        Err(RunnerError::NoSubIds { .. } | RunnerError::MissingTool { .. }) => enter_alone(uid, gid)?,
+        Err(error) => return Err(error),
+    };
+    sys::become_namespace_root().map_err(refused("become root of the user namespace"))?;
     mount_change(
         "/",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
-    .map_err(|e| RunnerError::os("keep mounts to this namespace", e))?;
-    Ok(Rootless {
-        ids: identity(uids.len.min(gids.len)),
+    .map_err(|e| refused("keep mounts to this namespace")(e.into()))?;
+    Ok(Rootless { ids, user: uid })
+}
+
+/// Rights that a namespace should give and does not are forbidden by the machine.
+fn refused(doing: &'static str) -> impl FnOnce(io::Error) -> RunnerError {
+    move |e| match e.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => RunnerError::forbidden(doing, e),
+        _ => RunnerError::os(doing, e),
+    }
+}
+
+fn unshare() -> Result<()> {
+    let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    sys::unshare(namespaces as u64).map_err(|e| RunnerError::forbidden("make a user namespace", e))
+}
+
+/// The subordinate ids, and what maps them.
+struct Granted {
+    uids: Range,
+    gids: Range,
+    tools: [PathBuf; 2],
+}
+
+impl Granted {
+    fn find(uid: u32) -> Result<Granted> {
+        let name = user_name(uid);
+        Ok(Granted {
+            uids: Range::find(Path::new("/etc/subuid"), &name, uid)?,
+            gids: Range::find(Path::new("/etc/subgid"), &name, uid)?,
+            tools: [find_tool("newuidmap", PACKAGE)?, find_tool("newgidmap", PACKAGE)?],
+        })
+    }
+}
+
+fn enter_with(granted: &Granted, uid: u32, gid: u32) -> Result<IdMap> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let [uid_tool, gid_tool] = &granted.tools;
+    let uid_mapper = Mapper::start("newuidmap", uid_tool, (pid, uid), granted.uids)?;
+    let gid_mapper = Mapper::start("newgidmap", gid_tool, (pid, gid), granted.gids)?;
+    unshare()?;
+    uid_mapper.finish()?;
+    gid_mapper.finish()?;
+    Ok(identity(granted.uids.len.min(granted.gids.len)))
+}
+
+/// The user's own id can be mapped by the user; the kernel wants supplementary groups to be fixed then.
+fn enter_alone(uid: u32, gid: u32) -> Result<IdMap> {
+    unshare()?;
+    let texts = [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ];
+    for (file, text) in texts {
+        fs::write(format!("/proc/self/{file}"), text).map_err(refused("map the user's id"))?;
+    }
+    Ok(IdMap {
+        extents: vec![IdExtent {
+            container: 0,
+            host: 0,
+            len: 1,
+        }],
     })
 }
 
@@ -140,15 +208,14 @@ struct Mapper {
 }
 
 impl Mapper {
-    fn start(tool: &'static str, target: i32, own: u32, range: Range) -> Result<Mapper> {
-        let path = find_tool(tool, PACKAGE)?;
+    fn start(tool: &'static str, path: &Path, (target, own): (i32, u32), range: Range) -> Result<Mapper> {
         let numbers = [target as u32, 0, own, 1, 1, range.start, range.len];
         let failed = |e: io::Error| RunnerError::os(format!("start {tool}"), e);
         let mut args = vec![CString::new(tool).map_err(|e| failed(e.into()))?];
         for number in numbers {
             args.push(CString::new(number.to_string()).map_err(|e| failed(e.into()))?);
         }
-        let path = CString::new(path.into_os_string().into_encoded_bytes()).map_err(|e| failed(e.into()))?;
+        let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| failed(e.into()))?;
         let (wait, go) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         match sys::fork().map_err(failed)? {
             Some(pid) => Ok(Mapper { tool, pid, go }),

@@ -37,10 +37,8 @@ impl UserNamespace {
     }
 
     fn make(uids: &str, gids: &str, ids: IdMap) -> Result<UserNamespace> {
-        let holder = NamespaceHolder::new_user().map_err(|source| RunnerError::Forbidden {
-            step: "make a user namespace".into(),
-            source,
-        })?;
+        let holder = NamespaceHolder::new_user()
+            .map_err(|source| RunnerError::forbidden("make a user namespace", source))?;
         for (file, text) in [("uid_map", uids), ("gid_map", gids)] {
             let path = format!("/proc/{}/{file}", holder.pid());
             fs::write(&path, text).map_err(|e| RunnerError::os(format!("map the ids {text:?}"), e))?;

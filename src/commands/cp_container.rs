@@ -220,7 +220,7 @@ impl Started {
     ) -> Result<Self, Failure> {
         // Nobody starts it meanwhile.
         let lock = containers::lock(app, &container.id)?;
-        let runtime = app.runtime()?;
+        let runtime = app.runtime(false)?;
         let layers = container.layers(app)?;
         let plan = &container.config.mounts;
         let pages: BTreeSet<u32> =

@@ -14,8 +14,8 @@ use crate::containers::Limits;
 pub(super) struct Start {
     pub(super) root: PathBuf,
     pub(super) cgroup_parent: Option<PathBuf>,
-    /// The ids of the ordinary user's namespace, which the monitor is in already: first and number.
-    pub(super) rootless: Option<Vec<(u32, u32)>>,
+    /// The ordinary user, and the ids of its namespace, which the monitor is in already: first and number.
+    pub(super) rootless: Option<(u32, Vec<(u32, u32)>)>,
     pub(super) id: String,
     /// Who starts it, by its id in the store: the container may be taken by that one.
     pub(super) owner: String,

@@ -66,7 +66,7 @@ pub(crate) struct Ended {
 impl<'a> Supervisor<'a> {
     /// Takes what the container needs. Nobody else may change or start it meanwhile.
     pub(crate) fn new(app: &'a App, container: &Container, io: Io) -> Result<Self, Failure> {
-        let runtime = Arc::new(app.runtime()?);
+        let runtime = Arc::new(app.runtime(matches!(io, Io::Kept(_)))?);
         if let Io::Own = io {
             // The container's init loads while the rest is made ready.
             runtime.start_ahead(stdio(&io, &container.config));

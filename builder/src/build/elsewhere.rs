@@ -7,14 +7,16 @@ use box_store::layer::Layer;
 
 use crate::cache::{Hit, PartsId, StepUse, UsesLog};
 use crate::error::BuildError;
+use crate::exec::CancelToken;
 use crate::explain::Verdict;
 use crate::graph::StageId;
 use crate::lower::Plan;
 use crate::plan::{BasePlan, Reuse, StagePlan};
-use crate::progress::{Event, EventSink, StepId};
+use crate::progress::{Event, StepId};
 use crate::request::BuildRequest;
 
 use super::Target;
+use super::pulls::Puller;
 use super::stage::Stage;
 
 impl Stage<'_, '_> {
@@ -38,29 +40,33 @@ impl Stage<'_, '_> {
     }
 }
 
-/// Builds, and once more for each time that something could not be had that had been found.
+/// Builds, and once more for each time that something could not be had that had been found. Each attempt is stopped by itself, since the next
+/// one may still need what is being pulled.
 pub(super) fn attempts<'a>(
-    request: &BuildRequest,
-    events: &dyn EventSink,
+    way: Puller<'_, '_>,
     uses: &UsesLog,
-    build: impl Fn() -> Result<Target<'a>, BuildError>,
+    build: impl Fn(&CancelToken) -> Result<Target<'a>, BuildError>,
 ) -> Result<Target<'a>, BuildError> {
-    let Some(imports) = &request.imports else {
-        return build();
+    let Some(imports) = &way.request.imports else {
+        return build(way.cancel);
     };
     let mut is_first = true;
     loop {
         let before = imports.failures();
-        let built = build();
+        let cancel = CancelToken::new();
+        let stop = cancel.clone();
+        let link = way.cancel.on_cancel(move || stop.cancel());
+        let built = build(&cancel);
+        drop(link);
         for warning in imports.take_warnings() {
-            events.event(Event::Note(&format!("warning: {warning}")));
+            way.events.event(Event::Note(&format!("warning: {warning}")));
         }
         match built {
             Ok(built) => {
                 let is_cached = built.is_cached && is_first;
                 return Ok(Target { is_cached, ..built });
             }
-            Err(_) if imports.failures() > before && !request.cancel.is_cancelled() => {}
+            Err(_) if imports.failures() > before && !way.cancel.is_cancelled() => {}
             Err(error) => return Err(error),
         }
         is_first = false;

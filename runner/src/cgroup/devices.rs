@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Cgroups, Hierarchies, set, v1};
+use super::{Cgroups, Hierarchies, device_program, set, v1};
 use crate::error::{Result, RunnerError};
 use crate::spec::{DeviceAccess, Mount, MountKind};
 
@@ -56,24 +56,23 @@ impl Cgroups {
         name: &str,
         devices: &[(&Path, DeviceAccess)],
     ) -> std::result::Result<(), String> {
-        let parent = hierarchies.parent.as_deref();
-        let parent = parent.ok_or("no cgroup is delegated to this user")?;
-        let hierarchy = hierarchies.v1.iter().find(|h| h.has("devices"));
-        let hierarchy = hierarchy.ok_or("this machine has no devices controller of cgroup version 1")?;
+        let parent = hierarchies.parent()?;
         let rules: std::result::Result<Vec<String>, String> =
             devices.iter().map(|(path, access)| rule(path, *access)).collect();
         let rules = rules?;
-        let dir = v1::Group::join(&mut self.v1, hierarchy, parent, name)?
-            .dir
-            .clone();
-        set(&dir, "devices.deny", "a")?;
         // Of a usual device that is named, too, what is said of it holds.
         let device = |rule: &str| rule.rsplit_once(' ').map(|(device, _)| device.to_owned());
         let is_named = |usual: &str| rules.iter().any(|rule| device(rule) == device(usual));
         let usual = USUAL.into_iter().filter(|usual| !is_named(usual));
-        usual
-            .chain(rules.iter().map(String::as_str))
-            .try_for_each(|rule| set(&dir, "devices.allow", rule))
+        let allowed: Vec<&str> = usual.chain(rules.iter().map(String::as_str)).collect();
+        if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has("devices")) {
+            let group = v1::Group::join(&mut self.v1, hierarchy, parent, name)?;
+            set(&group.dir, "devices.deny", "a")?;
+            return allowed
+                .into_iter()
+                .try_for_each(|rule| set(&group.dir, "devices.allow", rule));
+        }
+        device_program::attach(&self.join_unified(hierarchies, name)?.dir, &allowed)
     }
 }
 

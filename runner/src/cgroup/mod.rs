@@ -10,6 +10,7 @@ mod further;
 mod live;
 mod placed;
 mod resources;
+mod scope;
 mod v1;
 mod v2;
 
@@ -26,6 +27,7 @@ pub use placed::PlacedGroups;
 use crate::error::{Result, RunnerError};
 use crate::setup::CgroupView;
 use crate::spec::{Limits, LimitsPolicy};
+use crate::systemd;
 
 /// Containers without a limit of their own get this many processes.
 const DEFAULT_PIDS: u64 = 2048;
@@ -65,6 +67,12 @@ pub(crate) struct Hierarchies {
     v1: Vec<v1::Hierarchy>,
     v2: Option<v2::Hierarchy>,
     parent: Option<PathBuf>,
+    /// The parent was chosen by the caller: there and nowhere else.
+    is_chosen: bool,
+    /// Why there is no parent, beside that nothing is delegated.
+    refusal: Option<String>,
+    /// Where scopes of systemd may be.
+    slices: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -75,6 +83,10 @@ impl Hierarchies {
             |path: &str| fs::read_to_string(path).map_err(|e| RunnerError::os(format!("read {path}"), e));
         let mounts = read("/proc/self/mountinfo")?;
         let mut found = Hierarchies::parse(&mounts);
+        if found.v1.is_empty() && found.v2.is_some() {
+            found.slices = systemd::slices(rootless);
+        }
+        found.is_chosen = parent.is_some();
         found.parent = match (parent, rootless) {
             (Some(parent), _) => Some(parent.strip_prefix("/").unwrap_or(parent).to_owned()),
             (None, false) => Some(PathBuf::new()),
@@ -127,6 +139,9 @@ impl Hierarchies {
         if let Some(parent) = &self.parent {
             dirs.extend(self.v1.iter().map(|h| h.dir.join(parent)));
             dirs.extend(self.v2.iter().map(|h| h.dir.join(parent)));
+        }
+        for slice in &self.slices {
+            dirs.extend(self.v2.iter().map(|h| h.dir.join(slice)));
         }
         dirs.iter().flat_map(|dir| existing_in(dir)).collect()
     }
@@ -238,23 +253,29 @@ impl Cgroups {
         controller: Controller,
         value: Option<u64>,
     ) -> std::result::Result<(), String> {
-        let no_parent = "no cgroup is delegated to this user";
-        let parent = hierarchies.parent.as_deref().ok_or(no_parent)?;
+        let parent = hierarchies.parent()?;
         if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has(controller.name())) {
             let group = v1::Group::join(&mut self.v1, hierarchy, parent, name)?;
             return value.map_or(Ok(()), |value| group.limit(controller, value));
         }
+        self.join_unified(hierarchies, name)?.limit(controller, value)
+    }
+
+    /// The container's group of version 2, made when it is not there yet.
+    fn join_unified(
+        &mut self,
+        hierarchies: &Hierarchies,
+        name: &str,
+    ) -> std::result::Result<&v2::Group, String> {
         let hierarchy = hierarchies
             .v2
             .as_ref()
             .ok_or("this machine has no such cgroup controller")?;
-        if self.v2.is_none() {
-            self.v2 = Some(hierarchy.group(parent, name)?);
-        }
-        match &self.v2 {
-            Some(group) => group.limit(controller, value),
-            None => Ok(()),
-        }
+        let group = match self.v2.take() {
+            Some(group) => group,
+            None => hierarchy.group(hierarchies.parent()?, name)?,
+        };
+        Ok(self.v2.insert(group))
     }
 
     /// The files by which a process of version 1 enters.
@@ -265,6 +286,11 @@ impl Cgroups {
     /// The directory of version 2, for clone.
     pub(crate) fn unified(&self) -> io::Result<Option<OwnedFd>> {
         self.v2.as_ref().map(v2::Group::open).transpose()
+    }
+
+    /// The file of version 2 by which a process enters; whoever opened it needs the right to it, not who writes.
+    pub(crate) fn unified_processes(&self) -> io::Result<Option<OwnedFd>> {
+        self.v2.as_ref().map(v2::Group::processes).transpose()
     }
 
     /// What they have counted; to be read when the container has ended.

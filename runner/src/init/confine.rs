@@ -137,6 +137,16 @@ pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {
         errno: None,
     };
     let user = user::lookup(text, &ctx.extra_groups).map_err(unknown)?;
+    let has_single_id = sys::are_groups_fixed();
+    if has_single_id && !(user.uid == 0 && user.gid == 0 && ctx.extra_groups.is_empty()) {
+        return Err(unknown(format!(
+            "of its ids {}:{} and groups {:?} only 0:0 is there; {}",
+            user.uid,
+            user.gid,
+            user.groups,
+            crate::rootless::SINGLE_ID
+        )));
+    }
     if let Some(terminal) = &ctx.terminal {
         rustix::fs::fchown(terminal.as_fd(), owner(user.uid), None)
             .map_err(|e| failed("give the terminal to the user")(e.into()))?;

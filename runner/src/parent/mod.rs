@@ -22,7 +22,8 @@ pub use stdio::{Stdio, Stream};
 use crate::cgroup::Hierarchies;
 use crate::error::{Result, RunnerError};
 use crate::private::{NetworkRequest, PrivateNetwork};
-use crate::spec::{ContainerSpec, IdMap};
+use crate::spec::{ContainerSpec, IdMap, Limits};
+use crate::systemd::Systemd;
 use crate::userns::UserNamespace;
 use spawn::Started;
 use stdio::Kinds;
@@ -40,6 +41,10 @@ pub struct RuntimeConfig {
     pub rootless: bool,
     /// A cgroup (a path below each hierarchy's root) to make the containers' groups in.
     pub cgroup_parent: Option<PathBuf>,
+    /// Whoever is asked for a cgroup where groups are not the caller's to make.
+    pub systemd: Option<Systemd>,
+    /// Containers are kept: paused, changed and looked at later. So they have groups even where no limit needs them.
+    pub is_keeping: bool,
 }
 
 /// Starts containers. Cheap to make; share it between threads.
@@ -47,6 +52,8 @@ pub struct RuntimeConfig {
 pub struct Runtime {
     config: RuntimeConfig,
     hierarchies: Hierarchies,
+    /// The same after systemd was asked for a scope.
+    scoped: Mutex<Option<Hierarchies>>,
     /// The program as a detached read-only mount of its own.
     program: OwnedFd,
     /// An init that was started ahead of its container.
@@ -68,9 +75,27 @@ impl Runtime {
         Ok(Runtime {
             config,
             hierarchies,
+            scoped: Mutex::default(),
             program,
             ahead: Mutex::default(),
         })
+    }
+
+    /// Where the groups of a container with these limits are made. Where systemd rules, it is asked for a scope when the
+    /// first container needs it: that takes some milliseconds.
+    fn hierarchies(&self, limits: &Limits) -> Hierarchies {
+        let Some(systemd) = &self.config.systemd else {
+            return self.hierarchies.clone();
+        };
+        let mut scoped = self.scoped.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_needed = self.config.is_keeping || limits.need_group();
+        if scoped.is_none() && is_needed && self.hierarchies.is_ruled_by(systemd) {
+            // An init that was started before is not moved with this process.
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            *ahead = None;
+            *scoped = Some(self.hierarchies.in_scope(systemd, &self.config.owner));
+        }
+        scoped.as_ref().unwrap_or(&self.hierarchies).clone()
     }
 
     /// Makes the user namespace that containers are spawned in.

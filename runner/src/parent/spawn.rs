@@ -32,6 +32,8 @@ pub(super) fn spawn(
         Network::None => Some(user.isolated_network()?),
         Network::Private => Some(net.ok_or(RunnerError::NoPrivateNetwork)?),
     };
+    // Before its init is started, which is where this process is.
+    let hierarchies = runtime.hierarchies(&spec.limits);
     let keeper_error = |e| RunnerError::os("start the container's init", e);
     let stdio = if spec.terminal { Stdio::null() } else { stdio };
     let (ends, mut keeper) = match runtime.take_ahead(&stdio) {
@@ -44,16 +46,13 @@ pub(super) fn spawn(
     tell(&keeper.control, &outside, &[user.fd()])?;
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
-    let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    groups.limit_further(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
-    let place = Place {
-        hierarchies: runtime.hierarchies.clone(),
-        name,
-    };
+    let mut groups = Cgroups::create(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    groups.limit_further(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let limited = groups.limit_devices(&hierarchies, &name, &spec.mounts);
+    let place = Place { hierarchies, name };
     let mut running = Running::new(groups, place);
     limited?;
-    describe_inside(runtime, spec, (user, net), &keeper.control, &running.groups)?;
+    describe_inside(spec, (user, net), &keeper.control, &running)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
     running.stdout = stdout.map(File::from);
@@ -120,15 +119,15 @@ pub(crate) fn tell<T: serde::Serialize>(
 }
 
 fn describe_inside(
-    runtime: &Runtime,
     spec: &ContainerSpec,
     (user, net): (&UserNamespace, Option<BorrowedFd<'_>>),
     control: &UnixStream,
-    groups: &Cgroups,
+    running: &Running,
 ) -> Result<()> {
+    let groups = &running.groups;
     let around = Surroundings {
         ids: user.ids().clone(),
-        cgroups: runtime.hierarchies.view(groups),
+        cgroups: running.place.hierarchies.view(groups),
     };
     let opening = |e| RunnerError::os("open the container's cgroups", e);
     let tasks = groups.tasks().map_err(opening)?;
@@ -178,7 +177,7 @@ pub(crate) fn error(failure: Failure) -> RunnerError {
     let what = failure.what;
     match failure.kind {
         FailureKind::Setup => RunnerError::Setup { step: what, source },
-        FailureKind::Forbidden => RunnerError::Forbidden { step: what, source },
+        FailureKind::Forbidden => RunnerError::forbidden(what, source),
         FailureKind::BindSource => RunnerError::BindSource {
             path: what.into(),
             source,
