@@ -183,17 +183,6 @@ pub struct Limits {
     pub throttles: Vec<Throttle>,
 }
 
-impl Limits {
-    /// Whether one of them is kept by a cgroup.
-    pub(crate) fn need_group(&self) -> bool {
-        let with_none = Limits {
-            time: self.time,
-            ..Limits::default()
-        };
-        *self != with_none
-    }
-}
-
 /// What happens when a limit can't be enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitsPolicy {
