@@ -11,7 +11,7 @@ const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --mac-address --offline \
                        --override --pid --privileged \
                        --squash --userns --uts --volume-driver \
-                       --build-arg-file --report --locked";
+                       --build-arg-file --locked";
 
 /// A wrong command line whose wrong word is one of Docker's (or one that is to come).
 pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {

@@ -133,7 +133,7 @@ fn an_image_does_not_depend_on_where_its_archive_lay() {
 fn what_box_does_not_have_yet_is_named() {
     let bench = Bench::new();
     for args in [
-        &["events"][..],
+        &["search", "x"][..],
         &["run", "--privileged", "x"],
         &["build", "--cache-to", "x", "."],
         &["system"],

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
+use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::url::without_credentials;
 use box_runner::{Rootless, SINGLE_ID};
@@ -17,10 +18,11 @@ use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Netw
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
+use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::{self, StepFigures};
-use super::{call, contexts, export};
+use super::{call, contexts, export, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::{binfmt, signals, ui};
 
@@ -65,15 +67,31 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
-    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let recorder = Recorder::new(&figures, args.cache.explain.is_some());
+    let shown: &dyn EventSink = if args.tell.report.is_some() {
+        &recorder
+    } else {
+        &figures
+    };
+    let log = Keeper::new(&app.store, shown, subject(args, &request)?);
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
         let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
-        let failure = logged(failure, &error, &log);
-        ui::build_failed(mode, failure)
-    })?;
-    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+        logged(failure, &error, &log)
+    });
+    if let Ok(outcome) = &outcome {
+        log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    }
     drop(log);
+    let told = match &args.tell.report {
+        Some(path) => {
+            let built = outcome.as_ref().map(|outcome| &outcome.image);
+            tell::report(app, path, recorder, built, &tags)
+        }
+        None => Ok(()),
+    };
+    let outcome = outcome.map_err(|failure| ui::build_failed(mode, failure))?;
+    told?;
     let id = outcome.image.id;
     let steps = figures.finish();
     drop(sink);
@@ -141,7 +159,7 @@ pub(super) fn request(
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.cache.no_cache;
     request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
-    request.explain = args.cache.explain.is_some();
+    request.explain = args.cache.explain.is_some() || args.tell.report.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {
@@ -162,7 +180,7 @@ pub(super) fn request(
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
-    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();

@@ -38,6 +38,7 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod tell;
 mod volume;
 
 use crate::app::App;

@@ -27,6 +27,7 @@ use super::ahead::Ahead;
 use super::begin::{Results, Shared, StageResult, begin, unknown};
 use super::explained::{Lists, Lookup, of_outcome};
 use super::front::Planned;
+use super::pulls::Pulls;
 use super::record::Recorder;
 use super::stage::Stage;
 use super::{front, named_contexts};
@@ -81,6 +82,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
+        pulls: &Pulls::default(),
     };
     let mut forecast = Forecast {
         shared: &shared,
@@ -148,6 +150,11 @@ impl Forecast<'_> {
             (Some(base), _) => base,
             (None, BasePlan::Stage(id)) if self.partial.contains_key(id) => self.partial[id].clone(),
             (None, _) => unknown()?,
+        };
+        // A FROM that names a stage has nothing to do, whatever becomes of that.
+        let verdict = match plan.base {
+            BasePlan::Stage(_) => Verdict::Nothing,
+            _ => verdict,
         };
         self.push(plan, 0, &plan.from, verdict);
         let results = std::mem::take(&mut self.results);
