@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -52,15 +52,53 @@ pub fn enter_user_namespace() -> Result<Rootless> {
     })?;
     uid_mapper.finish()?;
     gid_mapper.finish()?;
+    become_root()?;
+    Ok(Rootless {
+        ids: identity(uids.len.min(gids.len)),
+    })
+}
+
+/// The same by a user namespace of the caller's that is there already, as another process of this user has made it in the same way: containers of
+/// both can share namespaces. The mount namespace is one of this process' own in any case.
+pub fn join_user_namespace(user: BorrowedFd<'_>) -> Result<Rootless> {
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    sys::setns(user, libc::CLONE_NEWUSER).map_err(|e| RunnerError::os("join the user namespace", e))?;
+    let read = |file: &str, own| {
+        let path = format!("/proc/self/{file}");
+        let text = fs::read_to_string(&path).map_err(|e| RunnerError::os(format!("read {path}"), e))?;
+        subordinate(&text, own).ok_or(RunnerError::InvalidSpec {
+            what: "user namespace to join (its ids are not this user's)",
+            value: text,
+        })
+    };
+    let len = read("uid_map", uid)?.min(read("gid_map", gid)?);
+    sys::unshare(libc::CLONE_NEWNS as u64).map_err(|e| RunnerError::os("make a mount namespace", e))?;
+    become_root()?;
+    Ok(Rootless { ids: identity(len) })
+}
+
+/// How many subordinate ids a map has that gives the user 0 and those from 1 on.
+fn subordinate(map: &str, own: u32) -> Option<u32> {
+    let mut lines = map.lines().map(|line| {
+        let numbers = line.split_whitespace().map(str::parse::<u32>);
+        numbers.collect::<std::result::Result<Vec<_>, _>>().ok()
+    });
+    match (lines.next()??.as_slice(), lines.next()??.as_slice(), lines.next()) {
+        (&[0, user, 1], &[1, _, len], None) if user == own => Some(len),
+        _ => None,
+    }
+}
+
+fn become_root() -> Result<()> {
     sys::become_namespace_root().map_err(|e| RunnerError::os("become root of the user namespace", e))?;
     mount_change(
         "/",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
-    .map_err(|e| RunnerError::os("keep mounts to this namespace", e))?;
-    Ok(Rootless {
-        ids: identity(uids.len.min(gids.len)),
-    })
+    .map_err(|e| RunnerError::os("keep mounts to this namespace", e))
 }
 
 /// The caller's own id and its subordinate ones as two runs: the kernel refuses an extent that
@@ -71,9 +109,7 @@ fn identity(subordinate: u32) -> IdMap {
         host: first,
         len,
     };
-    IdMap {
-        extents: vec![same(0, 1), same(1, subordinate)],
-    }
+    IdMap::of(vec![same(0, 1), same(1, subordinate)])
 }
 
 /// A run of subordinate ids.
@@ -216,6 +252,22 @@ mod tests {
         check("ann:1:2\nann:100:200\n", Some((100, 200)));
         check("ann:4294967295:2\nann:x:1\nann:1\nann:3:0", None);
         check(":::\n\n#ann:1:1", None);
+    }
+
+    #[test]
+    fn maps_of_others() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(subordinate(map, 1000), Some(65_536));
+        assert_eq!(subordinate(map, 1001), None);
+        for other in [
+            "",
+            "0 1000 1\n",
+            "0 0 4294967295\n",
+            "0 1000 1\n1 5 5\n6 10 5\n",
+            "0 1000 1\nx\n",
+        ] {
+            assert_eq!(subordinate(other, 1000), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! Containers that are kept: finding them by name or id, what they are, how they are doing.
 
 mod config;
+mod isolation;
 mod join;
+mod labels;
 mod names;
 mod resolve;
 mod spec;
 mod state;
+mod users;
 
 use box_store::{DiffId, Digest, Layer, LockGuard};
 
-pub(crate) use config::{Config, Health, Limits};
+pub(crate) use config::{Config, Health, Limits, Network};
 pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
-pub(crate) use spec::{copy_instead, etc_files, id_pages, limits, spec};
+pub(crate) use spec::{alone, copy_instead, etc_files, id_pages, limits, spec};
 pub(crate) use state::{HealthCheck, HealthState, HealthStatus, NetworkState, State, Status};
+pub(crate) use users::{dirs, ids};
 
 use crate::app::App;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};

@@ -101,9 +101,7 @@ fn keep(line: &UnixStream) -> Result<(), Failure> {
         len,
     };
     let rootless = start.rootless.as_ref().map(|ids| Rootless {
-        ids: IdMap {
-            extents: ids.iter().map(extent).collect(),
-        },
+        ids: IdMap::of(ids.iter().map(extent).collect()),
     });
     let app = App::open_in(&start.root, rootless, start.cgroup_parent)?;
     let lock = containers::lock(&app, &start.id)?;

@@ -11,6 +11,7 @@ use box_runner::{RunnerError, Stdio, Stream, receive_message, send_message};
 use box_store::disk::Durability;
 use nix::sys::signal::Signal;
 
+use super::joins;
 use super::life::{Life, Live};
 use super::message::{Exec, Figures, Frame, Process, Reply, Request};
 use crate::containers::{self, Status};
@@ -79,11 +80,33 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
     let reply = match request {
         Request::Exec(exec) => return another(life, exec, fds, stream),
         Request::Attach => return answer_attach(life, stream),
+        Request::Share => return answer_share(life, stream),
+        Request::Home => return answer_home(stream),
         request => reply_to(life, request),
     };
     let reply = reply.unwrap_or_else(|failure| failed(&failure));
     // Whoever asked may have gone.
     let _ = send_message(stream, &reply, &[]);
+}
+
+fn answer_home(stream: &UnixStream) {
+    if let Ok(own) = std::fs::File::open("/proc/self/ns/user") {
+        // Whoever asked may have gone.
+        let _ = send_message(stream, &Reply::Done, &[own.as_fd()]);
+    }
+}
+
+fn answer_share(life: &Arc<Life>, stream: &UnixStream) {
+    let shared = live(life).and_then(|live| {
+        let shared = joins::share(life, &live)?;
+        let fds = joins::descriptors(&live)?;
+        // Whoever asked may have gone.
+        let _ = send_message(stream, &Reply::Shared(Box::new(shared)), &fds);
+        Ok(())
+    });
+    if let Err(failure) = shared {
+        let _ = send_message(stream, &failed(&failure), &[]);
+    }
 }
 
 fn failed(failure: &Failure) -> Reply {
@@ -135,7 +158,9 @@ fn reply_to(life: &Arc<Life>, request: Request) -> Result<Reply, Failure> {
                 .map_err(of)?;
             Ok(Reply::Done)
         }
-        Request::Exec(_) | Request::Attach => Err(Failure::own("misplaced request")),
+        Request::Exec(_) | Request::Attach | Request::Share | Request::Home => {
+            Err(Failure::own("misplaced request"))
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 //! As with the controller of version 1, the last rule that speaks of an access decides on it. So the rules are gone through from the
 //! last to the first: what one allows is no longer asked of those before it, and what one denies ends it.
 
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::sys::EbpfInsn;
@@ -29,8 +32,16 @@ const JUMP_EQUAL: u8 = 0x15;
 const JUMP_NOT_EQUAL: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
+/// Has the group of version 2 at this directory held to these rules.
+pub(super) fn load(dir: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+    let program = compile(rules)?;
+    let dir = std::fs::File::open(dir).map_err(super::told("open", dir))?;
+    crate::sys::attach_device_program(dir.as_fd(), &program)
+        .map_err(|e| format!("load the program that limits devices: {e}"))
+}
+
 /// The program for these rules; what they ask for and can't be had, otherwise.
-pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
+fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
     let insn = |code, to: u8, from: u8, offset, immediate| EbpfInsn {
         code,
         registers: to | from << 4,

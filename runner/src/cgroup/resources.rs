@@ -239,7 +239,6 @@ impl PlacedGroups {
 
 /// The same rules for version 2, with what every container needs at the end.
 fn device_program(group: &PlacedGroup, rules: &[LinuxDeviceCgroup]) -> Done {
-    use std::os::fd::AsFd;
     let mut all: Vec<LinuxDeviceCgroup> = Vec::new();
     if rules.is_empty() {
         all.push(parsed("a *:* rwm", false)?);
@@ -248,14 +247,11 @@ fn device_program(group: &PlacedGroup, rules: &[LinuxDeviceCgroup]) -> Done {
     for rule in ["c *:* m", "b *:* m"].into_iter().chain(USUAL) {
         all.push(parsed(rule, true)?);
     }
-    let program = super::device_program::compile(&all)?;
-    let dir = std::fs::File::open(&group.dir).map_err(super::told("open", &group.dir))?;
-    crate::sys::attach_device_program(dir.as_fd(), &program)
-        .map_err(|e| format!("load the program that limits devices: {e}"))
+    super::device_program::load(&group.dir, &all)
 }
 
 /// A rule in the kernel's own words.
-fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, String> {
+pub(super) fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, String> {
     let wrong = || format!("{text:?} is no rule");
     let mut parts = text.split([' ', ':']);
     let mut next = || parts.next().ok_or_else(wrong);

@@ -40,7 +40,8 @@ pub(super) fn exec(
         tasks: tasks.len(),
         unified: unified.is_some(),
         time_limit: spec.limits.time.map(milliseconds),
-        is_further: true,
+        namespaces: 0,
+        crowd: None,
     };
     let mut fds: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
     fds.extend(unified.as_ref().map(AsFd::as_fd));
