@@ -11,6 +11,7 @@ use box_store::{Digest, Image, ImageId, OverlayXattrs, Reference, Store, StoreOp
 
 use crate::cli::Global;
 use crate::error::{EXIT_BOX, Failure};
+use crate::events::{self, Kind};
 use crate::user_files;
 
 /// A command's surroundings.
@@ -146,8 +147,25 @@ impl App {
 
     /// Parses the name and gives it to the image.
     pub(crate) fn tag(&self, name: &str, id: &ImageId) -> Result<(), Failure> {
-        let name = reference(name)?;
-        self.store.tag(&name, id).map_err(|e| Failure::of(EXIT_BOX, &e))
+        self.name(&reference(name)?, id)
+    }
+
+    /// Gives the name to the image.
+    pub(crate) fn name(&self, name: &Reference, id: &ImageId) -> Result<(), Failure> {
+        self.store.tag(name, id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        self.note_image("tag", id, &name.familiar());
+        Ok(())
+    }
+
+    /// Notes that something happened to an image of this name.
+    pub(crate) fn note_image(&self, action: &str, id: &ImageId, name: &str) {
+        events::note(
+            &self.store,
+            Kind::Image,
+            action,
+            &id.to_string(),
+            &[("name", name)],
+        );
     }
 
     /// Each layer of an image with the bytes of its files.

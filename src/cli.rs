@@ -29,8 +29,8 @@ pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use lifecycle::{
-    AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
-    PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
+    AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, EventsArgs, ExecArgs, KillArgs,
+    LogsArgs, PortArgs, PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
 };
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
@@ -84,8 +84,9 @@ pub(crate) struct Global {
     pub(crate) cgroup_parent: Option<PathBuf>,
 }
 
-/// What to do.
+/// What to do. Options are put together for the command that is named alone: for all of them that takes a millisecond.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Boxfile (or Containerfile, or Dockerfile).
     Build(Box<BuildArgs>),
@@ -160,6 +161,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Show the steps that made an image.
     History(HistoryArgs),
+    /// Show what happens to containers, images, volumes and networks, as it happens.
+    Events(EventsArgs),
     /// Remove what no image and no build cache needs any more.
     Gc(GcArgs),
     /// Remove images without a name and the build cache, or a part of it.

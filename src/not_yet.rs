@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "commit events image info manifest plugin search secret system lock plan";
+const COMMANDS: &str = "commit image info manifest plugin search secret system lock plan";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --digests --env-host \
                        --explain --expose --filter --format --gpus --jobs --link \
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn words_of_docker_are_refused_by_name() {
-        check(&["box", "events"], Some("events is not supported yet"));
+        check(&["box", "commit"], Some("commit is not supported yet"));
         check(
             &["box", "run", "--gpus", "all", "image"],
             Some("--gpus is not supported yet"),

@@ -11,6 +11,7 @@ use crate::app::{self, App};
 use crate::cli::{ProgressMode, PullMode, RegistryArgs};
 use crate::credentials::UserCredentials;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::events::Kind;
 use crate::ui;
 
 /// How registries are reached in this run of box.
@@ -96,6 +97,8 @@ impl ImagePuller for BuildPuller {
         let options = self.registries.options(Some(platform));
         let pulled = box_store::registry::pull(store, name, &options, &progress);
         let pulled = pulled.map_err(|error| failure(&error, Some(&self.cancel)).message().to_owned())?;
+        let id = pulled.image.id.to_string();
+        crate::events::note(store, Kind::Image, "pull", &id, &[("name", &name.familiar())]);
         events.event(Event::Note(&format!(
             "pulled {name}, {} layer(s) fetched; manifest {}",
             pulled.fetched, pulled.manifest
@@ -151,7 +154,10 @@ pub(crate) fn image_to_run(
     ui::note(&format!("pulling {name}"));
     let pulled = box_store::registry::pull(&app.store, &name, &registries.options(None), &progress);
     match pulled {
-        Ok(pulled) => Ok(pulled.image),
+        Ok(pulled) => {
+            app.note_image("pull", &pulled.image.id, &name.familiar());
+            Ok(pulled.image)
+        }
         Err(error) => {
             let mut failure = failure(&error, None);
             failure.code = EXIT_BOX;

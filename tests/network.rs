@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::machines::{
     FOR_WORLD, PATIENCE, ROUTER, WORLD, World, is_closed, name_server, own_network, server, sh, tcp,
 };
-use common::{BOX, Bench, OrdinaryUser, success, text};
+use common::{BOX, Bench, OrdinaryUser, Traces, success, text};
 
 const LEASES: &str = "/run/box/net";
 /// Says hello to whoever connects to port 80.
@@ -257,6 +257,51 @@ fn twenty_at_once() {
     }
     assert!(addresses.len() >= 10, "{addresses:?}");
     nothing_is_left(&before);
+}
+
+/// With a port, a limit and a volume each; every fourth in the background. Long (BOX_LONG=1): a thousand.
+#[test]
+fn one_after_another() {
+    own_network();
+    let (machine, bench) = (traces(), Bench::with_busybox());
+    let long = std::env::var_os("BOX_LONG").is_some();
+    let count = if long { 1000 } else { 24 };
+    let options = [
+        "--name", "again", "-p", "80", "-m", "64m", "-v", "/data", "busybox",
+    ];
+    let one = |number: usize| match number % 4 {
+        0 => {
+            bench.ok([&["run", "-d"][..], &options, &["sleep", "1000"]].concat());
+            bench.ok(["exec", "again", "touch", "/data/file"]);
+            bench.ok(["rm", "-f", "-v", "again"]);
+        }
+        _ => {
+            bench.ok([&["run", "--rm"][..], &options, &["touch", "/data/file"]].concat());
+        }
+    };
+    let files = || -> BTreeSet<String> {
+        let all = walkdir::WalkDir::new(bench.store())
+            .into_iter()
+            .map(Result::unwrap);
+        let kept = all.filter(|entry| {
+            !entry
+                .path()
+                .components()
+                .any(|part| part.as_os_str() == "journal")
+        });
+        kept.map(|entry| entry.path().display().to_string()).collect()
+    };
+    (0..4).for_each(one);
+    let before = (Traces::of(&bench), files());
+    (0..count).for_each(one);
+    nothing_is_left(&machine);
+    assert_eq!(Traces::of(&bench), before.0);
+    let after = files();
+    assert!(
+        after == before.1,
+        "{:?}",
+        after.symmetric_difference(&before.1).take(20).collect::<Vec<_>>()
+    );
 }
 
 /// An ordinary user with the image `busybox`.

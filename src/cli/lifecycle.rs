@@ -63,6 +63,23 @@ pub(crate) struct LogsArgs {
     pub(crate) container: String,
 }
 
+/// `box events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// What happened since a time (RFC 3339) or a while ago (10m), too; as far as it is kept.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only until a time; then end.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only what fits: container, event, image, label, network, type or volume=VALUE (may be repeated).
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+    /// How to print; json is one object a line.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(crate) format: Format,
+}
+
 /// `box exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {

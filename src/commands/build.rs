@@ -64,7 +64,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     drop(sink);
     let id = outcome.image.id;
     for tag in &tags {
-        app.store.tag(tag, &id).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        app.name(tag, &id)?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
     for output in &args.outputs {

@@ -22,10 +22,9 @@ pub(super) fn run(app: &App, args: &ImportArgs) -> Result<u8, Failure> {
     let layer = layer(app, args, checksum)?;
     let image = put_image(app, &layer)?;
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    app.note_image("import", &image.id, &args.source);
     if let Some(name) = name {
-        app.store
-            .tag(&name, &image.id)
-            .map_err(|e| Failure::of(EXIT_BOX, &e))?;
+        app.name(&name, &image.id)?;
     }
     ui::result(&format!("{}\n", image.id))?;
     Ok(0)

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::cli::{InspectArgs, InspectType};
+use crate::clock::timestamp;
 use crate::containers::{self, Container, State};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
-use crate::logs::timestamp;
 use crate::mounts::{MountPlan, PlannedSource};
 use crate::ui;
 

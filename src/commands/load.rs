@@ -23,6 +23,8 @@ pub(super) fn run(app: &App, args: &LoadArgs) -> Result<u8, Failure> {
         .map_err(|e| Failure::of(EXIT_INPUT, &e))?;
     let mut lines = String::new();
     for image in &loaded {
+        let name = image.names.first().map(|name| name.familiar());
+        app.note_image("load", &image.image.id, &name.unwrap_or_default());
         if args.quiet || image.names.is_empty() {
             lines.push_str(&format!("{}\n", image.image.id));
         } else {

@@ -9,6 +9,7 @@ mod contexts;
 mod cp;
 mod cp_container;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod fsck;
@@ -76,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Network(action) => network::run(&app, &action),
         Command::Bundle(args) => bundle::run(&app, &args),
         Command::History(args) => history::run(&app, &args),
+        Command::Events(args) => events::run(&app, &args),
         command => of_containers(&app, command),
     }
 }

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::cli::{Format, NetworkAction, NetworkListArgs};
 use crate::containers;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::events::{self, Kind};
 use crate::named::{self, Named};
 use crate::networks;
 use crate::ui::{self, table};
@@ -17,6 +18,7 @@ pub(super) fn run(app: &App, action: &NetworkAction) -> Result<u8, Failure> {
     match action {
         NetworkAction::Create(args) => {
             named::create(app, &args.name)?;
+            note(app, "create", &args.name);
             ui::result(&format!("{}\n", args.name))?;
         }
         NetworkAction::Ls(args) => list(app, args)?,
@@ -24,11 +26,22 @@ pub(super) fn run(app: &App, action: &NetworkAction) -> Result<u8, Failure> {
         NetworkAction::Rm(args) => {
             for name in &args.names {
                 remove(app, name)?;
+                note(app, "destroy", name);
                 ui::result(&format!("{name}\n"))?;
             }
         }
     }
     Ok(0)
+}
+
+fn note(app: &App, action: &str, name: &str) {
+    events::note(
+        &app.store,
+        Kind::Network,
+        action,
+        name,
+        &[("name", name), ("type", "bridge")],
+    );
 }
 
 fn members(network: &Named) -> Result<Vec<NetworkMember>, Failure> {

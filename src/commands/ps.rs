@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::cli::{Format, PsArgs};
+use crate::clock::timestamp;
 use crate::containers::{self, Container, Status, now};
 use crate::error::Failure;
-use crate::logs::timestamp;
 use crate::ui::{self, human, table};
 use crate::values::GoDuration;
 

@@ -22,6 +22,7 @@ pub(super) fn run(app: &App, args: &PullArgs) -> Result<u8, Failure> {
         let options = registries.options(args.platform.as_ref());
         let pulled = box_store::registry::pull(&app.store, name, &options, &progress);
         let pulled = pulled.map_err(|error| registries::failure(&error, Some(&cancel)))?;
+        app.note_image("pull", &pulled.image.id, &name.familiar());
         if !args.quiet {
             let news = match pulled.fetched {
                 0 => "is up to date".to_owned(),

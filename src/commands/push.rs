@@ -30,6 +30,7 @@ pub(super) fn run(app: &App, args: &PushArgs) -> Result<u8, Failure> {
     app.store
         .sync()
         .map_err(|e| Failure::of(crate::error::EXIT_BOX, &e))?;
+    app.note_image("push", &image.id, &name.familiar());
     if !args.quiet {
         let mounted = match pushed.mounted {
             0 => String::new(),

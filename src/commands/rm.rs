@@ -35,7 +35,7 @@ pub(super) fn run(app: &App, args: &RmArgs) -> Result<u8, Failure> {
 /// Those that nobody named; one that somebody else uses stays.
 fn remove_volumes(app: &App, plans: &[MountPlan]) -> Result<(), Failure> {
     for name in plans.iter().filter_map(MountPlan::anonymous_volume) {
-        match app.store.remove_volume(name, &super::volume::users(app)) {
+        match super::volume::remove_one(app, name) {
             Ok(())
             | Err(VolumeError::Missing { .. } | VolumeError::InUse { .. } | VolumeError::Referenced { .. }) =>
                 {}
@@ -56,7 +56,7 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
         Some(container) if container.state.is_taken() => until_it_runs(app, container, force)?,
         other => other,
     };
-    if let Some(container) = container
+    if let Some(container) = &container
         && container.state.is_active()
     {
         if !force {
@@ -69,7 +69,7 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
             signal: Some(nix::libc::SIGKILL),
             timeout: None,
         };
-        if let Some(connection) = monitor::connect(app, &container)? {
+        if let Some(connection) = monitor::connect(app, container)? {
             // No answer is the end of whoever ran it.
             connection.ask(&kill, &[])?;
         }
@@ -86,7 +86,11 @@ pub(super) fn remove(app: &App, id: &str, force: bool) -> Result<(), Failure> {
             false => Err(Failure::new(EXIT_INPUT, "the container was started meanwhile")),
         };
     }
-    app.store.remove_container(id)?;
+    containers::remove(
+        &app.store,
+        id,
+        container.as_ref().map(|container| &container.config),
+    )?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `box rmi`: names and images away.
 
-use box_store::{Image, Reference};
+use box_store::{Image, Reference, StoreError};
 
 use crate::app::App;
 use crate::cli::RmiArgs;
@@ -24,27 +24,32 @@ fn remove(app: &App, text: &str, force: bool) -> Result<(), Failure> {
     let image = app.image(text, EXIT_INPUT)?;
     let names = app.names_of(&image)?;
     let given = Reference::parse(text).ok().filter(|name| names.contains(name));
+    let is_by_name = given.is_some();
     match given {
         Some(name) => {
-            untag(app, &name)?;
+            untag(app, &name, &image)?;
             if names.len() > 1 {
                 return Ok(());
             }
         }
         None if names.len() > 1 && !force => return Err(several(&image, &names)),
-        None => names.iter().try_for_each(|name| untag(app, name))?,
+        None => names.iter().try_for_each(|name| untag(app, name, &image))?,
     }
-    app.store
-        .remove_image(&image.id)
-        .map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    match app.store.remove_image(&image.id) {
+        // Somebody has given it another one meanwhile, a pull for example.
+        Err(StoreError::SeveralNames { .. }) if is_by_name => return Ok(()),
+        removed => removed.map_err(|e| Failure::of(EXIT_BOX, &e))?,
+    };
+    app.note_image("delete", &image.id, text);
     ui::result(&format!(
         "Deleted: {} (box gc removes its layers, but for those of the build cache)\n",
         image.id
     ))
 }
 
-fn untag(app: &App, name: &Reference) -> Result<(), Failure> {
+fn untag(app: &App, name: &Reference, image: &Image) -> Result<(), Failure> {
     app.store.untag(name).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    app.note_image("untag", &image.id, &name.familiar());
     ui::result(&format!("Untagged: {}\n", name.familiar()))
 }
 

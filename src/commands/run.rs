@@ -31,7 +31,7 @@ pub(super) fn create(app: &App, args: &CreateArgs) -> Result<u8, Failure> {
     let container = make(app, &args.container, None)?;
     let written = write_id(&args.container, &container.id);
     if written.is_err() {
-        app.store.remove_container(&container.id)?;
+        containers::remove(&app.store, &container.id, Some(&container.config))?;
     }
     written?;
     ui::result(&format!("{}\n", container.id)).map(|()| 0)
@@ -64,7 +64,7 @@ fn make(app: &App, args: &ContainerArgs, owner: Option<String>) -> Result<Contai
 
 fn in_background(app: &App, args: &ContainerArgs, container: &Container) -> Result<u8, Failure> {
     if let Err(failure) = write_id(args, &container.id) {
-        app.store.remove_container(&container.id)?;
+        containers::remove(&app.store, &container.id, Some(&container.config))?;
         return Err(failure);
     }
     match monitor::launch(app, &container.id, false) {
@@ -80,7 +80,7 @@ fn in_background(app: &App, args: &ContainerArgs, container: &Container) -> Resu
 fn attached(app: &App, args: &RunArgs, container: &Container) -> Result<u8, Failure> {
     let of = &args.container;
     if let Err(failure) = write_id(of, &container.id) {
-        app.store.remove_container(&container.id)?;
+        containers::remove(&app.store, &container.id, Some(&container.config))?;
         return Err(failure);
     }
     let line = monitor::launch(app, &container.id, true)?;
@@ -113,7 +113,7 @@ fn in_foreground(app: &App, args: &ContainerArgs, container: &Container) -> Resu
 /// One that could not be started goes, if it would go at its end.
 fn discard(app: &App, container: &Container) -> Result<(), Failure> {
     if container.is_transient {
-        app.store.remove_container(&container.id)?;
+        containers::remove(&app.store, &container.id, Some(&container.config))?;
     }
     Ok(())
 }

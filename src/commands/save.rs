@@ -16,6 +16,10 @@ pub(super) fn run(app: &App, args: &SaveArgs) -> Result<u8, Failure> {
     export::to(args.output.as_deref(), |out| {
         save_oci(&app.store, &images, out).map_err(|e| Failure::of(EXIT_BOX, &e))
     })?;
+    for (image, names) in &images {
+        let name = names.first().map(Reference::familiar);
+        app.note_image("save", &image.id, &name.unwrap_or_default());
+    }
     Ok(0)
 }
 

@@ -110,6 +110,7 @@ pub(super) fn restart(app: &App, args: &StopArgs) -> Result<u8, Failure> {
         let container = containers::find(app, name)?;
         stop(app, &container, args.signal.map(|signal| signal.0), args.time)?;
         start(app, &containers::find(app, name)?)?;
+        containers::note(&app.store, "restart", &container.id, &container.config, &[]);
         ui::result(&format!("{name}\n"))
     })
 }

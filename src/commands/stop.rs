@@ -123,8 +123,9 @@ pub(super) fn rename(app: &App, args: &RenameArgs) -> Result<u8, Failure> {
         )));
     }
     let mut config = container.config;
-    config.name.clone_from(&args.name);
+    let old = std::mem::replace(&mut config.name, args.name.clone());
     containers::write_config(app, &container.id, &config)?;
+    containers::note(&app.store, "rename", &container.id, &config, &[("oldName", &old)]);
     Ok(0)
 }
 
@@ -147,6 +148,7 @@ pub(super) fn update(app: &App, args: &UpdateArgs) -> Result<u8, Failure> {
             config.name = now.config.name;
         }
         containers::write_config(app, &container.id, &config)?;
+        containers::note(&app.store, "update", &container.id, &config, &[]);
         ui::result(&format!("{name}\n"))
     })
 }

@@ -13,6 +13,7 @@ use crate::cli::{
 };
 use crate::containers::{self, Container};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::events::{self, Kind};
 use crate::mounts::MountPlan;
 use crate::ui::{self, human, table};
 
@@ -42,7 +43,7 @@ fn parse(name: &str) -> Result<VolumeName, Failure> {
 }
 
 /// The containers that need a volume though they don't run.
-pub(super) fn users(app: &App) -> impl Fn(&VolumeName) -> Vec<String> + '_ {
+fn users(app: &App) -> impl Fn(&VolumeName) -> Vec<String> + '_ {
     // Asked while nobody can begin to use the volume: a container that is made before that is among them.
     move |volume| match &containers::list(app) {
         Ok(all) => {
@@ -72,6 +73,15 @@ fn create(app: &App, args: &VolumeCreateArgs) -> Result<u8, Failure> {
         ..NewVolume::default()
     };
     let is_new = app.store.create_volume(&name, &new).map_err(|e| failure(&e))?;
+    if is_new {
+        events::note(
+            &app.store,
+            Kind::Volume,
+            "create",
+            name.as_str(),
+            &[("driver", "local")],
+        );
+    }
     if !is_new && !new.labels.is_empty() {
         let info = find(app, name.as_str())?;
         if info.labels != new.labels {
@@ -170,12 +180,25 @@ fn inspect(app: &App, names: &[String]) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Removes a volume that no container needs.
+pub(super) fn remove_one(app: &App, name: &VolumeName) -> Result<(), VolumeError> {
+    app.store.remove_volume(name, &users(app))?;
+    events::note(
+        &app.store,
+        Kind::Volume,
+        "destroy",
+        name.as_str(),
+        &[("driver", "local")],
+    );
+    Ok(())
+}
+
 /// Removes each; goes on after one that can't be, and fails in the end.
 fn remove(app: &App, args: &VolumeRemoveArgs) -> Result<u8, Failure> {
     let mut code = 0;
     for name in &args.names {
         let removed = parse(name).and_then(|name| {
-            let removed = app.store.remove_volume(&name, &users(app));
+            let removed = remove_one(app, &name);
             match removed {
                 Err(VolumeError::Missing { .. }) if args.force => Ok(()),
                 removed => removed.map_err(|e| failure(&e)),
@@ -212,7 +235,7 @@ fn prune(app: &App, args: &VolumePruneArgs) -> Result<u8, Failure> {
             continue;
         }
         let size = app.store.volume_size(&info.name)?;
-        match app.store.remove_volume(&info.name, &users(app)) {
+        match remove_one(app, &info.name) {
             Ok(()) => {
                 removed.insert(info.name, size);
             }

@@ -10,7 +10,7 @@ mod spec;
 mod state;
 mod users;
 
-use box_store::{DiffId, Digest, Layer, LockGuard};
+use box_store::{DiffId, Digest, Layer, LockGuard, Store, StoreError};
 
 pub(crate) use config::{Config, Health, Limits, Network};
 pub(crate) use join::network;
@@ -20,8 +20,11 @@ pub(crate) use spec::{alone, copy_instead, etc_files, id_pages, limits, spec};
 pub(crate) use state::{HealthCheck, HealthState, HealthStatus, NetworkState, State, Status};
 pub(crate) use users::{dirs, ids};
 
+pub(crate) use crate::clock::now;
+
 use crate::app::App;
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::events::{self, Kind};
 
 /// A container as it is kept.
 #[derive(Debug, Clone)]
@@ -168,8 +171,10 @@ fn reap_one(app: &App, id: &str) -> Result<(), Failure> {
     let Some(_lock) = app.store.try_lock("container", &Digest::of(id.as_bytes()))? else {
         return Ok(());
     };
-    if get(app, id)?.is_some_and(|container| container.state.status == Status::Exited) {
-        app.store.remove_container(id)?;
+    if let Some(container) = get(app, id)?
+        && container.state.status == Status::Exited
+    {
+        remove(&app.store, id, Some(&container.config))?;
     }
     Ok(())
 }
@@ -208,6 +213,7 @@ pub(crate) fn create(
         is_transient,
     };
     app.store.create_container(&new)?;
+    note(&app.store, "create", id, &config, &[]);
     let layers: Result<Vec<Digest>, _> = layers
         .iter()
         .map(|layer| layer.diff_id().map(|id| id.0))
@@ -235,8 +241,20 @@ pub(crate) fn new_id() -> Result<String, Failure> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Now, in nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
+/// Removes it with all that it wrote; none runs it. Says whether it was there.
+pub(crate) fn remove(store: &Store, id: &str, config: Option<&Config>) -> Result<bool, StoreError> {
+    let is_removed = store.remove_container(id)?;
+    if let (true, Some(config)) = (is_removed, config) {
+        note(store, "destroy", id, config, &[]);
+    }
+    Ok(is_removed)
+}
+
+/// Notes that something happened to it.
+pub(crate) fn note(store: &Store, action: &str, id: &str, config: &Config, further: &[(&str, &str)]) {
+    let mut attributes = vec![("image", config.image.as_str()), ("name", config.name.as_str())];
+    let labels = config.labels.iter();
+    attributes.extend(labels.map(|(name, value)| (name.as_str(), value.as_str())));
+    attributes.extend(further);
+    events::note(store, Kind::Container, action, id, &attributes);
 }

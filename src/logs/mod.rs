@@ -25,11 +25,3 @@ impl LogStream {
         }
     }
 }
-
-/// A time as RFC 3339 has it, with nanoseconds; `nanos` since 1970.
-pub(crate) fn timestamp(nanos: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(nanos)) {
-        Ok(time) => format!("{time:.9}"),
-        Err(_) => "0001-01-01T00:00:00Z".to_owned(),
-    }
-}

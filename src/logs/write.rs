@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{LogStream, timestamp};
+use super::LogStream;
+use crate::clock::timestamp;
 use crate::values::LogOptions;
 
 /// The longest part of a line that is kept as one entry.

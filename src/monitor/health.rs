@@ -33,7 +33,12 @@ pub(super) fn watch(life: &Arc<Life>) -> Option<JoinHandle<()>> {
             }
             let check = once(&live, &health);
             let in_start = started.elapsed() < Duration::from_nanos(health.start_period);
+            let status = || life.state().health.map(|health| health.status);
+            let before = status();
             let _ = life.set(Durability::Later, |state| note(state, check, &health, in_start));
+            if let Some(now) = status().filter(|now| before != Some(*now)) {
+                life.note(&format!("health_status: {}", now.word()), &[]);
+            }
         }
     };
     let thread = std::thread::Builder::new().name("health".into());

@@ -39,6 +39,8 @@ struct Inner {
     is_over: bool,
     /// The machine goes down, or whoever looks after it wants so: it ends for now, which is no wish of the user's.
     is_ending: bool,
+    /// Somebody asked it to end, which is more than to kill it.
+    is_asked: bool,
     connections: usize,
 }
 
@@ -78,6 +80,7 @@ impl Life {
                 live: None,
                 is_over: false,
                 is_ending: false,
+                is_asked: false,
                 connections: 0,
             }),
             changed: Condvar::new(),
@@ -97,6 +100,14 @@ impl Life {
         };
         // Where nobody reads, the container goes on, as with Docker.
         let _ = own.write_all(bytes).and_then(|()| own.flush());
+    }
+
+    /// Notes that something happened to the container, as long as it is not over.
+    pub(super) fn note(&self, action: &str, further: &[(&str, &str)]) {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*store {
+            containers::note(store, action, &self.id, &self.config, further);
+        }
     }
 
     /// The container as it runs now.
@@ -138,6 +149,7 @@ impl Life {
         state.oom_killed = false;
         self.write(&inner.state, Durability::Later)?;
         inner.live = Some(Arc::new(live));
+        self.note("start", &[]);
         Ok(true)
     }
 
@@ -149,6 +161,11 @@ impl Life {
         inner.state.finished = containers::now();
         change(&mut inner.state);
         let _ = self.write(&inner.state, Durability::Later);
+        if inner.state.oom_killed {
+            self.note("oom", &[]);
+        }
+        self.note("die", &[("exitCode", &inner.state.exit_code.to_string())]);
+        drop(inner);
         self.changed.notify_all();
     }
 
@@ -165,6 +182,9 @@ impl Life {
         change: impl FnOnce(&mut State),
     ) -> Result<(), Failure> {
         let mut inner = self.inner();
+        if inner.is_asked {
+            self.note("stop", &[]);
+        }
         inner.live = None;
         inner.state.owner = None;
         inner.state.pid = 0;
@@ -195,8 +215,9 @@ impl Life {
         self.changed.notify_all();
     }
 
-    /// Somebody asks it to end: it is not started again. Where that can't be written, on a full disk, it counts all the same.
-    pub(super) fn ask_to_stop(&self) {
+    /// Somebody asks it to end, or kills it: it is not started again. Where that can't be written, on a full disk, it counts all the same.
+    pub(super) fn ask_to_stop(&self, is_asked: bool) {
+        self.inner().is_asked |= is_asked;
         let _ = self.set(Durability::Later, |state| state.is_stopped = true);
         self.changed.notify_all();
     }

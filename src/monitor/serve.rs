@@ -128,21 +128,24 @@ fn reply_to(life: &Arc<Life>, request: Request) -> Result<Reply, Failure> {
         Request::Signal(number) => {
             let live = running(life)?;
             if number == nix::libc::SIGKILL {
-                life.ask_to_stop();
+                life.ask_to_stop(false);
             }
             live.handle.signal(number).map_err(of)?;
+            life.note("kill", &[("signal", &number.to_string())]);
             Ok(Reply::Done)
         }
         Request::Pause => {
             running(life)?.handle.pause().map_err(of)?;
             // It is so, whether it can be written or not.
             let _ = life.set(Durability::Later, |state| state.status = Status::Paused);
+            life.note("pause", &[]);
             Ok(Reply::Done)
         }
         Request::Resume => match life.live() {
             Some(live) if life.state().status == Status::Paused => {
                 live.handle.resume().map_err(of)?;
                 let _ = life.set(Durability::Later, |state| state.status = Status::Running);
+                life.note("unpause", &[]);
                 Ok(Reply::Done)
             }
             _ => Err(Failure::own("the container is not paused")),
@@ -193,7 +196,8 @@ pub(super) fn heed(life: &Arc<Life>, signal: Signal) {
 }
 
 fn stop(life: &Life, signal: i32, timeout: u64) -> Result<Reply, Failure> {
-    life.ask_to_stop();
+    life.ask_to_stop(signal != nix::libc::SIGKILL);
+    life.note("kill", &[("signal", &signal.to_string())]);
     end(life, signal, timeout)?;
     Ok(ended(life))
 }
@@ -252,6 +256,7 @@ fn another(life: &Arc<Life>, exec: Exec, fds: Vec<OwnedFd>, stream: &UnixStream)
     let terminal = running.take_terminal().and_then(|terminal| terminal.file().ok());
     let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
     let told = send_message(stream, &Reply::Started, &fds);
+    let command = note_exec(life, &exec);
     drop(terminal);
     let handle = running.handle();
     if let (Ok(line), false) = (stream.try_clone(), exec.detach) {
@@ -268,14 +273,29 @@ fn another(life: &Arc<Life>, exec: Exec, fds: Vec<OwnedFd>, stream: &UnixStream)
         let _ = running.handle().kill();
     }
     let reply = match running.wait() {
-        Ok(outcome) => Reply::Exited {
-            code: outcome.status.code(),
-            error: String::new(),
-        },
+        Ok(outcome) => {
+            let code = outcome.status.code();
+            life.note(
+                &format!("exec_die: {command}"),
+                &[("exitCode", &code.to_string())],
+            );
+            Reply::Exited {
+                code,
+                error: String::new(),
+            }
+        }
         Err(error) => failed(&runner_failure(&error)),
     };
     let _ = send_message(stream, &reply, &[]);
     let _ = stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// Its command, as Docker shows it.
+fn note_exec(life: &Life, exec: &Exec) -> String {
+    let words: Vec<_> = exec.args.iter().map(|word| word.to_string_lossy()).collect();
+    let command = words.join(" ");
+    life.note(&format!("exec_start: {command}"), &[]);
+    command
 }
 
 fn start_another(life: &Life, exec: &Exec, fds: Vec<OwnedFd>) -> Result<box_runner::Running, Failure> {
@@ -318,6 +338,7 @@ fn answer_attach(life: &Arc<Life>, stream: &UnixStream) {
         Ok(client) => {
             if send_message(stream, &Reply::Started, &[]).is_ok() {
                 life.outlet.add(client);
+                life.note("attach", &[]);
                 listen(life, stream, false);
             }
         }

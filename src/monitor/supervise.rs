@@ -333,7 +333,7 @@ impl<'a> Supervisor<'a> {
         let ended = match self.is_transient {
             true => {
                 let ended = self.life.finish(Durability::Later, |_| {});
-                let removed = self.app.store.remove_container(&self.life.id);
+                let removed = containers::remove(&self.app.store, &self.life.id, Some(&self.life.config));
                 // Once it is gone its state is nobody's concern.
                 removed.map(drop).map_err(Failure::from).or(ended)
             }
@@ -356,7 +356,7 @@ impl<'a> Supervisor<'a> {
 
     fn failed_to_start(&self, failure: &Failure) {
         let removed = match self.is_transient {
-            true => self.app.store.remove_container(&self.life.id).map(drop),
+            true => containers::remove(&self.app.store, &self.life.id, Some(&self.life.config)).map(drop),
             false => Ok(()),
         };
         // The failure itself is told; that it could not be noted, too, is of less weight.

@@ -14,6 +14,7 @@ use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, Result, StoreError};
 use crate::image;
 use crate::index;
+use crate::journal;
 use crate::layer::Condition;
 use crate::record;
 use crate::reference::Reference;
@@ -24,7 +25,7 @@ use crate::volume;
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `file`.
+    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `journal`, `file`.
     pub what: &'static str,
     /// Which: a digest, a name or a path.
     pub name: String,
@@ -90,6 +91,7 @@ impl Store {
         count += self.check_names(repair, &mut findings)?;
         count += self.check_containers(&mut findings)?;
         count += self.check_volumes(repair, &mut findings)?;
+        count += self.check_journal(repair, &mut findings)?;
         count += self.check_files(repair, &mut findings)?;
         findings.sort_unstable();
         if repair {
@@ -291,6 +293,17 @@ impl Store {
             }
         }
         Ok(names.len() as u64)
+    }
+
+    fn check_journal(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
+        let found = journal::check(self.parts().0, repair)?;
+        findings.extend(found.into_iter().map(|(path, lines)| Finding {
+            what: "journal",
+            name: path.display().to_string(),
+            problem: format!("{lines} of its lines are damaged"),
+            is_repaired: repair,
+        }));
+        Ok(1)
     }
 
     /// The few files that say the same in every store, and the index.

@@ -138,6 +138,11 @@ impl Layout {
         self.volumes().join(name)
     }
 
+    /// The directory of the journal; made with its first line.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
     /// The directory of locks of one class.
     pub fn locks(&self, class: &str) -> PathBuf {
         self.root.join("locks").join(class)

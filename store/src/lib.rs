@@ -20,6 +20,7 @@ pub mod fsck;
 pub mod gc;
 pub mod image;
 mod index;
+pub mod journal;
 pub mod layer;
 pub mod layout;
 pub mod lock;
