@@ -30,10 +30,10 @@ impl App {
         global: &Global,
         home: impl FnOnce(&Path) -> Option<OwnedFd>,
     ) -> Result<Self, Failure> {
-        let is_rootless = !nix::unistd::geteuid().is_root();
+        let is_rootless = box_runner::needs_user_namespace();
         let root = match &global.root {
             Some(root) => root.clone(),
-            None => default_root(is_rootless)?,
+            None => default_root(!nix::unistd::geteuid().is_root())?,
         };
         let rootless = match is_rootless {
             false => None,
@@ -43,11 +43,12 @@ impl App {
     }
 
     fn enter(home: Option<OwnedFd>) -> Result<Rootless, Failure> {
-        let entered = match home {
-            Some(home) => box_runner::join_user_namespace(home.as_fd()),
-            // The tools that write the maps are started from here.
-            None => user_files::with_umask(box_runner::enter_user_namespace),
-        };
+        let joined = home.map(|home| box_runner::join_user_namespace(home.as_fd()));
+        if let Some(Ok(joined)) = joined {
+            return Ok(joined);
+        }
+        // What could not be joined is left alone. The tools that write the maps are started from here.
+        let entered = user_files::with_umask(box_runner::enter_user_namespace);
         entered.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 

@@ -469,7 +469,7 @@ fn users_of_the_host() {
     );
     // The host's own device nodes can't be changed, and nodes of others are of no use.
     let before = sh("stat -c '%a %u' /dev/null");
-    let line = "chmod 600 /dev/null 2>&1; mknod /disk b 7 0 2>&1; echo x >/dev/null; echo done";
+    let line = "chmod 600 /dev/null; chmod 600 /proc/timer_list 2>&1; mknod /disk b 7 0 2>&1; echo x >/dev/null; echo done";
     let seen = host.sh(&["--userns", "host"], line);
     assert!(
         seen.contains("Read-only") && seen.contains("not permitted") && seen.ends_with("done\n"),
@@ -623,6 +623,19 @@ fn privileged() {
     assert!(
         host.ok(&["exec", "p", "grep", "Seccomp:", "/proc/self/status"])
             .contains('0')
+    );
+    host.ok(&["rm", "-f", "p"]);
+    // A command of a container that is not.
+    host.start("p", &NONE, "exec sleep 86480");
+    let line = "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr '\\t' ' '; mkdir /m; mount -t tmpfs x /m && echo mounted; \
+                umount /proc/timer_list 2>&1; echo 1 >/proc/sys/kernel/panic; tr -s ' ' </proc/self/uid_map";
+    let seen = host.ok(&["exec", "--privileged", "p", "sh", "-c", line]);
+    assert!(seen.starts_with("NoNewPrivs: 0\nSeccomp: 0\nmounted\n"), "{seen}");
+    assert!(seen.ends_with(" 65536\n"), "its users are its own: {seen}");
+    assert!(
+        !host
+            .ok(&["exec", "p", "sh", "-c", "mount -t tmpfs x /m 2>&1; true"])
+            .is_empty()
     );
     host.ok(&["rm", "-f", "p"]);
     // Less of it where that is said, too.
@@ -818,6 +831,68 @@ fn the_host_by_name() {
         "true",
     ]);
     assert!(failure.contains("host-gateway"), "{failure}");
+}
+
+/// box in a container of box, with its libraries, an archive to import, and a tmpfs for its store.
+fn nested(host: &Host, options: &[&str], line: &str) -> Output {
+    let tar = host.bench.busybox_tar();
+    let libraries = sh(&format!("ldd {} | grep -oE '/[^ ]+' | sort -u", common::BOX));
+    let mut volumes: Vec<String> = libraries
+        .lines()
+        .map(|path| format!("{path}:{path}:ro"))
+        .collect();
+    volumes.push(format!("{}:/bin/box:ro", common::BOX));
+    volumes.push(format!("{}:/rootfs.tar:ro", tar.display()));
+    let mut args = vec!["run", "--rm", "--network", "none", "--tmpfs", "/var/lib/box:exec"];
+    args.extend(options);
+    for volume in &volumes {
+        args.extend(["-v", volume]);
+    }
+    args.extend(["busybox", "sh", "-c", line]);
+    host.run(&args)
+}
+
+#[test]
+fn inside_another_container() {
+    let host = Host::of_root();
+    let before = Traces::of(&host.bench);
+    let line = "box import --progress quiet /rootfs.tar bb >/dev/null && box run --rm --network none bb sh -c 'touch /x && chown 7:8 /x && stat -c %u:%g /x' && \
+                mkdir /c && printf 'FROM bb\\nRUN id -u >/a\\n' >/c/Boxfile && box build -q --network none /c >/dev/null && \
+                box run -d --name d --network none bb sleep 100 >/dev/null && box run --rm --network none --pid container:d bb ps | grep -c 'sleep 100' && box rm -f d";
+    let open = [
+        "seccomp=unconfined",
+        "apparmor=unconfined",
+        "systempaths=unconfined",
+    ];
+    let open: Vec<&str> = open
+        .iter()
+        .flat_map(|option| ["--security-opt", option])
+        .collect();
+    // As in Docker's container with these options, in one of box's own with every capability, and in a privileged one.
+    let as_docker = [&["--userns", "host"], open.as_slice()].concat();
+    let with_all = [&["--cap-add", "ALL"], open.as_slice()].concat();
+    for options in [as_docker, with_all, vec!["--privileged"]] {
+        let output = nested(&host, &options, line);
+        assert_eq!(
+            text(&output.stdout),
+            "7:8\n1\nd\n",
+            "{options:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    // Without them it is refused in one message, with the cure.
+    let output = nested(
+        &host,
+        &["--userns", "host"],
+        "box run --rm --network none bb true",
+    );
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.lines().count() == 1, "{told}");
+    assert!(
+        told.contains("seccomp=unconfined") && told.contains("systempaths=unconfined"),
+        "{told}"
+    );
+    assert_eq!(Traces::of(&host.bench), before);
 }
 
 /// A description of an earlier version says nothing of all that.

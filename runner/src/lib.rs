@@ -43,7 +43,7 @@ pub use private::{
     network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
-pub use rootless::{Rootless, enter_user_namespace, join_user_namespace};
+pub use rootless::{Rootless, enter_user_namespace, join_user_namespace, needs_user_namespace};
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Label, Limits,
     LimitsPolicy, Mount, MountKind, MountLimits, Namespaces, Process, Resource, Rlimit, RootFs, Seccomp,

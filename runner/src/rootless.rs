@@ -38,9 +38,14 @@ pub fn enter_user_namespace() -> Result<Rootless> {
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    let name = user_name(uid);
-    let uids = Range::find(Path::new("/etc/subuid"), &name, uid)?;
-    let gids = Range::find(Path::new("/etc/subgid"), &name, uid)?;
+    let (uids, gids) = match uid {
+        0 => (Range::of_root("uid_map")?, Range::of_root("gid_map")?),
+        _ => {
+            let name = user_name(uid);
+            let find = |file: &str| Range::find(Path::new(file), &name, uid);
+            (find("/etc/subuid")?, find("/etc/subgid")?)
+        }
+    };
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let uid_mapper = Mapper::start("newuidmap", pid, uid, uids)?;
     let gid_mapper = Mapper::start("newgidmap", pid, gid, gids)?;
@@ -56,6 +61,22 @@ pub fn enter_user_namespace() -> Result<Rootless> {
     Ok(Rootless {
         ids: identity(uids.len.min(gids.len)),
     })
+}
+
+/// Whether this process needs a user namespace of its own to make containers: everybody but root, and root of a container that was not given the
+/// right to mount (CAP_SYS_ADMIN), or is in a user namespace already, which has not the ids that root's containers get.
+pub fn needs_user_namespace() -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    // What can't be read is found out by what fails later.
+    let is_admin = sys::permitted_caps().is_ok_and(|caps| caps & CAP_SYS_ADMIN != 0);
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !rustix::process::geteuid().is_root() || !is_admin || !is_whole(&map)
+}
+
+/// Whether a map has every id that there is.
+fn is_whole(map: &str) -> bool {
+    let mut numbers = map.split_whitespace().skip(2).map(str::parse);
+    numbers.next() == Some(Ok(u32::MAX))
 }
 
 /// The same by a user namespace of the caller's that is there already, as another process of this user has made it in the same way: containers of
@@ -131,6 +152,29 @@ impl Range {
         })
     }
 
+    /// What root has besides its own id: the rest of the first run, which begins with 0. It needs no tool that grants it.
+    fn of_root(file: &str) -> Result<Range> {
+        let path = format!("/proc/self/{file}");
+        let text = fs::read_to_string(&path).map_err(|e| RunnerError::os(format!("read {path}"), e))?;
+        Range::after_root(&text).ok_or_else(|| RunnerError::NoSubIds {
+            user: "root".to_owned(),
+            file: path.into(),
+        })
+    }
+
+    fn after_root(map: &str) -> Option<Range> {
+        let mut numbers = map.lines().next()?.split_whitespace().map(str::parse::<u32>);
+        let (inside, _, len) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
+        (inside == 0 && len > 1).then_some(Range {
+            start: 1,
+            len: len - 1,
+        })
+    }
+
     /// The longest run of the user, by name or number: lines of `user:start:count`.
     fn parse(text: &str, name: &str, uid: u32) -> Option<Range> {
         let number = uid.to_string();
@@ -177,9 +221,12 @@ struct Mapper {
 
 impl Mapper {
     fn start(tool: &'static str, target: i32, own: u32, range: Range) -> Result<Mapper> {
+        let failed = |e: io::Error| RunnerError::os(format!("start {tool}"), e);
+        if own == 0 {
+            return Mapper::of_root(tool, target, range).map_err(failed);
+        }
         let path = find_tool(tool, PACKAGE)?;
         let numbers = [target as u32, 0, own, 1, 1, range.start, range.len];
-        let failed = |e: io::Error| RunnerError::os(format!("start {tool}"), e);
         let mut args = vec![CString::new(tool).map_err(|e| failed(e.into()))?];
         for number in numbers {
             args.push(CString::new(number.to_string()).map_err(|e| failed(e.into()))?);
@@ -191,6 +238,22 @@ impl Mapper {
             None => {
                 drop(go);
                 exec_when_told(&path, &args, wait)
+            }
+        }
+    }
+
+    /// Root maps its ids itself, from outside as well.
+    fn of_root(tool: &'static str, target: i32, range: Range) -> io::Result<Mapper> {
+        let file = tool.strip_prefix("new").unwrap_or(tool).replace("map", "_map");
+        let path = format!("/proc/{target}/{file}");
+        let map = format!("0 0 1\n1 {} {}\n", range.start, range.len);
+        let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
+        match sys::fork()? {
+            Some(pid) => Ok(Mapper { tool, pid, go }),
+            None => {
+                drop(go);
+                until_told(&wait);
+                sys::exit_now(i32::from(fs::write(path, map).is_err()))
             }
         }
     }
@@ -212,14 +275,19 @@ impl Mapper {
     }
 }
 
-fn exec_when_told(path: &CStr, args: &[CString], wait: OwnedFd) -> ! {
+/// Ends this process if nobody tells it.
+fn until_told(wait: &OwnedFd) {
     let mut told = [0];
     if !matches!(
-        rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut told)),
+        rustix::io::retry_on_intr(|| rustix::io::read(wait, &mut told)),
         Ok(1)
     ) {
         sys::exit_now(1);
     }
+}
+
+fn exec_when_told(path: &CStr, args: &[CString], wait: OwnedFd) -> ! {
+    until_told(&wait);
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let _ = sys::exec(path, &ExecStrings::new(&args), &ExecStrings::new(&[]));
     sys::exit_now(127)
@@ -252,6 +320,28 @@ mod tests {
         check("ann:1:2\nann:100:200\n", Some((100, 200)));
         check("ann:4294967295:2\nann:x:1\nann:1\nann:3:0", None);
         check(":::\n\n#ann:1:1", None);
+    }
+
+    #[test]
+    fn what_root_has_besides_itself() {
+        let check = |map: &str, expect: Option<(u32, u32)>| {
+            assert_eq!(
+                Range::after_root(map).map(|r| (r.start, r.len)),
+                expect,
+                "{map:?}"
+            );
+        };
+        check("         0          0 4294967295\n", Some((1, u32::MAX - 1)));
+        check("0 100000 65536\n65536 5 5\n", Some((1, 65_535)));
+        check("0 1000 1\n1 100000 65536\n", None);
+        check("5 0 10\n", None);
+        check("", None);
+    }
+
+    #[test]
+    fn whole_maps() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(!is_whole("0 1073741824 65536\n") && !is_whole(""));
     }
 
     #[test]

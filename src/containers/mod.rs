@@ -16,7 +16,7 @@ pub(crate) use config::{Config, Health, Limits, Network};
 pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
-pub(crate) use spec::{alone, copy_instead, etc_files, id_pages, limits, spec};
+pub(crate) use spec::{alone, copy_instead, etc_files, id_pages, limits, open, spec};
 pub(crate) use state::{HealthCheck, HealthState, HealthStatus, NetworkState, State, Status};
 pub(crate) use users::{dirs, ids};
 

@@ -17,6 +17,12 @@ const MOST: usize = 4;
 
 /// That of a container of the store with this root that somebody runs.
 pub(crate) fn home(root: &Path) -> Option<OwnedFd> {
+    use std::os::unix::fs::MetadataExt;
+    // Of another user's store nothing is asked.
+    let owner = root.metadata().ok()?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        return None;
+    }
     let entries = std::fs::read_dir(root.join("containers")).ok()?;
     // The eldest first, so that all agree.
     let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();

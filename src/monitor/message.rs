@@ -60,6 +60,8 @@ pub(crate) struct Exec {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) tty: bool,
+    /// It has every right that there is in the container's user namespace.
+    pub(crate) privileged: bool,
     /// It goes on when the connection ends, and its output goes nowhere.
     pub(crate) detach: bool,
     /// Instead of all that but the streams.
@@ -75,6 +77,7 @@ impl Exec {
             cwd: None,
             user: None,
             tty: false,
+            privileged: false,
             detach: false,
             copy: Some(copy),
         }

@@ -310,6 +310,9 @@ fn start_another(life: &Life, exec: &Exec, fds: Vec<OwnedFd>) -> Result<box_runn
         spec.process.user.clone_from(user);
     }
     spec.terminal = exec.tty;
+    if exec.privileged {
+        containers::open(&mut spec);
+    }
     // It would be an init of its own otherwise.
     spec.init = false;
     if let Some(copy) = &exec.copy {

@@ -188,7 +188,8 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
             path,
             major,
             minor,
-        } => mounts::host_node(ctx, slot, &path, (major, minor)),
+            read_only,
+        } => mounts::host_node(ctx, slot, &path, (major, minor), read_only),
         SetupOp::HostSys => mounts::host_sys(ctx),
         SetupOp::HostTree {
             slot,
@@ -274,6 +275,12 @@ fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
             uid,
             gid,
         } => mounts::set_owner(ctx, slot, &path, mode, (uid, gid)),
+        SetupOp::MakeNode {
+            slot,
+            path,
+            major,
+            minor,
+        } => shared::make_node(ctx, slot, &path, (major, minor)),
         SetupOp::MakeHostDevices { slot } => shared::make_devices(ctx, slot),
         SetupOp::MakeLink { slot, path, target } => mounts::make_link(ctx, slot, &path, &target),
         SetupOp::Attach {

@@ -142,6 +142,19 @@ pub(super) fn make_devices(ctx: &mut Context, slot: Slot) -> Done {
     Ok(())
 }
 
+/// A character device that everybody may use.
+pub(super) fn make_node(ctx: &Context, slot: Slot, path: &str, (major, minor): (u32, u32)) -> Done {
+    let device = HostDevice {
+        path: path.into(),
+        kind: FileType::CharacterDevice,
+        mode: 0o666,
+        owner: (0, 0),
+        device: rustix::fs::makedev(major, minor),
+    };
+    let made = ctx.slot(slot).and_then(|dev| make_device(dev, &device));
+    made.map_err(failed(format!("make /dev/{path}")))
+}
+
 fn make_device(dev: impl AsFd, of: &HostDevice) -> io::Result<()> {
     use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, mkdirat, mknodat, openat};
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;

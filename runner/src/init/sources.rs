@@ -57,7 +57,7 @@ pub(super) fn host_device(ctx: &mut Context, slot: Slot, source: &Raw, owner: Op
         });
     }
     let Some(owner) = owner else {
-        sys::mount_setattr(clone.as_fd(), false, mounts::NODE, None).map_err(fail())?;
+        sys::mount_setattr(clone.as_fd(), false, mounts::node_attrs(true), None).map_err(fail())?;
         ctx.slots.insert(slot, clone);
         return Ok(());
     };

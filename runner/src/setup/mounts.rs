@@ -50,14 +50,16 @@ pub(super) fn sources(spec: &ContainerSpec, ids: &IdMap, ipc: Option<usize>) -> 
     }
     let mut ops = vec![SetupOp::Overlay(root)];
     ops.extend(callers::sources(&spec.mounts, ids, nodev));
-    ops.extend(
-        nodes(spec).map(|(slot, _, path, major, minor)| SetupOp::HostNode {
-            slot,
-            path: path.to_owned(),
-            major,
-            minor,
-        }),
-    );
+    // With the host's users its nodes would be the container's to change: it makes its own, and of the host's only hides behind one.
+    let is_at_home = spec.namespaces.user == Sharing::Host;
+    let needed = nodes(spec).filter(|(slot, ..)| !is_at_home || *slot == Slot::Null);
+    ops.extend(needed.map(|(slot, _, path, major, minor)| SetupOp::HostNode {
+        slot,
+        path: path.to_owned(),
+        major,
+        minor,
+        read_only: is_at_home,
+    }));
     if spec.network == Network::Host && !spec.privileged {
         ops.push(SetupOp::HostSys);
     }
@@ -242,7 +244,16 @@ fn dev(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
         ),
         attach(Slot::Dev, "/dev"),
     ];
-    for (slot, name, ..) in nodes(spec) {
+    for (slot, name, _, major, minor) in nodes(spec) {
+        if spec.namespaces.user == Sharing::Host {
+            ops.push(SetupOp::MakeNode {
+                slot: Slot::Dev,
+                path: name.to_owned(),
+                major,
+                minor,
+            });
+            continue;
+        }
         ops.push(SetupOp::MakeFile {
             slot: Slot::Dev,
             path: name.to_owned(),

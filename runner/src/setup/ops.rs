@@ -102,6 +102,7 @@ pub(crate) enum SetupOp {
         path: String,
         major: u32,
         minor: u32,
+        read_only: bool,
     },
     /// A device of the host, checked to be one: a node of its own that belongs to this outside id, or a clone of the host's.
     HostDevice {
@@ -187,6 +188,13 @@ pub(crate) enum SetupOp {
         slot: Slot,
         path: String,
         target: String,
+    },
+    /// A node of a character device.
+    MakeNode {
+        slot: Slot,
+        path: String,
+        major: u32,
+        minor: u32,
     },
     /// Nodes of the devices that were found, but for names that are there already.
     MakeHostDevices {
