@@ -400,6 +400,31 @@ fn a_container_that_does_not_run_or_does_not_share() {
     ] {
         host.fails(&["run", "--rm", wrong[0], wrong[1], "busybox", "true"]);
     }
+    // What sees box's own processes must have no rights in the user namespace that they are in.
+    let begin: &[&str] = &[
+        "run",
+        "--rm",
+        "--pid",
+        "host",
+        "--network",
+        "container:a",
+        "busybox",
+        "true",
+    ];
+    assert!(host.fails(begin).contains("may not see the host's processes"));
+    host.start("c", &["--network", "none", "--pid", "host"], "exec sleep 86430");
+    for what in ["--pid", "--network", "--uts"] {
+        let failure = host.fails(&["run", "--rm", what, "container:c", "busybox", "true"]);
+        assert!(failure.contains("for itself alone"), "{failure}");
+    }
+    host.ok(&["rm", "-f", "c"]);
+    host.start(
+        "c",
+        &["--network", "none", "--pid", "host", "--userns", "host"],
+        "exec sleep 86430",
+    );
+    host.sh(&["--pid", "container:c"], "test -d /proc/1");
+    host.ok(&["rm", "-f", "c"]);
     host.ok(&["rm", "-f", "a", "b"]);
 }
 
@@ -933,38 +958,47 @@ fn descriptions_of_earlier_versions() {
 /// more than itself then, nor get at the host by any process that it sees.
 #[test]
 fn a_hostile_donor() {
-    let host = Host::of_root();
-    let rights = [
-        "--network",
-        "none",
-        "--cap-add",
-        "ALL",
-        "--security-opt",
-        "seccomp=unconfined",
-    ];
-    let options = [&rights[..], &["--ipc", "shareable", "-v", "/tmp:/out:ro"]].concat();
-    // It reads the root and the open files of whatever comes up, and puts other things in the place of /dev/shm.
-    let line = "umount /dev/shm; rm -rf /dev/shm; ln -s /proc/1/root /dev/shm; \
-                while true; do for p in /proc/[0-9]*; do \
-                [ $p = /proc/1 ] || [ $p = /proc/$$ ] || cat $p/root/etc/shadow $p/cwd/etc/shadow 2>/dev/null; done; done >/seen";
-    host.start("bad", &options, line);
-    let failure = host.fails(&[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--ipc",
-        "container:bad",
-        "busybox",
-        "true",
-    ]);
-    assert!(failure.contains("/dev/shm of another container"), "{failure}");
-    for _ in 0..20 {
-        host.sh(&["--pid", "container:bad"], "true");
-    }
-    let seen = host.ok(&["exec", "bad", "cat", "/seen"]);
-    let hosts = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
-    let line = hosts.lines().next().unwrap_or("root:");
-    assert!(!seen.contains(line), "it has read the host's files");
-    host.ok(&["rm", "-f", "bad"]);
+    both(|host| {
+        const CANARY: &str = "nobody in a container reads this";
+        let canary = host.bench.path("canary");
+        std::fs::write(&canary, format!("{CANARY}\n")).unwrap();
+        std::fs::set_permissions(&canary, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if let Who::Ordinary(_) = host.who {
+            std::os::unix::fs::chown(&canary, Some(USER_ID), Some(USER_ID)).unwrap();
+        }
+        // It reads the host's file by the root of whatever comes up, and puts other things in the place of /dev/shm.
+        let line = format!(
+            "umount /dev/shm; rm -rf /dev/shm; ln -s /proc/1/root /dev/shm; \
+             while true; do for p in /proc/[0-9]*; do read x <$p/root{} && echo \"$x\" >>/seen; done 2>/dev/null; done",
+            canary.display()
+        );
+        let options = [
+            "--network",
+            "none",
+            "--cap-add",
+            "ALL",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--ipc",
+            "shareable",
+        ];
+        host.start("bad", &options, &line);
+        let failure = host.fails(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--ipc",
+            "container:bad",
+            "busybox",
+            "true",
+        ]);
+        assert!(failure.contains("/dev/shm of another container"), "{failure}");
+        for _ in 0..20 {
+            host.sh(&["--pid", "container:bad"], "true");
+        }
+        let seen = host.ok(&["exec", "bad", "sh", "-c", "cat /seen 2>/dev/null; true"]);
+        assert!(!seen.contains(CANARY), "it has read the host's file");
+        host.ok(&["rm", "-f", "bad"]);
+    });
 }

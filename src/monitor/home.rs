@@ -3,9 +3,12 @@
 //! Every command makes one for itself. Namespaces can be shared only below one and the same of them, so a command that starts a container
 //! goes where a container of this store is already. Containers that were the first at the same moment are in different ones.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use box_runner::send_message;
 
 use super::client::{Connection, connect_in};
 use super::message::{Reply, Request};
@@ -34,6 +37,14 @@ pub(crate) fn home(root: &Path) -> Option<OwnedFd> {
     });
     let connected = dirs.iter().filter_map(|dir| connect_in(dir).ok().flatten());
     connected.take(MOST).find_map(|connection| ask(&connection))
+}
+
+/// Answers one that asks for it.
+pub(super) fn answer(stream: &UnixStream) {
+    if let Ok(own) = std::fs::File::open("/proc/self/ns/user") {
+        // Whoever asked may have gone.
+        let _ = send_message(stream, &Reply::Done, &[own.as_fd()]);
+    }
 }
 
 fn ask(connection: &Connection) -> Option<OwnedFd> {

@@ -6,14 +6,18 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use box_runner::{ContainerSpec, EtcFiles, IdExtent, IdMap, Joined, Network, Sharing, UserNamespace};
+use box_runner::{
+    ContainerSpec, EtcFiles, IdExtent, IdMap, Joined, Network, Sharing, UserNamespace, send_message,
+};
 use nix::sys::stat::fstat;
 
 use super::client::connect;
 use super::life::{Life, Live};
 use super::message::{Extent, Reply, Request, Shared};
+use super::serve;
 use crate::app::App;
 use crate::containers::{self, Config, Status};
 use crate::error::{EXIT_INPUT, Failure, runner_failure};
@@ -43,8 +47,22 @@ pub(super) struct Donors {
     uts: Option<Donor>,
 }
 
+/// Answers one that joins.
+pub(super) fn answer(life: &Life, stream: &UnixStream) {
+    let shared = serve::live(life).and_then(|live| {
+        let shared = share(life, &live)?;
+        let fds = descriptors(&live)?;
+        // Whoever asked may have gone.
+        let _ = send_message(stream, &Reply::Shared(Box::new(shared)), &fds);
+        Ok(())
+    });
+    if let Err(failure) = shared {
+        let _ = send_message(stream, &serve::failed(&failure), &[]);
+    }
+}
+
 /// What a monitor tells of its container to one that joins it; the first process, the user namespace and its locks come along.
-pub(super) fn share(life: &Life, live: &Live) -> Result<Shared, Failure> {
+fn share(life: &Life, live: &Live) -> Result<Shared, Failure> {
     let namespace = &live.ids.namespace;
     let extents = |extents: &[IdExtent]| extents.iter().map(|e| (e.container, e.host, e.len)).collect();
     let ids = namespace.ids();
@@ -89,7 +107,7 @@ fn own_users() -> Result<(u64, u64), Failure> {
 }
 
 /// The descriptors for that.
-pub(super) fn descriptors(live: &Live) -> Result<Vec<BorrowedFd<'_>>, Failure> {
+fn descriptors(live: &Live) -> Result<Vec<BorrowedFd<'_>>, Failure> {
     let first = live.handle.first_process().map_err(|e| runner_failure(&e))?;
     let mut all = vec![first, live.ids.namespace.fd()];
     all.extend(live.ids.locks().iter().map(AsFd::as_fd));
@@ -121,7 +139,7 @@ impl Donors {
             ipc: ask(ipc)?,
             uts: ask(of_share(&config.namespaces.uts).as_ref())?,
         };
-        donors.check()?;
+        donors.check(config)?;
         Ok(Some(donors))
     }
 
@@ -131,7 +149,8 @@ impl Donors {
             .flatten()
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self, config: &Config) -> Result<(), Failure> {
+        self.check_sight(config)?;
         if let Some(donor) = &self.ipc
             && donor.shared.is_ipc_hosts.is_none()
         {
@@ -165,6 +184,25 @@ impl Donors {
             }
         }
         Ok(())
+    }
+
+    /// Who sees the host's processes and has rights in a user namespace could look into those that box has in it, which reach the host's files.
+    fn check_sight(&self, config: &Config) -> Result<(), Failure> {
+        let mut apart = self.all().filter(|donor| !donor.shared.is_runners);
+        let sees_host = config.namespaces.pid == Share::Host;
+        match apart.find(|donor| sees_host || donor.shared.is_pid_hosts) {
+            Some(donor) if donor.shared.is_pid_hosts => Err(Failure::own(format!(
+                "container {} sees the host's processes (--pid host): its namespaces are for itself alone",
+                donor.name
+            ))
+            .hint("make that one with --userns host as well, or without --pid host")),
+            Some(donor) => Err(Failure::own(format!(
+                "--pid host: a container that joins {} has its user ids, and may not see the host's processes",
+                donor.name
+            ))
+            .hint(format!("write --pid container:{}, or make that one with --userns host", donor.name))),
+            None => Ok(()),
+        }
     }
 
     /// The user namespace that all of them have, for files with ids in these pages.

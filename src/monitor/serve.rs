@@ -11,9 +11,9 @@ use box_runner::{RunnerError, Stdio, Stream, receive_message, send_message};
 use box_store::disk::Durability;
 use nix::sys::signal::Signal;
 
-use super::joins;
 use super::life::{Life, Live};
 use super::message::{Exec, Figures, Frame, Process, Reply, Request};
+use super::{home, joins};
 use crate::containers::{self, Status};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
 
@@ -80,8 +80,8 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
     let reply = match request {
         Request::Exec(exec) => return another(life, exec, fds, stream),
         Request::Attach => return answer_attach(life, stream),
-        Request::Share => return answer_share(life, stream),
-        Request::Home => return answer_home(stream),
+        Request::Share => return joins::answer(life, stream),
+        Request::Home => return home::answer(stream),
         request => reply_to(life, request),
     };
     let reply = reply.unwrap_or_else(|failure| failed(&failure));
@@ -89,27 +89,7 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
     let _ = send_message(stream, &reply, &[]);
 }
 
-fn answer_home(stream: &UnixStream) {
-    if let Ok(own) = std::fs::File::open("/proc/self/ns/user") {
-        // Whoever asked may have gone.
-        let _ = send_message(stream, &Reply::Done, &[own.as_fd()]);
-    }
-}
-
-fn answer_share(life: &Arc<Life>, stream: &UnixStream) {
-    let shared = live(life).and_then(|live| {
-        let shared = joins::share(life, &live)?;
-        let fds = joins::descriptors(&live)?;
-        // Whoever asked may have gone.
-        let _ = send_message(stream, &Reply::Shared(Box::new(shared)), &fds);
-        Ok(())
-    });
-    if let Err(failure) = shared {
-        let _ = send_message(stream, &failed(&failure), &[]);
-    }
-}
-
-fn failed(failure: &Failure) -> Reply {
+pub(super) fn failed(failure: &Failure) -> Reply {
     Reply::Failed {
         message: failure.message().to_owned(),
         hint: failure.cure().map(ToOwned::to_owned),
@@ -172,7 +152,7 @@ fn ended(life: &Life) -> Reply {
     Reply::Exited { code, error }
 }
 
-fn live(life: &Life) -> Result<Arc<Live>, Failure> {
+pub(super) fn live(life: &Life) -> Result<Arc<Live>, Failure> {
     life.live()
         .ok_or_else(|| Failure::own("the container does not run at the moment"))
 }
