@@ -400,7 +400,14 @@ fn a_container_that_does_not_run_or_does_not_share() {
     ] {
         host.fails(&["run", "--rm", wrong[0], wrong[1], "busybox", "true"]);
     }
-    // What sees box's own processes must have no rights in the user namespace that they are in.
+    host.ok(&["rm", "-f", "a", "b"]);
+}
+
+/// What sees box's own processes must have no rights in the user namespace that they are in.
+#[test]
+fn who_sees_the_host_shares_with_nobody() {
+    let host = Host::of_root();
+    host.start("a", &NONE, "exec sleep 86430");
     let begin: &[&str] = &[
         "run",
         "--rm",
@@ -425,7 +432,7 @@ fn a_container_that_does_not_run_or_does_not_share() {
     );
     host.sh(&["--pid", "container:c"], "test -d /proc/1");
     host.ok(&["rm", "-f", "c"]);
-    host.ok(&["rm", "-f", "a", "b"]);
+    host.ok(&["rm", "-f", "a"]);
 }
 
 /// Started again, it joins what the other has then.
