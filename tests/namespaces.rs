@@ -468,6 +468,34 @@ fn a_restart_joins_again() {
     });
 }
 
+/// When the machine starts, in the order in which they were made.
+#[test]
+fn those_that_always_run() {
+    let host = Host::of_root();
+    host.start(
+        "a",
+        &["--network", "none", "--restart", "always"],
+        "exec sleep 86445",
+    );
+    host.start(
+        "b",
+        &["--network", "container:a", "--restart", "always"],
+        "exec sleep 86446",
+    );
+    for name in ["a", "b"] {
+        let pid = host.inspect(name)["State"]["Pid"].as_i64().unwrap();
+        let parent = |of: i64| sh(&format!("awk '/^PPid:/ {{ print $2 }}' /proc/{of}/status"));
+        let keeper: i64 = parent(pid).trim().parse().unwrap();
+        sh(&format!("kill -9 {}", parent(keeper).trim()));
+    }
+    eventually("both have ended with their monitors", || {
+        host.sleeping(86_445) + host.sleeping(86_446) == 0
+    });
+    assert_eq!(host.ok(&["start", "--restart-policy"]), "a\nb\n");
+    assert_eq!(host.namespace("b", "net"), host.namespace("a", "net"));
+    host.ok(&["rm", "-f", "a", "b"]);
+}
+
 /// Ids that two containers share are nobody else's as long as one of them runs.
 #[test]
 fn shared_ids_stay_taken() {
@@ -616,6 +644,8 @@ fn an_ordinary_user_keeps_its_id() {
     );
     host.ok(&["restart", "-t", "0", "k"]);
     assert_eq!(host.ok(&["exec", "k", "id", "-u"]), format!("{id}\n"));
+    host.ok(&["gc"]);
+    host.ok(&["fsck"]);
     host.ok(&["rm", "-f", "k"]);
     let failure = host.fails(&["run", "--rm", "--userns", "keep-id:uid=70000", "busybox", "true"]);
     assert!(failure.contains("subordinate ids"), "{failure}");
