@@ -1,8 +1,10 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
 
+mod builds;
 mod cache;
 mod container;
 mod content;
+mod explain;
 mod front;
 mod gc;
 mod lifecycle;
@@ -23,9 +25,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::values::{BuildArg, HostArg, Memory};
 
+pub(crate) use builds::{BuildAction, BuildCommand, BuildLogsArgs};
 pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
+pub(crate) use explain::{
+    ContextAction, ContextListArgs, ExplainMode, PlanArgs, SourceArgs, StepCacheArgs, TellArgs,
+};
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
 pub(crate) use lifecycle::{
@@ -89,7 +95,12 @@ pub(crate) struct Global {
 #[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Boxfile (or Containerfile, or Dockerfile).
-    Build(Box<BuildArgs>),
+    Build(Box<BuildCommand>),
+    /// Say which steps of a build are in the cache, and why others are not; build nothing.
+    Plan(Box<PlanArgs>),
+    /// Show what a build context holds, and what is ignored.
+    #[command(subcommand)]
+    Context(ContextAction),
     /// Run a command in a new container.
     Run(Box<RunArgs>),
     /// Make a container that is started later.
@@ -225,9 +236,8 @@ pub(crate) enum MtimesMode {
 /// `box build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The Boxfile, - for standard input [default: Boxfile, Containerfile or Dockerfile in the context].
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// A name for the image (may be repeated).
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub(crate) tags: Vec<String>,
@@ -240,9 +250,8 @@ pub(crate) struct BuildArgs {
     /// A label of the image, over those of the Boxfile; without =VALUE an empty one.
     #[arg(long = "label", value_name = "NAME[=VALUE]")]
     pub(crate) labels: Vec<BuildArg>,
-    /// Run every step, whatever the cache holds.
-    #[arg(long)]
-    pub(crate) no_cache: bool,
+    #[command(flatten)]
+    pub(crate) cache: StepCacheArgs,
     /// Another line of /etc/hosts for RUN (may be repeated); an IPv6 address may stand in brackets.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
@@ -257,9 +266,8 @@ pub(crate) struct BuildArgs {
     /// Print the image id alone.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Write the image id to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) iidfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tell: TellArgs,
     /// Write the result somewhere, too: a directory for its root file system, or type=local|tar|oci|docker,dest=PLACE (may be repeated).
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<OutputSpec>,
@@ -273,10 +281,6 @@ pub(crate) struct BuildArgs {
     pub(crate) pull: PullMode,
     #[command(flatten)]
     pub(crate) front: FrontArgs,
-    /// The build context: a directory, the URL of an archive or a Boxfile, a git repository (URL.git#REF:SUBDIR), or - for an archive or
-    /// a Boxfile on standard input.
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
 }
 
 /// `box import`.

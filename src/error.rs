@@ -19,6 +19,10 @@ pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
     prefix: &'static str,
+    /// What a step that failed printed last, shown before the message.
+    pub(crate) log: Vec<String>,
+    /// The build whose log has all of it.
+    pub(crate) build: Option<u64>,
     /// Whether the user has been told already.
     pub(crate) is_shown: bool,
 }
@@ -31,6 +35,8 @@ impl Failure {
             message: message.into(),
             hint: None,
             prefix: "error: ",
+            log: Vec::new(),
+            build: None,
             is_shown: false,
         }
     }
@@ -72,6 +78,20 @@ impl Failure {
         self
     }
 
+    /// Message and hints, without the log.
+    pub(crate) fn described(&self) -> String {
+        let mut text = format!("{}{}", self.prefix, self.message);
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        if let Some(build) = &self.build {
+            text.push_str(&format!(
+                "\nhint: box build logs {build} shows all that it printed"
+            ));
+        }
+        text
+    }
+
     /// Adds what the user can do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -98,11 +118,10 @@ impl From<box_store::StoreError> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.prefix, self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
-            None => Ok(()),
+        for line in &self.log {
+            writeln!(f, "  | {line}")?;
         }
+        f.write_str(&self.described())
     }
 }
 

@@ -103,8 +103,13 @@ impl<'a> ContainerExecutor<'a> {
         if let Some(shared) = slot.as_ref().filter(|shared| pages.is_subset(&shared.pages)) {
             return Ok((shared.runtime.clone(), shared.ids.clone()));
         }
+        // Of steps side by side each has what the other needs, too: else they would take the namespace from each other by turns.
+        let mut pages = pages.clone();
         let runtime = match slot.take() {
-            Some(shared) => shared.runtime,
+            Some(shared) => {
+                pages.extend(&shared.pages);
+                shared.runtime
+            }
             None => Arc::new(
                 self.app
                     .runtime()
@@ -112,10 +117,10 @@ impl<'a> ContainerExecutor<'a> {
             ),
         };
         runtime.start_ahead(box_runner::Stdio::captured());
-        let ids = Arc::new(Ids::take(self.app, &runtime, pages).map_err(exec_error)?);
+        let ids = Arc::new(Ids::take(self.app, &runtime, &pages).map_err(exec_error)?);
         *slot = Some(Shared {
             runtime: runtime.clone(),
-            pages: pages.clone(),
+            pages,
             ids: ids.clone(),
         });
         Ok((runtime, ids))

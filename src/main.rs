@@ -4,6 +4,7 @@ mod agent;
 mod app;
 mod attached;
 mod binfmt;
+mod build_log;
 mod cli;
 mod clock;
 mod commands;

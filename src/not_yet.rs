@@ -4,11 +4,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::Failure;
 
-const COMMANDS: &str = "commit image info manifest plugin search secret system lock plan";
+const COMMANDS: &str = "commit image info manifest plugin search secret system lock";
 const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
                        --cgroup-parent --digests --env-host \
-                       --explain --expose --filter --format --gpus --jobs --link \
-                       --mac-address --metadata-file --no-cache-filter --offline \
+                       --expose --filter --format --gpus --link \
+                       --mac-address --offline \
                        --override --squash --volume-driver \
                        --build-arg-file --report --locked";
 

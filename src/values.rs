@@ -6,6 +6,7 @@ mod host;
 mod mount;
 mod namespaces;
 mod secret;
+mod throttle;
 mod tmpfs;
 mod volume;
 
@@ -19,6 +20,7 @@ pub(crate) use host::HostArg;
 pub(crate) use mount::{MountArg, MountFlag, MountSource, clean_target};
 pub(crate) use namespaces::{CgroupNs, Ipc, NamespaceModes, Share, Userns, map_of};
 pub(crate) use secret::RunSecretArg;
+pub(crate) use throttle::{DeviceBytes, DeviceOperations};
 pub(crate) use tmpfs::TmpfsArg;
 pub(crate) use volume::VolumeArg;
 

@@ -28,12 +28,24 @@ impl Random {
     }
 }
 
+/// Stages side by side, with steps that two of them have in common, and a layer that is hashed beside what follows.
+const PARALLEL: &str = "FROM ./rootfs.tar AS base\nCOPY files /files\n\
+                        FROM base AS a\nRUN seq 1 200 | while read n; do echo $n > /tmp/$n; done\nRUN echo a > /a\n\
+                        FROM base AS b\nRUN seq 1 200 | while read n; do echo $n > /tmp/$n; done\nRUN dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null\n\
+                        FROM busybox AS c\nRUN --mount=type=cache,target=/c,sharing=locked echo c > /c/c; seq 1 3000 > /numbers\n\
+                        FROM busybox AS d\nRUN --mount=type=cache,target=/c,sharing=locked echo d > /c/d; sleep 0.05; seq 1 2000 > /numbers\n\
+                        FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /big /\nCOPY --from=c /numbers /c\nCOPY --from=d /numbers /d\nRUN rm /a\n";
+
 fn context(bench: &Bench) -> std::path::PathBuf {
+    context_of(bench, BOXFILE)
+}
+
+fn context_of(bench: &Bench, boxfile: &str) -> std::path::PathBuf {
     let names: Vec<(String, String)> = (0..200)
         .map(|n| (format!("files/{}/{n}", n % 10), n.to_string()))
         .collect();
     let mut files: Vec<(&str, &str)> = names.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-    files.push(("Boxfile", BOXFILE));
+    files.push(("Boxfile", boxfile));
     let context = bench.context("context", &files);
     std::fs::copy(bench.busybox_tar(), context.join("rootfs.tar")).unwrap();
     context
@@ -111,8 +123,19 @@ fn build_until(
 
 #[test]
 fn nothing_is_left_of_a_killed_build() {
+    campaign(BOXFILE, 50);
+}
+
+#[test]
+fn nothing_is_left_of_a_killed_build_of_many_stages() {
+    campaign(PARALLEL, 25);
+}
+
+/// Kills builds at so many moments; at 1,000 with BOX_LONG.
+#[allow(clippy::print_stdout)] // which phases were met is worth knowing
+fn campaign(boxfile: &str, moments: u64) {
     let bench = Bench::with_busybox();
-    let context = context(&bench);
+    let context = context_of(&bench, boxfile);
     let seed = std::env::var("BOX_KILL_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
@@ -120,7 +143,7 @@ fn nothing_is_left_of_a_killed_build() {
     let moments = if std::env::var_os("BOX_LONG").is_some() {
         1000
     } else {
-        50
+        moments
     };
     let mut random = Random(seed);
 
@@ -170,6 +193,7 @@ fn nothing_is_left_of_a_killed_build() {
         context.to_str().unwrap(),
     ]);
     assert_eq!(cold, id, "a cold build after all that");
+    assert!(bench.ok(["fsck"]).contains("all is well"));
     println!("killed {moments} builds (seed {seed}), in these phases:");
     for (phase, count) in &phases {
         println!("  {count:4}  {phase}");

@@ -231,3 +231,139 @@ fn an_ordinary_user_without_one_is_told() {
         context.to_str().unwrap(),
     ]);
 }
+
+/// A disk of the test's own: a file behind a loop device.
+struct Disk(String);
+
+impl Disk {
+    fn new(bench: &Bench) -> Self {
+        let file = bench.path("disk");
+        std::fs::write(&file, vec![7; 4 << 20]).unwrap();
+        let made = std::process::Command::new("losetup")
+            .arg("-f")
+            .arg("--show")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "a loop device: {}", text(&made.stderr));
+        Self(text(&made.stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        sh(&format!("losetup -d {}", self.0));
+    }
+}
+
+#[test]
+fn a_container_may_read_its_limits() {
+    let bench = Bench::with_busybox();
+    let line = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true";
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-m",
+        "64m",
+        "-u",
+        "1000",
+        "busybox",
+        "sh",
+        "-c",
+    ];
+    assert_eq!(
+        bench.ok(run.into_iter().chain([line])).trim(),
+        (64 << 20).to_string()
+    );
+    let changing = "for file in $(find /sys/fs/cgroup -name '*.max' -o -name '*limit_in_bytes'); do echo 1 > $file && echo changed; done; true";
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-m",
+        "64m",
+        "busybox",
+        "sh",
+        "-c",
+    ];
+    assert_eq!(bench.ok(run.into_iter().chain([changing])), "");
+}
+
+#[test]
+fn devices_are_throttled() {
+    let bench = Bench::with_busybox();
+    let own = Disk::new(&bench);
+    let disk = &own.0;
+    let bytes = format!("{disk}:1mb");
+    let shown = bench.ok([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--device-read-bps",
+        &bytes,
+        "--device-write-bps",
+        &bytes,
+        "--device-read-iops",
+        &format!("{disk}:1000"),
+        "--device-write-iops",
+        &format!("{disk}:900"),
+        "busybox",
+        "sh",
+        "-c",
+        "cat /sys/fs/cgroup/blkio/blkio.throttle.*_device /sys/fs/cgroup/io.max 2>/dev/null; true",
+    ]);
+    for rate in ["1048576", "1000", "900"] {
+        assert!(shown.contains(rate), "{rate}: {shown}");
+    }
+    let started = std::time::Instant::now();
+    bench.ok([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--device",
+        &format!("{disk}:/dev/disk:r"),
+        "--device-read-bps",
+        &bytes,
+        "busybox",
+        "dd",
+        "if=/dev/disk",
+        "of=/dev/null",
+        "bs=1M",
+        "count=3",
+        "iflag=direct",
+    ]);
+    // Three seconds' worth, but for what the kernel lets through at once.
+    assert!(started.elapsed().as_secs_f64() > 1.5, "{:?}", started.elapsed());
+    let message = bench.fails(
+        125,
+        [
+            "run",
+            "--rm",
+            "--device-read-bps",
+            "/dev/null:1mb",
+            "busybox",
+            "true",
+        ],
+    );
+    assert!(
+        message.contains("/dev/null") && message.contains("no block device"),
+        "{message}"
+    );
+    let id = bench.ok([
+        "create",
+        "--device-write-iops",
+        &format!("{disk}:7"),
+        "busybox",
+        "true",
+    ]);
+    let shown: serde_json::Value = serde_json::from_str(&bench.ok(["inspect", id.trim()])).unwrap();
+    assert_eq!(
+        shown[0]["HostConfig"]["BlkioDeviceWriteIOps"],
+        serde_json::json!([{"Path": disk, "Rate": 7}])
+    );
+}

@@ -227,7 +227,7 @@ fn beside(held: FlockArg, sharing: &str, waits: bool, is_same: bool) {
     let mut has_waited = false;
     let mut found = String::new();
     for line in lines.by_ref() {
-        if line.contains("waiting for the cache c") {
+        if line.contains("waits for the cache c") {
             has_waited = true;
             drop(lock.take());
         }

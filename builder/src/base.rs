@@ -45,7 +45,7 @@ pub(crate) fn from_context(
             name: path.to_owned(),
         })
     };
-    Ok(archive::unpack(tools, id, digest, open)?.into_layer())
+    unpack(tools, id, digest, open)
 }
 
 /// The layer of an archive behind a URL.
@@ -70,8 +70,22 @@ pub(crate) fn from_url(
                 name,
             })
         };
-        Ok(archive::unpack(tools, id, digest, open)?.into_layer())
+        unpack(tools, id, digest, open)
     })
+}
+
+/// Unpacks an archive, which is work, unless it was unpacked before.
+fn unpack(
+    tools: &Tools<'_>,
+    id: StepId,
+    digest: Digest,
+    open: impl FnOnce() -> Result<Archive, StepError>,
+) -> Result<Unpacked, StepError> {
+    if let Some(known) = archive::known(tools.store, &digest)? {
+        return Ok(known.into_layer());
+    }
+    let _turn = tools.turn(id)?;
+    Ok(archive::unpack(tools, id, digest, open)?.into_layer())
 }
 
 fn check(what: &str, expected: Option<&Digest>, found: Digest) -> Result<(), StepError> {

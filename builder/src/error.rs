@@ -43,6 +43,20 @@ pub enum BuildError {
     /// A Boxfile without any stage.
     #[error("nothing is to be built")]
     Empty,
+    /// A stage that is to be built anew, and is none.
+    #[error("--no-cache-filter {name}: there is no such stage; the stages are {stages}")]
+    NoSuchStage {
+        /// As asked for.
+        name: String,
+        /// What there is.
+        stages: String,
+    },
+    /// A forecast of what only a build loads.
+    #[error("{what} is loaded by a build alone")]
+    OnlyBuilt {
+        /// What.
+        what: String,
+    },
     /// A named context that is no OCI layout with such an image.
     #[error("cannot load an image of {}: {source}", directory.display())]
     Layout {
@@ -184,6 +198,12 @@ pub enum StepError {
     StageNotBuilt {
         /// Its place in the Boxfile.
         stage: usize,
+    },
+    /// A forecast that needs what only a build fetches or unpacks.
+    #[error("{what} is not known before a build")]
+    OnlyBuilt {
+        /// What.
+        what: String,
     },
     /// The store can't be read or written.
     #[error(transparent)]

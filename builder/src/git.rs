@@ -126,7 +126,8 @@ impl Wanted<'_> {
         if let Some(known) = known(store, &key, &resolved)? {
             return Ok(known);
         }
-        let _once = store.lock("git", &key)?;
+        let once = cancel.poll(|| store.try_lock("git", &key))?;
+        let _once = once.ok_or(GitError::Cancelled)?;
         if let Some(known) = known(store, &key, &resolved)? {
             return Ok(known);
         }

@@ -18,6 +18,7 @@ pub mod diagnostic;
 pub mod error;
 pub mod exec;
 pub mod expand;
+pub mod explain;
 pub mod files;
 pub mod git;
 pub mod git_ref;

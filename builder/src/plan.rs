@@ -1,6 +1,6 @@
 //! What a build is going to do: stages with everything expanded and looked up that can be before a step runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use box_store::digest::Digest;
@@ -25,6 +25,8 @@ pub struct StagePlan {
     pub from: Place,
     /// What it is built on.
     pub base: BasePlan,
+    /// The name of that, where its FROM gives one: of an image, a context or a layout.
+    pub base_name: String,
     /// What follows its FROM, in order.
     pub steps: Vec<Step>,
     /// The config of its image; layers, history and `created` are those of its base.
@@ -100,6 +102,8 @@ pub struct RunStep {
     pub args: Vec<String>,
     /// The image's environment and every ARG in scope that has a value.
     pub env: BTreeMap<String, String>,
+    /// Which of them are ARGs alone.
+    pub declared: BTreeSet<String>,
     /// The user, as written.
     pub user: String,
     /// Where it runs, absolute.

@@ -1,11 +1,13 @@
 //! What a build tells while it goes on. The builder never prints; whoever starts a build shows its events.
 
+use std::fmt;
 use std::time::Duration;
 
 use box_store::digest::ImageId;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Stream, Usage};
+use crate::explain::Verdict;
 use crate::source::Sources;
 
 /// Gets the events of a build.
@@ -28,8 +30,29 @@ impl EventSink for Silent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
 
-/// One thing that happened. Of each step: one `StepStarted`, then any number of outputs and fetches, then exactly one of
-/// `StepCached`, `StepFinished` and `StepFailed`.
+/// What a step waits for. It is shown as words: `waits for …`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited<'a> {
+    /// That one of the steps at work ends: no more may be.
+    Turn,
+    /// The same step of another stage or build, whose result it can have.
+    Equal,
+    /// The cache of this id.
+    Cache(&'a str),
+}
+
+impl fmt::Display for Awaited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Awaited::Turn => f.write_str("its turn"),
+            Awaited::Equal => f.write_str("another stage or build that does the same"),
+            Awaited::Cache(id) => write!(f, "the cache {id}, which another step or build uses"),
+        }
+    }
+}
+
+/// One thing that happened. Of each step: perhaps a `StepAhead` with fetches, one `StepStarted`, then any number of outputs and fetches, then exactly one of
+/// `StepCached`, `StepFinished`, `StepFailed` and `StepCancelled`. Steps of several stages may run at the same time.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -47,6 +70,21 @@ pub enum Event<'a> {
         /// Its name.
         name: Option<&'a str>,
     },
+    /// Something is fetched for a step before it begins.
+    StepAhead {
+        /// The step.
+        id: StepId,
+        /// Its stage's place in the Boxfile, from 0.
+        stage: usize,
+        /// Its stage's name.
+        stage_name: Option<&'a str>,
+        /// Its place in the stage, from 1; 1 is FROM.
+        index: usize,
+        /// Steps of its stage.
+        total: usize,
+        /// The instruction on one line.
+        text: &'a str,
+    },
     /// A step begins: it is looked up, and if need be done.
     StepStarted {
         /// The step.
@@ -63,6 +101,20 @@ pub enum Event<'a> {
         text: &'a str,
         /// Its first line in the Boxfile, from 1.
         line: u32,
+    },
+    /// It waits for others, or does no longer.
+    StepWaiting {
+        /// The step.
+        id: StepId,
+        /// For what; none: it goes on.
+        what: Option<Awaited<'a>>,
+    },
+    /// Whether it is in the cache, and if not, why; told if the request asks for it, before the step is done.
+    StepExplained {
+        /// The step.
+        id: StepId,
+        /// What becomes of it.
+        verdict: &'a Verdict,
     },
     /// A piece of its output.
     StepOutput {
@@ -84,7 +136,7 @@ pub enum Event<'a> {
     StepFinished {
         /// The step.
         id: StepId,
-        /// From its start to its layer's commit.
+        /// From its start to its layer's commit, without what it waited for other steps and builds.
         wall: Duration,
         /// What its command used; none if it ran none.
         usage: Option<Usage>,
@@ -97,10 +149,17 @@ pub enum Event<'a> {
     StepFailed {
         /// The step.
         id: StepId,
-        /// From its start.
+        /// From its start, without what it waited for others.
         wall: Duration,
         /// What its command used, if it ran.
         usage: Option<Usage>,
+    },
+    /// It was stopped, since another step failed or the build was cancelled. Nothing of it is left.
+    StepCancelled {
+        /// The step.
+        id: StepId,
+        /// From its start, without what it waited for others.
+        wall: Duration,
     },
     /// A download or an unpacking begins.
     FetchStarted {

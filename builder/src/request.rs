@@ -28,6 +28,10 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Whether every step is done anew.
     pub no_cache: bool,
+    /// Stages, by name or number, of which every step is done anew.
+    pub no_cache_stages: BTreeSet<String>,
+    /// Whether it is told of every step why it is done, or not.
+    pub explain: bool,
     /// The network of RUN.
     pub network: NetworkMode,
     /// What RUN finds in `/etc/hosts` besides its own names, in order.
@@ -54,6 +58,8 @@ pub struct BuildRequest {
     pub proxies: BTreeMap<String, String>,
     /// Brings in images that are not in the store; none: they are missing.
     pub puller: Option<Arc<dyn ImagePuller>>,
+    /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
+    pub jobs: usize,
     /// Stops the build.
     pub cancel: CancelToken,
 }
@@ -69,6 +75,8 @@ impl BuildRequest {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             no_cache: false,
+            no_cache_stages: BTreeSet::new(),
+            explain: false,
             network: NetworkMode::default(),
             hosts: Vec::new(),
             limits: Limits::default(),
@@ -82,9 +90,15 @@ impl BuildRequest {
             ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
             puller: None,
+            jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
     }
+}
+
+/// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
 }
 
 /// Brings images in that are not in the store.

@@ -47,7 +47,7 @@ pub use rootless::{Rootless, enter_user_namespace, join_user_namespace, needs_us
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Label, Limits,
     LimitsPolicy, Mount, MountKind, MountLimits, Namespaces, Process, Resource, Rlimit, RootFs, Seccomp,
-    Sharing, SystemPaths, Tmpfs,
+    Sharing, SystemPaths, Throttle, Tmpfs, Traffic,
 };
 pub use state::{Reaped, reap};
 pub use userns::UserNamespace;

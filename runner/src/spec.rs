@@ -13,11 +13,13 @@ mod mount;
 mod namespaces;
 mod rlimit;
 pub(crate) mod sysctl;
+mod throttle;
 
 pub use ids::{IdExtent, IdMap};
 pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
 pub use namespaces::{Label, Namespaces, Sharing, SystemPaths};
 pub use rlimit::{Resource, Rlimit};
+pub use throttle::{Throttle, Traffic};
 
 use crate::confine::{Capabilities, seccomp};
 use crate::error::RunnerError;
@@ -125,6 +127,8 @@ pub struct Limits {
     pub cpuset_cpus: Option<String>,
     /// Which memory nodes, as `0-1`.
     pub cpuset_mems: Option<String>,
+    /// Of block devices; the last one for a device and its traffic counts.
+    pub throttles: Vec<Throttle>,
 }
 
 /// What happens when a limit can't be enforced.
@@ -343,6 +347,9 @@ fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
                 list,
             );
         }
+    }
+    if limits.throttles.iter().any(|throttle| throttle.rate == 0) {
+        return invalid("limit of a device (must not be nothing)", "0");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::values::{Cpus, Memory};
+use crate::values::{Cpus, DeviceBytes, DeviceOperations, Memory};
 
 /// What happens to a limit that can't be enforced here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -46,6 +46,18 @@ pub(crate) struct MoreLimitArgs {
     /// Which memory nodes, for example 0.
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+    /// Bytes a second that are read from a block device, at most (may be repeated; what is in memory is not counted).
+    #[arg(long, value_name = "DEVICE:RATE")]
+    pub(crate) device_read_bps: Vec<DeviceBytes>,
+    /// Bytes a second that are written to a block device, at most (may be repeated).
+    #[arg(long, value_name = "DEVICE:RATE")]
+    pub(crate) device_write_bps: Vec<DeviceBytes>,
+    /// Reads a second from a block device, at most (may be repeated).
+    #[arg(long, value_name = "DEVICE:RATE")]
+    pub(crate) device_read_iops: Vec<DeviceOperations>,
+    /// Writes a second to a block device, at most (may be repeated).
+    #[arg(long, value_name = "DEVICE:RATE")]
+    pub(crate) device_write_iops: Vec<DeviceOperations>,
 }
 
 /// `--memory-swap`; none for as much as there is.

@@ -1,7 +1,6 @@
 //! `box build`: an image from a Boxfile.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,17 +8,20 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::request::{BuildRequest, TimesMode};
+use box_builder::url::without_credentials;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 
 use super::build_source::{self, BuildSource, Fetching};
+use super::metadata::{self, StepFigures};
 use super::{call, contexts, export};
-use crate::{binfmt, signals, ui, user_files};
+use crate::build_log::{How, Keeper, LastWords, Subject};
+use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
@@ -33,13 +35,18 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let cancel = CancelToken::new();
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
-    let waits = args.context.as_os_str() == "-" || args.file.as_ref().is_some_and(is_pipe);
+    let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
     let early = match waits {
         true => None,
         false => Some(cancel_on_signals(&cancel)?),
     };
-    let mut source =
-        build_source::gather(app, args, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
+    let fetching = Fetching {
+        app,
+        mode: args.progress,
+        cancel: &cancel,
+    };
+    let mut source = build_source::gather(&fetching, &args.source)
+        .map_err(|failure| interrupted(failure, early.as_ref()))?;
     let request =
         request(app, args, &mut source, &cancel).map_err(|failure| interrupted(failure, early.as_ref()))?;
     if let Some(call) = args.front.asked() {
@@ -54,15 +61,20 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     } else {
         args.progress
     };
-    let sink = ui::build_sink(mode);
+    let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
-    let outcome = box_builder::build::build(&app.store, &executor, &request, sink.as_ref());
+    let figures = StepFigures::new(sink.as_ref());
+    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
-        let failure = failure(&error, ended_by.load(Ordering::SeqCst));
+        let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
         ui::build_failed(mode, failure)
     })?;
-    drop(sink);
+    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    drop(log);
     let id = outcome.image.id;
+    let steps = figures.finish();
+    drop(sink);
     for tag in &tags {
         app.name(tag, &id)?;
     }
@@ -70,10 +82,11 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
-    if let Some(path) = &args.iidfile {
-        user_files::create(path)
-            .and_then(|mut file| file.write_all(id.to_string().as_bytes()))
-            .map_err(|e| Failure::own(format!("cannot write {}: {e}", path.display())))?;
+    if let Some(path) = &args.tell.iidfile {
+        metadata::write(path, &id.to_string())?;
+    }
+    if let Some(path) = &args.tell.metadata_file {
+        metadata::write(path, &metadata::document(&id, &tags, steps))?;
     }
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
@@ -94,7 +107,32 @@ fn hosts(given: &[crate::values::HostArg]) -> Result<Vec<(String, std::net::IpAd
     Ok(given.iter().filter_map(crate::values::HostArg::pair).collect())
 }
 
-fn request(
+/// What the log says was built.
+fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure> {
+    Ok(Subject {
+        boxfile: request.boxfile.name().to_owned(),
+        context: without_credentials(&args.source.context()?.to_string_lossy()),
+        target: request.target.clone(),
+        tags: args.tags.clone(),
+    })
+}
+
+/// The failure with what the step that failed printed last.
+fn logged(mut failure: Failure, error: &BuildError, log: &Keeper<'_>) -> Failure {
+    let how = match error {
+        BuildError::Cancelled => How::Cancelled,
+        _ => How::Failed,
+    };
+    log.over(how, None, Some(failure.message().to_owned()));
+    if let (How::Failed, Some(LastWords { output, build })) = (how, log.last_words()) {
+        failure.log = ui::last_lines(&output);
+        // Of what printed nothing there is nothing more to see.
+        failure.build = build.filter(|_| !output.is_empty());
+    }
+    failure
+}
+
+pub(super) fn request(
     app: &App,
     args: &BuildArgs,
     source: &mut BuildSource,
@@ -110,7 +148,9 @@ fn request(
         .filter_map(crate::values::BuildArg::resolved)
         .collect();
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
-    request.no_cache = args.no_cache;
+    request.no_cache = args.cache.no_cache;
+    request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
+    request.explain = args.cache.explain.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {
@@ -141,6 +181,9 @@ fn request(
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
+    if let Some(jobs) = args.front.jobs {
+        request.jobs = usize::from(jobs);
+    }
     for secret in &args.front.secrets {
         request.secrets.insert(secret.id.clone(), secret.read()?);
     }

@@ -18,7 +18,7 @@ use box_store::tree::Tree;
 use box_store::{ApplyOptions, Layer};
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, ProgressMode};
+use crate::cli::{ProgressMode, SourceArgs};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::ui;
 
@@ -80,14 +80,10 @@ impl Place {
 }
 
 /// Gets what a build reads.
-pub(super) fn gather(app: &App, args: &BuildArgs, cancel: &CancelToken) -> Result<BuildSource, Failure> {
+pub(super) fn gather(fetching: &Fetching<'_>, args: &SourceArgs) -> Result<BuildSource, Failure> {
     let is_stdin = args.file.as_ref().is_some_and(|file| file.as_os_str() == "-");
-    let fetching = Fetching {
-        app,
-        mode: args.progress,
-        cancel,
-    };
-    match Place::parse(&args.context)? {
+    let context = args.context()?;
+    match Place::parse(context)? {
         Place::Stdin if is_stdin => Err(Failure::own(
             "the Boxfile and the context can't both come from standard input",
         )),
@@ -110,16 +106,16 @@ pub(super) fn gather(app: &App, args: &BuildArgs, cancel: &CancelToken) -> Resul
         }
         Place::Url(url) => {
             let file = fetching.fetch(&url)?;
-            let scratch = app.store.scratch().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+            let scratch = fetching
+                .app
+                .store
+                .scratch()
+                .map_err(|e| Failure::of(EXIT_BOX, &e))?;
             fetching.archive_or_boxfile(args, &without_credentials(&url), file, scratch)
         }
         Place::Git(git) => {
             let layer = fetching.check_out(&git)?;
-            inside(
-                args,
-                &layer,
-                &without_credentials(&args.context.to_string_lossy()),
-            )
+            inside(args, &layer, &without_credentials(&context.to_string_lossy()))
         }
     }
 }
@@ -143,36 +139,50 @@ pub(super) fn named(fetching: &Fetching<'_>, place: &Place) -> Result<Option<Lay
 }
 
 /// A build in a directory, with the Boxfile where -f says, or in it.
-fn local(args: &BuildArgs, directory: PathBuf) -> Result<BuildSource, Failure> {
-    let file = match &args.file {
-        Some(file) => file.clone(),
-        None => BOXFILES
-            .iter()
-            .map(|name| directory.join(name))
-            .find(|path| is_inside(path, &directory))
-            .ok_or_else(|| no_boxfile(&directory.display().to_string()))?,
-    };
-    let bytes = app::read_file(&file)?;
-    let mut ignore = None;
-    for suffix in IGNORE_SUFFIXES {
-        let mut path = file.as_os_str().to_owned();
-        path.push(suffix);
-        let path = PathBuf::from(path);
-        if ignore.is_none() && path.is_file() && (args.file.is_some() || is_inside(&path, &directory)) {
-            ignore = Some(Source::new(path.display().to_string(), app::read_file(&path)?));
-        }
-    }
+fn local(args: &SourceArgs, directory: PathBuf) -> Result<BuildSource, Failure> {
+    let file = boxfile(args, &directory).ok_or_else(|| no_boxfile(&directory.display().to_string()))?;
     Ok(BuildSource {
-        boxfile: Source::new(file.display().to_string(), bytes),
+        boxfile: Source::new(file.display().to_string(), app::read_file(&file)?),
+        ignore: beside(args, &file, &directory)?,
         directory,
-        ignore,
         layers: Vec::new(),
         _empty: None,
     })
 }
 
+/// The ignore file that stands beside the Boxfile, if there are both.
+pub(super) fn own_ignore(args: &SourceArgs, directory: &Path) -> Result<Option<Source>, Failure> {
+    match boxfile(args, directory) {
+        Some(file) => beside(args, &file, directory),
+        None => Ok(None),
+    }
+}
+
+fn boxfile(args: &SourceArgs, directory: &Path) -> Option<PathBuf> {
+    let found = || {
+        let mut paths = BOXFILES.iter().map(|name| directory.join(name));
+        paths.find(|path| is_inside(path, directory))
+    };
+    args.file.clone().or_else(found)
+}
+
+fn beside(args: &SourceArgs, file: &Path, directory: &Path) -> Result<Option<Source>, Failure> {
+    for suffix in IGNORE_SUFFIXES {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        if path.is_file() && (args.file.is_some() || is_inside(&path, directory)) {
+            return Ok(Some(Source::new(
+                path.display().to_string(),
+                app::read_file(&path)?,
+            )));
+        }
+    }
+    Ok(None)
+}
+
 /// A build in a layer's tree, with the Boxfile in it, too. Links are followed inside of it alone.
-fn inside(args: &BuildArgs, layer: &Layer, name: &str) -> Result<BuildSource, Failure> {
+fn inside(args: &SourceArgs, layer: &Layer, name: &str) -> Result<BuildSource, Failure> {
     let tree = Tree::new(std::slice::from_ref(layer));
     let read = |path: &Path| -> Result<Option<Source>, Failure> {
         let fail = |e: box_store::error::StoreError| Failure::of(EXIT_INPUT, &e);
@@ -308,7 +318,7 @@ impl Fetching<'_> {
     /// What is an archive is the context; anything else is a Boxfile, whose context is empty.
     fn archive_or_boxfile(
         &self,
-        args: &BuildArgs,
+        args: &SourceArgs,
         name: &str,
         file: File,
         scratch: Scratch,

@@ -95,6 +95,7 @@ pub(super) fn df(app: &App, args: &DfArgs) -> Result<u8, Failure> {
             "blobs": usage.blobs,
             "cacheMounts": usage.cache_mounts,
             "volumes": usage.volumes,
+            "buildLogs": usage.build_logs,
         }))?;
         return Ok(0);
     }
@@ -121,6 +122,7 @@ pub(super) fn df(app: &App, args: &DfArgs) -> Result<u8, Failure> {
         ("blobs", usage.blobs),
         ("cache mounts", usage.cache_mounts),
         ("volumes", usage.volumes),
+        ("logs of builds", usage.build_logs),
     ];
     let rows: Vec<_> = total
         .iter()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::cli::{InspectArgs, InspectType};
 use crate::clock::timestamp;
-use crate::containers::{self, Container, State};
+use crate::containers::{self, Container, State, Traffic};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::mounts::{MountPlan, PlannedSource};
 use crate::ui;
@@ -192,7 +192,20 @@ fn host_config(container: &Container, restart: u32) -> Value {
     let ulimits = process.rlimits.iter().map(|(resource, soft, hard)| {
         json!({"Name": format!("{resource:?}").to_lowercase(), "Soft": soft, "Hard": hard})
     });
+    let throttles = |traffic| -> Vec<Value> {
+        let all = config
+            .limits
+            .throttles
+            .iter()
+            .filter(|throttle| throttle.traffic == traffic);
+        all.map(|throttle| json!({"Path": throttle.device, "Rate": throttle.rate}))
+            .collect()
+    };
     json!({
+        "BlkioDeviceReadBps": throttles(Traffic::ReadBytes),
+        "BlkioDeviceWriteBps": throttles(Traffic::WriteBytes),
+        "BlkioDeviceReadIOps": throttles(Traffic::Reads),
+        "BlkioDeviceWriteIOps": throttles(Traffic::Writes),
         "Memory": config.limits.memory.unwrap_or(0),
         "NanoCpus": config.limits.millicpus.unwrap_or(0) * 1_000_000,
         "PidsLimit": config.limits.pids,

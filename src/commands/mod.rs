@@ -1,10 +1,12 @@
 //! The commands, one file each: options in, calls of the libraries, results to standard output.
 
 mod build;
+mod build_logs;
 mod build_source;
 mod bundle;
 mod cache;
 mod call;
+mod context;
 mod contexts;
 mod cp;
 mod cp_container;
@@ -21,7 +23,9 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod metadata;
 mod network;
+mod plan;
 mod port;
 mod ps;
 mod pull;
@@ -37,7 +41,7 @@ mod tag;
 mod volume;
 
 use crate::app::App;
-use crate::cli::{Cli, Command, ContainerAction};
+use crate::cli::{BuildAction, Cli, Command, ContainerAction};
 use crate::containers;
 use crate::error::Failure;
 use crate::monitor::{self, Request};
@@ -51,7 +55,12 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     })?;
     containers::reap(&app)?;
     match cli.command {
-        Command::Build(args) => build::run(&app, &args),
+        Command::Build(args) => match &args.action {
+            Some(BuildAction::Logs(logs)) => build_logs::run(&app, logs),
+            None => build::run(&app, &args.build),
+        },
+        Command::Plan(args) => plan::run(&app, &args),
+        Command::Context(action) => context::run(&app, &action),
         Command::Run(args) => run::run(&app, &args),
         Command::Create(args) => run::create(&app, &args),
         Command::Import(args) => import::run(&app, &args),

@@ -201,7 +201,28 @@ pub(crate) struct Limits {
     pub(crate) cpu_shares: Option<u64>,
     pub(crate) cpuset_cpus: Option<String>,
     pub(crate) cpuset_mems: Option<String>,
+    #[serde(default)]
+    pub(crate) throttles: Vec<Throttle>,
     pub(crate) best_effort: bool,
+}
+
+/// A limit for a block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Throttle {
+    /// Its node; which device that is, is seen at each start.
+    pub(crate) device: PathBuf,
+    pub(crate) traffic: Traffic,
+    /// A second.
+    pub(crate) rate: u64,
+}
+
+/// What of a device's traffic is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Traffic {
+    ReadBytes,
+    WriteBytes,
+    Reads,
+    Writes,
 }
 
 /// How its health is checked; times are nanoseconds.

@@ -8,11 +8,12 @@ mod names;
 mod resolve;
 mod spec;
 mod state;
+mod throttle;
 mod users;
 
 use box_store::{DiffId, Digest, Layer, LockGuard, Store, StoreError};
 
-pub(crate) use config::{Config, Health, Limits, Network};
+pub(crate) use config::{Config, Health, Limits, Network, Traffic};
 pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};

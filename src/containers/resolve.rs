@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use box_store::{ContainerConfig, Healthcheck, Image};
 
 use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp, SystemPaths};
-use super::{isolation, now, short};
+use super::{isolation, now, short, throttle};
 use crate::app::{self, App};
 use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
 use crate::error::{EXIT_BOX, Failure};
@@ -117,6 +117,7 @@ fn limits(args: &ContainerArgs) -> Limits {
         cpu_shares: args.more_limits.cpu_shares,
         cpuset_cpus: args.more_limits.cpuset_cpus.clone(),
         cpuset_mems: args.more_limits.cpuset_mems.clone(),
+        throttles: throttle::asked(&args.more_limits),
         best_effort: args.limit.limits == LimitsMode::BestEffort,
     }
 }

@@ -10,6 +10,7 @@ use box_runner::{
 use box_store::Layer;
 
 use super::config::{self, Config, Network, SystemPaths};
+use super::throttle;
 use crate::error::{EXIT_BOX, Failure};
 use crate::etc;
 use crate::values::{Ipc, NamespaceModes, Share};
@@ -46,7 +47,7 @@ pub(crate) fn spec(
         config::Seccomp::Unconfined => Seccomp::Unconfined,
         config::Seccomp::Profile(text) => Seccomp::Profile(text.clone()),
     };
-    spec.limits = limits(config);
+    spec.limits = limits(config)?;
     if config.limits.best_effort {
         spec.limits_policy = LimitsPolicy::BestEffort;
     }
@@ -167,8 +168,8 @@ pub(crate) fn etc_files(config: &Config, private: Option<&PrivateNetwork>) -> (E
 }
 
 /// Its limits as the runner takes them.
-pub(crate) fn limits(config: &Config) -> box_runner::Limits {
-    box_runner::Limits {
+pub(crate) fn limits(config: &Config) -> Result<box_runner::Limits, Failure> {
+    Ok(box_runner::Limits {
         memory: config.limits.memory,
         millicpus: config.limits.millicpus,
         pids: config.limits.pids,
@@ -177,7 +178,8 @@ pub(crate) fn limits(config: &Config) -> box_runner::Limits {
         cpu_shares: config.limits.cpu_shares,
         cpuset_cpus: config.limits.cpuset_cpus.clone(),
         cpuset_mems: config.limits.cpuset_mems.clone(),
-    }
+        throttles: throttle::found(&config.limits.throttles)?,
+    })
 }
 
 /// The default capabilities, or all; first fewer, then more.

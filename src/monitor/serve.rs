@@ -137,7 +137,7 @@ fn reply_to(life: &Arc<Life>, request: Request) -> Result<Reply, Failure> {
             config.limits = limits;
             live(life)?
                 .handle
-                .update(&containers::limits(&config))
+                .update(&containers::limits(&config)?)
                 .map_err(of)?;
             Ok(Reply::Done)
         }

@@ -36,10 +36,29 @@ fn object(event: &Event<'_>) -> Option<Value> {
             "event": "step_started", "id": id.0, "stage": stage, "stage_name": stage_name,
             "index": index, "total": total, "step": text, "line": line,
         }),
+        Event::StepAhead {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+        } => json!({
+            "event": "step_ahead", "id": id.0, "stage": stage, "stage_name": stage_name,
+            "index": index, "total": total, "step": text,
+        }),
+        Event::StepWaiting { id, what } => {
+            json!({"event": "step_waiting", "id": id.0, "for": what.map(|what| what.to_string())})
+        }
         Event::StepOutput { id, stream, bytes } => json!({
             "event": "step_output", "id": id.0, "stream": format!("{stream:?}").to_lowercase(),
             "text": String::from_utf8_lossy(bytes),
         }),
+        Event::StepExplained { id, verdict } => {
+            let mut object = json!({"event": "step_explained", "id": id.0, "text": verdict.to_string()});
+            super::add_verdict(&mut object, verdict);
+            object
+        }
         Event::StepCached { id, config_only } => {
             json!({"event": "step_cached", "id": id.0, "config_only": config_only})
         }
@@ -60,6 +79,9 @@ fn object(event: &Event<'_>) -> Option<Value> {
             json!({"event": "step_failed", "id": id.0, "wall_ms": wall.as_millis()}),
             usage.as_ref(),
         ),
+        Event::StepCancelled { id, wall } => {
+            json!({"event": "step_cancelled", "id": id.0, "wall_ms": wall.as_millis()})
+        }
         Event::FetchStarted { id, what, total } => {
             json!({"event": "fetch_started", "id": id.0, "what": what, "total": total})
         }

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::explain::Verdict;
+use box_builder::progress::{Awaited, Event, EventSink, StepId};
 
 use super::{human, steps};
 
@@ -36,10 +37,27 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
             let label = steps.begin(id, stage, stage_name, (index, total), text);
             vec![format!("{label} {}", human::one_line(text))]
         }
+        Event::StepAhead {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+        } => {
+            steps.begin(id, stage, stage_name, (index, total), text);
+            Vec::new()
+        }
+        // That there is much to do is seen anyway.
+        Event::StepWaiting { id, what: Some(what) } if what != Awaited::Turn => {
+            let what = human::one_line(&what.to_string());
+            vec![format!("{} waits for {what}", steps.label(id))]
+        }
         Event::StepOutput { id, stream, bytes } => {
             let lines = steps.output(id, stream, bytes);
             labelled(steps, id, lines)
         }
+        Event::StepExplained { id, verdict } => explained(steps, id, verdict).into_iter().collect(),
         Event::StepCached {
             id,
             config_only: false,
@@ -58,6 +76,9 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
             let figures = steps::figures(wall, usage.as_ref(), None);
             ended(steps, id, &format!("FAILED {figures}"))
         }
+        Event::StepCancelled { id, wall } => {
+            ended(steps, id, &format!("CANCELLED {}", human::duration(wall)))
+        }
         Event::FetchStarted { id, what, total } => {
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));
             vec![format!("{} {}{size}", steps.label(id), human::one_line(what))]
@@ -66,6 +87,12 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::Note(text) => vec![human::printable(text)],
         _ => Vec::new(),
     }
+}
+
+/// Why a step is done, or not; nothing of those that are nothing to do.
+pub(super) fn explained(steps: &steps::Steps, id: StepId, verdict: &Verdict) -> Option<String> {
+    let is_worth = *verdict != Verdict::Nothing;
+    is_worth.then(|| format!("{} {}", steps.label(id), super::verdict(verdict)))
 }
 
 fn labelled(steps: &steps::Steps, id: StepId, lines: Vec<String>) -> Vec<String> {

@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// A line without an end is shown when it gets this long.
-const LONGEST_LINE: usize = 64 * 1024;
+pub(super) const LONGEST_LINE: usize = 64 * 1024;
 
 impl Steps {
     /// Notes a step that begins; returns its label (`[build 2/7]`).
@@ -84,7 +84,7 @@ impl Steps {
 }
 
 /// Text whose control characters can't drive the terminal; of a line rewritten by carriage returns, what stood last.
-fn printable(line: &[u8]) -> String {
+pub(super) fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
     let text = text.rsplit('\r').next().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Bars of downloads and unpacking outside of a build: `box import`, `pull`, `push`.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use box_builder::exec::CancelToken;
@@ -53,12 +54,12 @@ pub(crate) struct Transfers {
 impl Transfers {
     /// Transfers that are shown as the mode says, and given up with the token.
     pub(crate) fn new(mode: ProgressMode, quiet: bool, cancel: &CancelToken) -> Self {
-        let target = match super::resolve(mode) {
-            ProgressMode::Tty if !quiet => ProgressDrawTarget::stderr(),
-            _ => ProgressDrawTarget::hidden(),
+        let bars = match super::resolve(mode) {
+            ProgressMode::Tty if !quiet => terminal(),
+            _ => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
         };
         Self {
-            bars: MultiProgress::with_draw_target(target),
+            bars,
             cancel: cancel.clone(),
         }
     }
@@ -74,6 +75,12 @@ impl TransferProgress for Transfers {
     fn cancelled(&self) -> bool {
         self.cancel.is_cancelled()
     }
+}
+
+/// All bars that are on the terminal at once: whoever draws there without the others draws over them.
+pub(super) fn terminal() -> MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(MultiProgress::new).clone()
 }
 
 /// Bytes, speed and the time left, where the size is known.

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use box_builder::progress::{Event, EventSink, StepId};
+use box_builder::progress::{Awaited, Event, EventSink, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{human, steps};
-
-use super::quiet::LAST_LINES;
 
 /// Draws on the terminal at standard error.
 #[derive(Debug)]
@@ -21,14 +19,9 @@ pub(super) struct Live {
 #[derive(Debug, Default)]
 struct State {
     steps: steps::Steps,
-    running: BTreeMap<StepId, Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    bar: ProgressBar,
-    fetch: Option<ProgressBar>,
-    last: Vec<String>,
+    running: BTreeMap<StepId, ProgressBar>,
+    /// Also of steps whose turn has not come.
+    fetches: BTreeMap<StepId, ProgressBar>,
 }
 
 /// Columns that a running step's line has beside its text and its output.
@@ -38,7 +31,7 @@ impl Live {
     /// An empty display.
     pub(super) fn new() -> Self {
         Self {
-            bars: MultiProgress::new(),
+            bars: super::transfer::terminal(),
             state: Mutex::default(),
         }
     }
@@ -66,55 +59,42 @@ impl Live {
         let prefix = format!("{label} {}", state.steps.text(id));
         bar.set_prefix(console::truncate_str(&prefix, console_width() * 6 / 10, "…").into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
-        state.running.insert(
-            id,
-            Running {
-                bar,
-                fetch: None,
-                last: Vec::new(),
-            },
-        );
+        state.running.insert(id, bar);
     }
 
-    fn output(state: &mut State, id: StepId, lines: Vec<String>) {
-        let Some(running) = state.running.get_mut(&id) else {
+    fn output(state: &mut State, id: StepId, lines: &[String]) {
+        if let (Some(bar), Some(line)) = (state.running.get(&id), lines.last()) {
+            bar.set_message(clipped(line));
+        }
+    }
+
+    fn end(&self, state: &mut State, id: StepId, mark: &str, figures: &str) {
+        if let Some(fetch) = state.fetches.remove(&id) {
+            fetch.finish_and_clear();
+        }
+        let Some(bar) = state.running.remove(&id) else {
             return;
         };
-        if let Some(line) = lines.last() {
-            running.bar.set_message(
-                console::truncate_str(line, console_width() * 4 / 10 - SPINNER_AND_TIME, "…").into_owned(),
-            );
-        }
-        running.last.extend(lines);
-        let over = running.last.len().saturating_sub(LAST_LINES);
-        running.last.drain(..over);
-    }
-
-    fn end(&self, state: &mut State, id: StepId, mark: &str, figures: &str) -> Vec<String> {
-        let Some(running) = state.running.remove(&id) else {
-            return Vec::new();
-        };
-        running.bar.finish_and_clear();
+        bar.finish_and_clear();
         let (label, text) = (state.steps.label(id), state.steps.text(id));
         let width = console_width().saturating_sub(console::measure_text_width(figures) + label.len() + 6);
         let text = console::truncate_str(text, width.max(8), "…");
         self.print_clipped(&format!("{mark} {label} {text}  {figures}"));
-        running.last
     }
 
     fn fetch(&self, state: &mut State, id: StepId, what: &str, total: Option<u64>) {
-        let Some(running) = state.running.get_mut(&id) else {
-            return;
-        };
         let bar = match total {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::new_spinner(),
         };
-        let bar = self.bars.insert_after(&running.bar, bar);
+        let (bar, what) = match state.running.get(&id) {
+            Some(running) => (self.bars.insert_after(running, bar), what.to_owned()),
+            None => (self.bars.add(bar), format!("{} {what}", state.steps.label(id))),
+        };
         bar.set_style(super::transfer::style(total));
-        let what = human::one_line(what);
+        let what = human::one_line(&what);
         bar.set_prefix(console::truncate_str(&what, console_width() / 3, "…").into_owned());
-        running.fetch = Some(bar);
+        state.fetches.insert(id, bar);
     }
 }
 
@@ -135,9 +115,24 @@ impl EventSink for Live {
                 let label = state.steps.begin(id, stage, stage_name, (index, total), text);
                 self.start(state, id, &label);
             }
+            Event::StepAhead {
+                id,
+                stage,
+                stage_name,
+                index,
+                total,
+                text,
+            } => {
+                state.steps.begin(id, stage, stage_name, (index, total), text);
+            }
+            Event::StepWaiting { id, what } => waiting(state, id, what),
+            Event::StepExplained { id, verdict } => {
+                let line = super::plain::explained(&state.steps, id, verdict);
+                line.inspect(|line| self.print(line));
+            }
             Event::StepOutput { id, stream, bytes } => {
                 let lines = state.steps.output(id, stream, bytes);
-                Self::output(state, id, lines);
+                Self::output(state, id, &lines);
             }
             Event::StepCached { id, config_only } => {
                 self.end(state, id, "✔", if config_only { "" } else { "cached" });
@@ -156,19 +151,24 @@ impl EventSink for Live {
                     &steps::figures(wall, usage.as_ref(), Some(layer_size)),
                 );
             }
+            // What it printed last comes with the build's failure.
             Event::StepFailed { id, wall, usage } => {
-                self.failed(state, id, &steps::figures(wall, usage.as_ref(), None))
+                self.end(state, id, "✘", &steps::figures(wall, usage.as_ref(), None));
+            }
+            Event::StepCancelled { id, wall } => {
+                self.end(
+                    state,
+                    id,
+                    "⊘",
+                    &format!("cancelled after {}", human::duration(wall)),
+                );
             }
             Event::FetchStarted { id, what, total } => self.fetch(state, id, what, total),
             Event::FetchProgress { id, bytes } => {
-                state
-                    .running
-                    .get(&id)
-                    .and_then(|r| r.fetch.as_ref())
-                    .inspect(|bar| bar.inc(bytes));
+                state.fetches.get(&id).inspect(|bar| bar.inc(bytes));
             }
             Event::FetchDone { id } => {
-                let fetch = state.running.get_mut(&id).and_then(|r| r.fetch.take());
+                let fetch = state.fetches.remove(&id);
                 fetch.inspect(ProgressBar::finish_and_clear);
             }
             Event::Warning(diagnostic, sources) => {
@@ -180,16 +180,18 @@ impl EventSink for Live {
     }
 }
 
-impl Live {
-    /// A failed step's last lines stay on the screen.
-    fn failed(&self, state: &mut State, id: StepId, figures: &str) {
-        let rest = state.steps.rest(id);
-        Self::output(state, id, rest);
-        let last = self.end(state, id, "✘", figures);
-        for line in last {
-            self.print(&format!("  | {line}"));
-        }
+/// A step that waits says so; its time is that of its own work.
+fn waiting(state: &mut State, id: StepId, what: Option<Awaited<'_>>) {
+    if let Some(bar) = state.running.get(&id) {
+        let text = what.map(|what| format!("waits for {}", human::one_line(&what.to_string())));
+        bar.set_message(clipped(&text.unwrap_or_default()));
+        bar.reset_elapsed();
     }
+}
+
+/// What fits behind a step's text and time.
+fn clipped(text: &str) -> String {
+    console::truncate_str(text, console_width() * 4 / 10 - SPINNER_AND_TIME, "…").into_owned()
 }
 
 fn style(template: &str, otherwise: ProgressStyle) -> ProgressStyle {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::build_log;
 use crate::container;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{IoContext, Result, StoreError};
@@ -25,7 +26,7 @@ use crate::volume;
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `journal`, `file`.
+    /// What it is: `blob`, `layer`, `image`, `name`, `record`, `volume`, `build log`, `journal`, `file`.
     pub what: &'static str,
     /// Which: a digest, a name or a path.
     pub name: String,
@@ -91,6 +92,7 @@ impl Store {
         count += self.check_names(repair, &mut findings)?;
         count += self.check_containers(&mut findings)?;
         count += self.check_volumes(repair, &mut findings)?;
+        count += self.check_build_logs(repair, &mut findings)?;
         count += self.check_journal(repair, &mut findings)?;
         count += self.check_files(repair, &mut findings)?;
         findings.sort_unstable();
@@ -293,6 +295,28 @@ impl Store {
             }
         }
         Ok(names.len() as u64)
+    }
+
+    /// Nothing depends on them, and their ends may be missing; what can't be told at all is damaged.
+    fn check_build_logs(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
+        let (root, _) = self.parts();
+        let all = entries(&root.layout.builds())?;
+        let count = all.len() as u64;
+        for (name, path) in all {
+            let Some(problem) = build_log::problem(root, &name)? else {
+                continue;
+            };
+            if repair {
+                root.set_aside(&path, &format!("build-{name}"))?;
+            }
+            findings.push(Finding {
+                what: "build log",
+                name,
+                problem: problem.to_owned(),
+                is_repaired: repair,
+            });
+        }
+        Ok(count)
     }
 
     fn check_journal(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {

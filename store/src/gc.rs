@@ -7,6 +7,7 @@
 //! Alive is what an image or a record keeps. A blob that stands for a layer, and a manifest, are alive with their layer or image.
 
 mod alone;
+mod logs;
 mod mark;
 mod sweep;
 mod usage;

@@ -128,6 +128,16 @@ impl Layout {
         self.cache_mounts().join(key.hex())
     }
 
+    /// The logs of builds; made when the first one is.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+
+    /// One log, by its number.
+    pub fn build(&self, number: u64) -> PathBuf {
+        self.builds().join(number.to_string())
+    }
+
     /// The directories of named volumes; made when the first one is.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")

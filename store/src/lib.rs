@@ -7,6 +7,7 @@
 
 pub mod beneath;
 pub mod blob;
+pub mod build_log;
 mod cache_mount;
 pub mod compare;
 mod container;
@@ -40,6 +41,7 @@ mod unpack;
 mod volume;
 
 pub use blob::{BlobReader, BlobWriter};
+pub use build_log::{BuildLog, BuildLogInfo, LogBounds};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountSpec, CacheSharing};
 pub use container::NewContainer;
 pub use digest::{ChainId, DiffId, Digest, Hasher, ImageId};

@@ -1,6 +1,6 @@
 //! What is told of every step, and what its failure becomes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{BuildError, StepError};
 use crate::exec::Usage;
@@ -55,34 +55,59 @@ impl Announced<'_> {
         run: impl FnOnce(StepId) -> Result<Ended<T>, Failed>,
     ) -> Result<T, BuildError> {
         let tools = self.tools;
-        if tools.request.cancel.is_cancelled() {
+        if tools.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let id = StepId(self.first + index);
+        let id = self.id(index);
         let start = Instant::now();
         tools.events.event(self.started(id, index, place));
         match run(id) {
             Ok(Ended { value, outcome }) => {
-                tools.events.event(ended(id, &outcome, start));
+                tools.events.event(ended(id, &outcome, self.wall(id, start)));
                 Ok(value)
             }
+            // What goes wrong in a build that is being stopped went wrong because of that.
+            Err(Failed { error, .. })
+                if tools.cancel.is_cancelled() || matches!(*error, StepError::Cancelled) =>
+            {
+                let wall = self.wall(id, start);
+                tools.events.event(Event::StepCancelled { id, wall });
+                Err(BuildError::Cancelled)
+            }
             Err(Failed { error, usage }) => {
-                tools.events.event(Event::StepFailed {
-                    id,
-                    wall: start.elapsed(),
-                    usage,
-                });
-                let is_cancelled = tools.request.cancel.is_cancelled();
-                Err(match *error {
-                    StepError::Cancelled => BuildError::Cancelled,
-                    _ if is_cancelled => BuildError::Cancelled,
-                    _ => BuildError::Step {
-                        place: Box::new(place.clone()),
-                        source: error,
-                    },
+                let wall = self.wall(id, start);
+                tools.events.event(Event::StepFailed { id, wall, usage });
+                Err(BuildError::Step {
+                    place: Box::new(place.clone()),
+                    source: error,
                 })
             }
         }
+    }
+
+    /// Tells that something is got for a step whose turn has not come.
+    pub(super) fn ahead(&self, index: usize) {
+        let place = match index.checked_sub(1).and_then(|index| self.plan.steps.get(index)) {
+            Some(step) => &step.place,
+            None => &self.plan.from,
+        };
+        self.tools.events.event(Event::StepAhead {
+            id: self.id(index),
+            stage: self.plan.id.0,
+            stage_name: self.plan.name.as_deref(),
+            index: index + 1,
+            total: self.plan.steps.len() + 1,
+            text: &place.text,
+        });
+    }
+
+    fn id(&self, index: usize) -> StepId {
+        StepId(self.first + index)
+    }
+
+    /// The time since, but for what the step waited for others.
+    fn wall(&self, id: StepId, start: Instant) -> Duration {
+        start.elapsed().saturating_sub(self.tools.turns.idle(id))
     }
 
     fn started<'e>(&'e self, id: StepId, index: usize, place: &'e Place) -> Event<'e> {
@@ -98,7 +123,7 @@ impl Announced<'_> {
     }
 }
 
-fn ended(id: StepId, outcome: &Outcome, start: Instant) -> Event<'static> {
+fn ended(id: StepId, outcome: &Outcome, wall: Duration) -> Event<'static> {
     match *outcome {
         Outcome::Config => Event::StepCached {
             id,
@@ -110,7 +135,7 @@ fn ended(id: StepId, outcome: &Outcome, start: Instant) -> Event<'static> {
         },
         Outcome::Done { size, entries, usage } => Event::StepFinished {
             id,
-            wall: start.elapsed(),
+            wall,
             usage,
             layer_size: size,
             layer_entries: entries,

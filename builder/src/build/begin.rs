@@ -1,6 +1,7 @@
 //! A stage right after its FROM, and what stages give each other.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use box_store::Store;
 use box_store::error::StoreError;
@@ -9,7 +10,8 @@ use box_store::layer::Layer;
 
 use crate::base;
 use crate::cache::{Cache, Recipe};
-use crate::error::StepError;
+use crate::error::{BuildError, StepError};
+use crate::exec::CancelToken;
 use crate::graph::StageId;
 use crate::plan::{BasePlan, CopyFrom, StagePlan};
 use crate::progress::StepId;
@@ -36,21 +38,56 @@ pub(super) struct StageResult {
     pub(super) base_created: Option<i64>,
     /// Whether some layer was made here, so that the image is not as old as its base.
     pub(super) has_own_layers: bool,
+    /// What FROM names in the end, in words, and how many layers that gave.
+    pub(super) base: String,
+    pub(super) base_layers: usize,
+    /// The steps that gave the layers; empty for the base's.
+    pub(super) makers: Vec<String>,
 }
 
-/// The stages that were built.
-#[derive(Default)]
-pub(super) struct Results(BTreeMap<StageId, StageResult>);
+/// The stages that were built. Clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Results(Arc<(Mutex<BTreeMap<StageId, StageResult>>, Condvar)>);
 
 impl Results {
-    /// Takes a stage.
-    pub(super) fn insert(&mut self, id: StageId, result: StageResult) {
-        self.0.insert(id, result);
+    /// Takes a stage, and tells all who wait for it.
+    pub(super) fn insert(&self, id: StageId, result: StageResult) {
+        self.map().insert(id, result);
+        self.0.1.notify_all();
     }
 
-    /// A stage that others need. The plan has it before them.
-    fn get(&self, id: StageId) -> Result<&StageResult, StepError> {
-        self.0.get(&id).ok_or(StepError::StageNotBuilt { stage: id.0 })
+    /// Waits until a stage is built. [`Results::wake`] must be called when the token is cancelled.
+    ///
+    /// # Errors
+    /// [`BuildError::Cancelled`].
+    pub(super) fn wait(&self, id: StageId, cancel: &CancelToken) -> Result<(), BuildError> {
+        let mut map = self.map();
+        while !map.contains_key(&id) {
+            if cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            map = self.0.1.wait(map).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Has all who wait look whether they still should.
+    pub(super) fn wake(&self) {
+        let _map = self.map();
+        self.0.1.notify_all();
+    }
+
+    /// A stage that others need, and that was waited for.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub(super) fn get(&self, id: StageId) -> Result<StageResult, StepError> {
+        let found = self.map().get(&id).cloned();
+        found.ok_or(StepError::StageNotBuilt { stage: id.0 })
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<StageId, StageResult>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The layers that are read, with their name; none for a context.
@@ -63,7 +100,7 @@ impl Results {
             CopyFrom::Context | CopyFrom::Named(_) => None,
             CopyFrom::Stage(stage) => {
                 let result = self.get(*stage)?;
-                Some((result.layers.clone(), format!("stage {}", stage.0)))
+                Some((result.layers, format!("stage {}", stage.0)))
             }
             CopyFrom::Image(name, image) => {
                 let layers = store.image_layers(image)?;
@@ -84,19 +121,20 @@ pub(super) fn begin(
     let (base, shown) = match &plan.base {
         BasePlan::Scratch => {
             return Ok(Ended {
-                value: on(Vec::new(), Vec::new(), None)?,
+                value: on("scratch", Vec::new(), Vec::new(), None)?,
                 outcome: Outcome::Config,
             });
         }
         BasePlan::Stage(stage) => {
             return Ok(Ended {
-                value: results.get(*stage)?.clone(),
+                value: results.get(*stage)?,
                 outcome: Outcome::Config,
             });
         }
         BasePlan::Image(image) => {
             let layers = tools.store.image_layers(image)?;
             let value = on(
+                &named(&plan.base_name, &image.id.0.hex()),
                 layers,
                 image.config.history.clone(),
                 image.config.created_seconds(),
@@ -131,22 +169,46 @@ pub(super) fn begin(
     };
     let value = StageResult {
         has_own_layers: true,
-        ..on(vec![layer], vec![history], None)?
+        ..on(
+            &named(&shown, &layer.diff_id()?.hex()),
+            vec![layer],
+            vec![history],
+            None,
+        )?
     };
     Ok(Ended { value, outcome })
 }
 
+/// A base as people know it: its name, and the beginning of its digest.
+fn named(name: &str, hex: &str) -> String {
+    format!("{name} ({})", &hex[..hex.len().min(12)])
+}
+
+/// A stage on something that is not known yet.
+pub(super) fn unknown() -> Result<StageResult, StoreError> {
+    on("", Vec::new(), Vec::new(), None)
+}
+
 /// A stage on these layers. What its base says of when it was made counts only if it leaves something out.
-fn on(layers: Vec<Layer>, history: Vec<History>, created: Option<i64>) -> Result<StageResult, StoreError> {
+fn on(
+    base: &str,
+    layers: Vec<Layer>,
+    history: Vec<History>,
+    created: Option<i64>,
+) -> Result<StageResult, StoreError> {
     let counts = layers
         .iter()
         .any(|layer| layer.newest_time() != layer.with_kept_limit(None).newest_time());
     let recipe = Recipe::of_base(chain(&layers)?);
+    let makers = vec![String::new(); layers.len()];
     Ok(StageResult {
         layers,
         history,
         recipe,
         base_created: created.filter(|_| counts),
         has_own_layers: false,
+        base: base.to_owned(),
+        base_layers: makers.len(),
+        makers,
     })
 }

@@ -40,6 +40,7 @@ pub(super) fn plan(
     events: &dyn EventSink,
 ) -> Result<Planned, BuildError> {
     let front = Front::read(store, request, context).map_err(boxfile_error)?;
+    check_stages(request, &front.boxfile)?;
     let (graph, loaded) = front.loaded(events)?;
     let lowered = lower(&graph, request, store, &loaded);
     let check = front.check();
@@ -61,6 +62,73 @@ pub(super) fn plan(
         plan,
         source_date_epoch,
     })
+}
+
+/// The same with what is here alone: nothing is fetched, loaded or told.
+///
+/// # Errors
+/// As of [`plan`]; [`BuildError::OnlyBuilt`] for what would have to be loaded.
+pub(super) fn plan_alone(
+    store: &Store,
+    request: &BuildRequest,
+    context: &Context<'_>,
+) -> Result<Planned, BuildError> {
+    let loads = |what: &str| BuildError::OnlyBuilt {
+        what: format!("the OCI layout {what}"),
+    };
+    for (name, context) in &request.contexts {
+        if matches!(context, NamedContext::Layout { .. }) {
+            return Err(loads(name));
+        }
+    }
+    let front = Front::read(store, request, context).map_err(boxfile_error)?;
+    check_stages(request, &front.boxfile)?;
+    let loaded = Loaded::default();
+    let graph = front.built_graph(&loaded)?;
+    for stage in &graph.stages {
+        if let Base::OciLayout { directory, .. } = &stage.base {
+            return Err(loads(&directory.value));
+        }
+    }
+    let plan = lower(&graph, request, store, &loaded).map_err(|error| match error {
+        LowerError::Boxfile { diagnostics, .. } => front.error(diagnostics),
+        LowerError::Store(error) => BuildError::Store(error),
+    })?;
+    let source_date_epoch = source_date_epoch(&front.boxfile, &graph, request)?;
+    Ok(Planned {
+        plan,
+        source_date_epoch,
+    })
+}
+
+/// Stages that are to be built anew must be there: else a wrong name would be found out by nobody.
+fn check_stages(request: &BuildRequest, boxfile: &Boxfile) -> Result<(), BuildError> {
+    let froms = boxfile
+        .instructions
+        .iter()
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::From(from) => Some(from),
+            _ => None,
+        });
+    let names: Vec<String> = froms
+        .enumerate()
+        .map(|(number, from)| match &from.alias {
+            Some(alias) => alias.name.clone(),
+            None => number.to_string(),
+        })
+        .collect();
+    let is_there = |stage: &str| {
+        let number = stage.parse::<usize>();
+        number.is_ok_and(|number| number < names.len())
+            || names.iter().any(|name| name.eq_ignore_ascii_case(stage))
+    };
+    match request.no_cache_stages.iter().find(|stage| !is_there(stage)) {
+        Some(stage) => Err(BuildError::NoSuchStage {
+            name: stage.clone(),
+            stages: names.join(", "),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Syntax errors as an error of a build.

@@ -1,14 +1,21 @@
 //! Images of registries, brought into the store before the stages are lowered: their configs are needed then.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use box_store::{Reference, Store, StoreError};
 
 use crate::error::BuildError;
 use crate::graph::StageGraph;
 use crate::lower::Loaded;
 use crate::progress::EventSink;
-use crate::request::{BuildRequest, NamedContext};
+use crate::request::{BuildRequest, NamedContext, Platform};
 
-/// Asks for the images that are not here (or for all, if the puller says so), each once. What can't be had is noted, and told of
+/// The most images that are pulled at once; each has several connections.
+const PULLS: usize = 4;
+
+/// Asks for the images that are not here (or for all, if the puller says so), each once, several at a time. What can't be had is noted, and told of
 /// where the image is named.
 ///
 /// # Errors
@@ -29,8 +36,9 @@ pub(super) fn pull(
             wanted.push((name.clone(), None));
         }
     }
+    let mut missing: BTreeMap<String, (Reference, Platform)> = BTreeMap::new();
     for (name, platform) in wanted {
-        if loaded.pulled.contains_key(&name) || request.cancel.is_cancelled() {
+        if loaded.pulled.contains_key(&name) || missing.contains_key(&name) {
             continue;
         }
         // What is no name is told of later; an id can only be here.
@@ -52,8 +60,32 @@ pub(super) fn pull(
         }
         let platform = platform.and_then(|platform| platform.parse().ok());
         let platform = platform.unwrap_or_else(|| request.platform.clone());
-        let failed = puller.pull(store, &reference, &platform, events).err();
-        loaded.pulled.insert(name, failed);
+        missing.insert(name, (reference, platform));
     }
+    let missing: Vec<_> = missing.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let pulled = Mutex::new(&mut loaded.pulled);
+    let work = || {
+        while let Some((name, (reference, platform))) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if request.cancel.is_cancelled() {
+                return;
+            }
+            let failed = puller.pull(store, reference, platform, events).err();
+            let mut pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
+            pulled.insert(name.clone(), failed);
+        }
+    };
+    let pulls = match request.jobs {
+        0 | 1 => 1,
+        _ => missing.len().min(PULLS),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..pulls {
+            // Without another thread this one does it all.
+            let thread = std::thread::Builder::new().name("box-pull".into());
+            let _ = thread.spawn_scoped(scope, work);
+        }
+        work();
+    });
     Ok(())
 }

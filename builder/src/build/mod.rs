@@ -4,16 +4,19 @@
 //! Boxfile ──parse──► graph ──lower──► plan ──stage by stage──► layers ──► config ──► image
 //! ```
 //!
-//! Stages are done one after another in the order of the plan; each needs only what [`begin::Results`] holds and what
-//! [`begin::Shared`] lends, so that they can come to run side by side. A build that fails or is cancelled leaves what was
-//! done before in the cache, and nothing else.
+//! Stages are done side by side ([`schedule`]); each needs only what [`begin::Results`] holds and what [`begin::Shared`] lends. A build
+//! that fails or is cancelled leaves what was done before in the cache, and nothing else.
 
+mod ahead;
 mod announce;
 mod begin;
+mod explained;
+mod forecast;
 mod front;
 mod images;
 mod layouts;
 mod record;
+mod schedule;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -26,18 +29,18 @@ use box_store::layer::Layer;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::exec::Executor;
-use crate::lower::Plan;
+use crate::exec::{CancelToken, Executor};
 use crate::plan::StagePlan;
 use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, NamedContext};
 use crate::steps::Tools;
+use crate::steps::turns::Turns;
 
-use begin::{Results, Shared, StageResult};
+use begin::{Shared, StageResult};
+pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 use record::{Recorder, diff_ids};
-use stage::build_stage;
 
 /// What a build gives.
 #[derive(Debug)]
@@ -66,6 +69,10 @@ pub fn build(
         plan,
         source_date_epoch,
     } = plan(store, request, &context, events)?;
+    // What stops the steps: the caller, or one of them that failed.
+    let cancel = CancelToken::new();
+    let stop = cancel.clone();
+    let _link = request.cancel.on_cancel(move || stop.cancel());
     let shared = Shared {
         tools: Tools {
             store,
@@ -75,11 +82,14 @@ pub fn build(
             context: &context,
             contexts: &contexts,
             source_date_epoch,
+            turns: &Turns::new(request.jobs),
+            cancel: &cancel,
+            is_forecast: false,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
     };
-    let built = keep(&shared, stages(&shared, &plan))?;
+    let built = keep(&shared, schedule::stages(&shared, &plan))?;
     save(&context, &contexts)?;
     let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
@@ -141,31 +151,6 @@ struct Target<'a> {
     plan: &'a StagePlan,
     result: StageResult,
     is_cached: bool,
-}
-
-fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'a>, BuildError> {
-    let steps = plan.stages.iter().map(|stage| stage.steps.len() + 1);
-    let (count, events) = (plan.stages.len(), shared.tools.events);
-    events.event(Event::Planned {
-        stages: count,
-        steps: steps.clone().sum(),
-    });
-    let mut results = Results::default();
-    let mut first = 0;
-    let mut last = None;
-    for (stage, steps) in plan.stages.iter().zip(steps) {
-        let result = build_stage(shared, stage, &results, first)?;
-        results.insert(stage.id, result.clone());
-        last = Some((stage, result));
-        first += steps;
-    }
-    // A graph has at least its target.
-    let (plan, result) = last.ok_or(BuildError::Empty)?;
-    Ok(Target {
-        plan,
-        result,
-        is_cached: shared.recorder.count() == 0,
-    })
 }
 
 /// The image's config: the plan's, with the layers that came of it.

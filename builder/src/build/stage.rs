@@ -5,39 +5,50 @@
 //!   └─ never seen, or no hit ──lock of the recipe──► lookup again ──► the step ──► layer ──► record
 //! ```
 //!
-//! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads.
+//! A stage owns its state alone; what it shares with others ([`Shared`]) may be used from several threads. It waits for another stage
+//! where it needs it: for its base at once, for what it copies or mounts when it comes to that step.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{About, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 use crate::error::{BuildError, StepError};
-use crate::plan::{Action, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
+use crate::explain::Verdict;
+use crate::files::FilesError;
+use crate::graph::StageId;
+use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
-use crate::steps::bind::Source;
+use crate::steps::bind::{self, Source};
 use crate::steps::mounts;
 use crate::steps::{At, Made, copy, run, workdir};
 
+use super::ahead::Ahead;
 use super::announce::{Announced, Ended, Failed, Outcome};
 use super::begin::{Results, Shared, StageResult, begin};
+use super::explained::{Lists, Lookup, figures, of_outcome};
 use super::record::{Done, chain};
 
-/// Builds a stage whose needs are in `results`. Its steps are numbered from `first`.
+/// Builds a stage, waiting for those that it needs to be in `results`. Its steps are numbered from `first`.
 ///
 /// # Errors
 /// The first step that fails ends it.
 pub(super) fn build_stage(
     shared: &Shared<'_>,
+    ahead: &Ahead<'_>,
     plan: &StagePlan,
     results: &Results,
     first: usize,
 ) -> Result<StageResult, BuildError> {
-    let events = shared.tools.events;
+    let (events, cancel) = (shared.tools.events, shared.tools.cancel);
+    if let BasePlan::Stage(base) = plan.base {
+        results.wait(base, cancel)?;
+    }
     events.event(Event::StageStarted {
         stage: plan.id.0,
         name: plan.name.as_deref(),
@@ -47,31 +58,64 @@ pub(super) fn build_stage(
         plan,
         first,
     };
-    let base = announced.step(0, &plan.from, |id| begin(shared, plan, results, id))?;
+    let base = announced.step(0, &plan.from, |id| {
+        let base = begin(shared, plan, results, id)?;
+        shared.tell(id, &of_outcome(&base.outcome));
+        Ok(base)
+    })?;
     let mut stage = Stage {
         shared,
+        ahead,
         plan,
         results,
         result: base,
+        first,
+        is_open: Cell::new(false),
     };
     for (index, step) in plan.steps.iter().enumerate() {
+        for stage in read_stages(&step.action) {
+            results.wait(stage, cancel)?;
+        }
+        ahead.claim(StepId(first + index + 1))?;
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
 }
 
-struct Stage<'a> {
-    shared: &'a Shared<'a>,
-    plan: &'a StagePlan,
-    results: &'a Results,
-    result: StageResult,
+/// The stages that a step copies or mounts from.
+fn read_stages(action: &Action) -> Vec<StageId> {
+    let stage = |from: &CopyFrom| match from {
+        CopyFrom::Stage(stage) => Some(*stage),
+        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
+    };
+    match action {
+        Action::Run(run) => {
+            let binds = run.mounts.iter().filter_map(mounts::bind_of);
+            binds.filter_map(|bind| stage(&bind.from)).collect()
+        }
+        Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
+        Action::Config | Action::Workdir(_) => Vec::new(),
+    }
 }
 
-impl Stage<'_> {
-    fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
+pub(super) struct Stage<'a, 'b> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) ahead: &'a Ahead<'b>,
+    pub(super) plan: &'a StagePlan,
+    pub(super) results: &'a Results,
+    pub(super) result: StageResult,
+    /// The number of its FROM.
+    pub(super) first: usize,
+    /// Whether what lies below the next step is not known: only in a forecast, after a miss.
+    pub(super) is_open: Cell<bool>,
+}
+
+impl Stage<'_, '_> {
+    pub(super) fn step(&mut self, id: StepId, step: &Step) -> Result<Ended<()>, Failed> {
         let ended = match &step.action {
             Action::Config => {
                 self.note(step, None);
+                self.shared.tell(id, &Verdict::Nothing);
                 return Ok(Ended {
                     value: (),
                     outcome: Outcome::Config,
@@ -86,6 +130,9 @@ impl Stage<'_> {
         let time = layer.as_ref().map(|_| self.logical_time(is_linked));
         self.note(step, time);
         self.result.has_own_layers |= layer.is_some();
+        self.result
+            .makers
+            .extend(layer.as_ref().map(|_| step.place.text.clone()));
         self.result.layers.extend(layer);
         self.result.recipe = recipe;
         Ok(Ended { value: (), outcome })
@@ -129,7 +176,8 @@ impl Stage<'_> {
             ..self.parts(StepKind::Run, step.args.clone())
         };
         let (usage, ordered) = (Cell::new(None), Cell::new(None));
-        let made = self.cached(parts, step.reuse, &self.result.layers, || {
+        let lists = || bind::lists(&self.shared.tools, id, &sources);
+        let made = self.cached((id, parts, step.reuse), &self.result.layers, lists, || {
             // Tools that compare times see each layer newer than those below it.
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
@@ -169,13 +217,38 @@ impl Stage<'_> {
             user: step.user.clone(),
             ..self.parts(StepKind::Workdir, vec![step.path.clone()])
         };
-        Ok(self.cached(parts, Reuse::Always, &self.result.layers, || {
-            workdir::run(&self.shared.tools, self.at(id), step)
-        })?)
+        let below = &self.result.layers;
+        Ok(self.cached(
+            (id, parts, Reuse::Always),
+            below,
+            || Ok(Vec::new()),
+            || workdir::run(&self.shared.tools, self.at(id), step),
+        )?)
     }
 
+    /// With what was read ahead, unless that has changed since.
     fn copy(&self, id: StepId, step: &CopyStep) -> Result<(Option<Layer>, Recipe, Outcome), Failed> {
+        if let Some(reading) = self.ahead.take(id)? {
+            match self.copy_read(id, step, &reading) {
+                Err(StepError::Files(FilesError::Changed { .. })) => {}
+                result => return Ok(result?),
+            }
+        }
         let tools = &self.shared.tools;
+        let layers = self.results.layers_of(tools.store, &step.from)?;
+        let layers = layers
+            .as_ref()
+            .map(|(layers, name)| (layers.as_slice(), name.clone()));
+        let reading = copy::Reading::new(tools, id, step, layers)?;
+        Ok(self.copy_read(id, step, &reading)?)
+    }
+
+    fn copy_read(
+        &self,
+        id: StepId,
+        step: &CopyStep,
+        reading: &copy::Reading<'_>,
+    ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
         let linked;
         let (step, below) = match step.link {
             // Nothing of what is below is seen: neither its times nor its links, and names of owners are numbers by then.
@@ -185,20 +258,6 @@ impl Stage<'_> {
             }
             false => (step, self.result.layers.as_slice()),
         };
-        let layers = self.results.layers_of(tools.store, &step.from)?;
-        let layers = layers
-            .as_ref()
-            .map(|(layers, name)| (layers.as_slice(), name.clone()));
-        let named;
-        let reading = match &step.from {
-            CopyFrom::Named(name) => {
-                named = tools.reading(name)?;
-                copy::Reading::new(&named, id, step, layers)?
-            }
-            CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                copy::Reading::new(tools, id, step, layers)?
-            }
-        };
         let keeps_owners = !matches!(step.from, CopyFrom::Context | CopyFrom::Named(_));
         let mut parts = KeyParts {
             inputs: reading.inputs()?,
@@ -207,9 +266,10 @@ impl Stage<'_> {
         if step.link {
             parts.layer.base_created = None;
         }
-        Ok(self.cached(parts, Reuse::Always, below, || {
-            reading.copy(At { id, layers: below })
-        })?)
+        let lists = || reading.lists();
+        self.cached((id, parts, Reuse::Always), below, lists, || {
+            reading.copy(At { id, layers: below }, step.chown.as_deref())
+        })
     }
 
     fn at(&self, id: StepId) -> At<'_> {
@@ -248,32 +308,59 @@ impl Stage<'_> {
     /// The step's layer from the cache; else it is done, and recorded.
     fn cached(
         &self,
-        parts: KeyParts,
-        reuse: Reuse,
+        (step, parts, reuse): (StepId, KeyParts, Reuse),
         below: &[Layer],
+        lists: impl FnOnce() -> Result<Lists, StepError>,
         make: impl FnOnce() -> Result<Made, StepError>,
     ) -> Result<(Option<Layer>, Recipe, Outcome), StepError> {
         let shared = self.shared;
         let id = parts.id();
         let recipe = self.result.recipe.then(id);
+        let about = self.about(step);
+        let lookup = Lookup {
+            id: step,
+            parts: &parts,
+            reuse,
+            sees_below: std::ptr::eq(below, self.result.layers.as_slice()),
+            about: &about,
+            whence: &self.whence(step, parts.kind),
+        };
+        let forced = self.forced(reuse);
+        if shared.tools.is_forecast {
+            let hit = self.foresee(&lookup, forced, below, lists)?;
+            return Ok((hit.flatten(), recipe, Outcome::Cached));
+        }
+        let start = Instant::now();
         let mut lock = None;
-        if reuse != Reuse::Never && !shared.tools.request.no_cache {
+        if forced.is_none() {
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
             }
-            lock = Some(self.lock(recipe)?);
-            // An equal build may have done it meanwhile.
+            lock = Some(self.lock(step, recipe)?);
+            // An equal build or stage may have done it meanwhile.
             if let Some(hit) = self.lookup(below, id, reuse)? {
+                shared.tell(step, &Verdict::Hit);
                 return Ok((hit, recipe, Outcome::Cached));
             }
         }
+        let lists = lists()?;
+        self.tell_miss(&lookup, forced, &lists)?;
         let Made { layer, usage } = make()?;
+        for (input, list) in &lists {
+            list.keep(shared.tools.store, input)?;
+        }
         let outcome = Outcome::Done {
             size: layer.as_ref().map_or(0, Layer::size),
             entries: layer.as_ref().map_or(0, Layer::entries),
             usage,
         };
+        let whence = *lookup.whence;
+        let wall = start.elapsed().saturating_sub(shared.tools.turns.idle(step));
+        let figures = Some(figures(wall, usage.as_ref(), layer.as_ref()));
         let done = Done {
+            about: About { figures, ..about },
+            whence,
             parts,
             below: below.to_vec(),
             layer: layer.clone(),
@@ -284,7 +371,12 @@ impl Stage<'_> {
     }
 
     /// Looks a step up. The digests below are waited for only if some step had these parts.
-    fn lookup(&self, layers: &[Layer], parts: PartsId, reuse: Reuse) -> Result<Option<Hit>, StepError> {
+    pub(super) fn lookup(
+        &self,
+        layers: &[Layer],
+        parts: PartsId,
+        reuse: Reuse,
+    ) -> Result<Option<Hit>, StepError> {
         let is_ready = layers.iter().all(Layer::is_ready);
         if !is_ready && !self.shared.cache.knows(parts)? {
             return Ok(None);
@@ -296,17 +388,14 @@ impl Stage<'_> {
         Ok(self.shared.cache.lookup(chain(layers)?, parts, ttl)?)
     }
 
-    /// Takes the lock of the step. Whoever waits for another build holds none itself: what is done is recorded first.
-    fn lock(&self, recipe: Recipe) -> Result<LockGuard, StepError> {
+    /// Takes the lock of the step. Whoever waits here holds nothing that others wait for: locks of what is done go as soon as it is
+    /// recorded, whatever this stage does.
+    fn lock(&self, step: StepId, recipe: Recipe) -> Result<LockGuard, StepError> {
         let Shared {
             tools,
             cache,
             recorder,
         } = self.shared;
-        if let Some(lock) = tools.store.try_lock("step", &recipe.0)? {
-            return Ok(lock);
-        }
-        recorder.finish(cache)?;
-        Ok(tools.store.lock("step", &recipe.0)?)
+        tools.lock(step, ("step", &recipe.0), || recorder.poll(cache))
     }
 }

@@ -1,7 +1,8 @@
 //! The build cache: which layer a step made, by what it was made from.
 //!
-//! Two kinds of records lie in the store. `step` holds, by a [`CacheKey`]'s digest, the layer and the key's parts (so that
-//! a miss can be explained later). `parts` says, by the digest of the parts alone, that some record has them: a cold build
+//! Two kinds of records lie in the store. `step` holds, by a [`CacheKey`]'s digest, the layer, the key's parts and what else
+//! is known of the step ([`About`]), so that a miss can be explained later; with the lists of its inputs' files ([`FileList`]) and
+//! the way to earlier runs ([`Whence`]). `parts` says, by the digest of the parts alone, that some record has them: a cold build
 //! learns from its absence that a step is a miss without waiting for the digest of the layer below, which is still being
 //! computed; and where it is there, the digest is waited for, so that a step which made an equal layer is an equal parent
 //! (early cutoff).
@@ -9,7 +10,10 @@
 //! Lookup goes through [`Level`]s in order. Today there is one, by the chain of layers below; nothing but that level
 //! assumes that a record belongs to one chain.
 
+mod about;
 mod key;
+mod list;
+mod runs;
 
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +23,10 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
 use serde::{Deserialize, Serialize};
+
+pub use about::{About, Figures};
+pub use list::{FileFact, FileFacts, FileList, Short};
+pub use runs::{Standing, Whence};
 
 pub use key::{CacheKey, Input, KeyId, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
 
@@ -32,6 +40,18 @@ pub struct StepRecord {
     /// When it was done, in seconds since 1970; in no key.
     #[serde(default)]
     pub made: i64,
+    /// What else is known of it.
+    #[serde(default)]
+    pub about: About,
+}
+
+/// An earlier run of a step.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// Its key.
+    pub key: KeyId,
+    /// What was recorded of it; none if that is gone.
+    pub record: Option<StepRecord>,
 }
 
 /// A way to find a step's record.
@@ -90,6 +110,39 @@ impl<'a> Cache<'a> {
         Ok(self.store.get_record(&kind("parts")?, &parts.0)?.is_some())
     }
 
+    /// Whether a record has this key, whatever became of its layer, and when it was made (seconds since 1970).
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn made(&self, parent: Option<ChainId>, parts: PartsId) -> Result<Option<i64>, StoreError> {
+        for level in &self.levels {
+            if let Some(record) = level.find(self.store, parent, parts)? {
+                return Ok(Some(record.made));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Earlier runs of a step.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn earlier(&self, whence: &Whence) -> Result<Vec<Earlier>, StoreError> {
+        let step = kind("step")?;
+        let keys = runs::known(self.store, whence)?.into_iter();
+        keys.map(|key| {
+            let record = self.store.get_record(&step, &key.0)?;
+            let record = record.and_then(|record| serde_json::from_slice(&record.bytes).ok());
+            Ok(Earlier { key, record })
+        })
+        .collect()
+    }
+
+    /// The store that the records are in.
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
     /// What a step with this key did, at most `ttl` ago; a record whose layer is gone is a miss.
     ///
     /// # Errors
@@ -121,7 +174,13 @@ impl<'a> Cache<'a> {
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn record(&self, key: CacheKey, layer: Option<DiffId>) -> Result<(), StoreError> {
+    pub fn record(
+        &self,
+        key: CacheKey,
+        layer: Option<DiffId>,
+        about: About,
+        whence: &Whence,
+    ) -> Result<(), StoreError> {
         let parts = key.parts.id();
         let id = KeyId::new(key.parent, parts);
         let keeps: Vec<Digest> = layer.iter().map(|diff_id| diff_id.0).collect();
@@ -129,11 +188,13 @@ impl<'a> Cache<'a> {
             layer,
             key,
             made: now(),
+            about,
         };
         // Strings, numbers and maps with string keys can always be written.
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         self.store.put_record(&kind("step")?, &id.0, &bytes, &keeps)?;
-        self.store.put_record(&kind("parts")?, &parts.0, b"", &[])
+        self.store.put_record(&kind("parts")?, &parts.0, b"", &[])?;
+        runs::remember(self.store, whence, id)
     }
 }
 
@@ -145,7 +206,8 @@ impl std::fmt::Debug for Cache<'_> {
     }
 }
 
-fn now() -> i64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -7,6 +7,8 @@
 
 mod directory;
 mod glob;
+mod list;
+mod rules;
 mod select;
 mod stat;
 
@@ -31,15 +33,12 @@ use crate::source::Source;
 
 use stat::StatCache;
 
+pub use list::{ContextEntry, ContextList, list};
 pub use select::{Picking, literal, resolve, select};
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
-/// The largest ignore file that is read.
-const IGNORE_LIMIT: u64 = 4 << 20;
-/// Names of a context's own ignore file, best first.
-const IGNORE_FILES: [&str; 2] = [".boxignore", ".dockerignore"];
 
 /// A build context.
 pub struct Context<'a> {
@@ -48,6 +47,7 @@ pub struct Context<'a> {
     path: PathBuf,
     given_rules: Option<Source>,
     rules: OnceLock<IgnoreRules>,
+    rules_name: OnceLock<String>,
     stats: Mutex<Option<StatCache>>,
 }
 
@@ -64,74 +64,16 @@ impl<'a> Context<'a> {
             tree: "the build context".to_owned(),
             source: error.into(),
         })?;
-        let (rules_cell, stats) = (OnceLock::new(), Mutex::new(None));
+        let (rules_cell, rules_name, stats) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
         Ok(Context {
             store,
             root,
             path: path.to_owned(),
             given_rules: rules,
             rules: rules_cell,
+            rules_name,
             stats,
         })
-    }
-
-    /// Reads the ignore rules, if they have not been read; then says what is odd about them.
-    ///
-    /// # Errors
-    /// When the ignore file can't be read or understood.
-    pub fn load_rules(&self) -> Result<Option<String>, FilesError> {
-        if self.rules.get().is_some() {
-            return Ok(None);
-        }
-        let (source, others) = match &self.given_rules {
-            Some(source) => (Some(source.clone()), Vec::new()),
-            None => {
-                let mut found = self.own_rules()?.into_iter();
-                (found.next(), found.collect())
-            }
-        };
-        let parsed = source
-            .as_ref()
-            .map(|source| (source, IgnoreRules::parse(source.bytes())));
-        let rules = match parsed {
-            None => IgnoreRules::default(),
-            Some((source, rules)) => rules.map_err(|error| FilesError::Ignore {
-                name: source.name().to_owned(),
-                source: error,
-            })?,
-        };
-        self.rules.get_or_init(|| rules);
-        let ignored = |other: &Source| {
-            Some(format!(
-                "{} is used, {} is not",
-                source.as_ref()?.name(),
-                other.name()
-            ))
-        };
-        Ok(others.first().and_then(ignored))
-    }
-
-    /// The context's own ignore files, the one that counts first.
-    fn own_rules(&self) -> Result<Vec<Source>, FilesError> {
-        let mut found = Vec::new();
-        for name in IGNORE_FILES {
-            let entry = resolve(self, Path::new(name))?;
-            let Some((path, meta)) = entry else { continue };
-            // What can't be read must not be taken for nothing: then nothing would be left out.
-            let odd = |what: &str| self.io("read", &path, std::io::Error::other(what));
-            if meta.kind != EntryKind::File {
-                return Err(odd("an ignore file must be a regular file"));
-            }
-            let mut text = Vec::new();
-            let mut file = self.open(&path, &meta)?.take(IGNORE_LIMIT + 1);
-            let read = file.read_to_end(&mut text);
-            read.map_err(|error| self.io("read", &path, error))?;
-            if text.len() as u64 > IGNORE_LIMIT {
-                return Err(odd("an ignore file may have 4 MiB, and this one is longer"));
-            }
-            found.push(Source::new(name, text));
-        }
-        Ok(found)
     }
 
     /// Keeps what was learned of files for the next build; writes nothing if that is nothing.
@@ -148,8 +90,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The record of this directory's files.
-    fn stats_key(&self) -> Option<Digest> {
+    /// The record of this directory's files: it tells it from others as long as it is there.
+    pub fn stats_key(&self) -> Option<Digest> {
         let stat = rustix::fs::fstat(&self.root).ok()?;
         Some(Digest::of(
             format!("box stat\n{}\n{}\n", stat.st_dev, stat.st_ino).as_bytes(),

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Cancels a build from another thread. Clones are one token.
 #[derive(Clone, Default)]
 pub struct CancelToken(Arc<Cancel>);
+
+/// How long is waited before asking again.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 type Hook = Box<dyn Fn() + Send>;
 
@@ -39,6 +44,22 @@ impl CancelToken {
         if !self.0.flag.swap(true, Ordering::SeqCst) {
             hooks.live.iter().for_each(|(_, hook)| hook());
         }
+    }
+
+    /// Asks again and again, ever less often, until there is an answer; none when it is cancelled before.
+    ///
+    /// # Errors
+    /// The first that `ask` gives.
+    pub fn poll<T, E>(&self, mut ask: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+        let mut pause = FIRST_PAUSE;
+        while !self.is_cancelled() {
+            if let Some(answer) = ask()? {
+                return Ok(Some(answer));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(None)
     }
 
     /// Has `hook` called by [`cancel`](Self::cancel) as long as the guard lives; at once if that has happened. The hook
@@ -82,6 +103,23 @@ impl Drop for CancelHook<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asking_ends_with_an_answer_or_the_build() {
+        let token = CancelToken::new();
+        let mut left = 3;
+        let mut ask = || -> Result<Option<u32>, ()> {
+            left -= 1;
+            Ok((left == 0).then_some(7))
+        };
+        assert_eq!(token.poll(&mut ask), Ok(Some(7)));
+        let stops = || -> Result<Option<u32>, ()> {
+            token.cancel();
+            Ok(None)
+        };
+        assert_eq!(token.poll(stops), Ok(None));
+        assert_eq!(token.poll(|| Err::<Option<u32>, _>("not asked")), Ok(None));
+    }
 
     #[test]
     fn hooks_are_called_once_and_while_they_live() {

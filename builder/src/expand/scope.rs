@@ -57,6 +57,12 @@ impl Scope {
         &self.image
     }
 
+    /// The variables of the build environment that are there by ARG alone.
+    pub fn arg_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.build.keys().filter(|name| !self.places.contains_key(*name));
+        names.map(String::as_str)
+    }
+
     /// The declared ARGs with their values.
     pub fn args(&self) -> &BTreeMap<String, Option<String>> {
         &self.args

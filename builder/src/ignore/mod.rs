@@ -21,6 +21,16 @@ use pattern::Pattern;
 #[derive(Clone, Debug, Default)]
 pub struct IgnoreRules {
     patterns: Vec<Pattern>,
+    rules: Vec<IgnoreRule>,
+}
+
+/// A pattern as it stands in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoreRule {
+    /// Its line, from 1; for patterns that come from no file their place in the list.
+    pub line: usize,
+    /// As written, but for spaces around it, `.` and doubled slashes.
+    pub pattern: String,
 }
 
 /// A pattern that is none.
@@ -149,6 +159,10 @@ impl IgnoreRules {
             rules
                 .patterns
                 .push(Pattern::new(&clean(text), exception).map_err(bad)?);
+            rules.rules.push(IgnoreRule {
+                line,
+                pattern: written.clone(),
+            });
         }
         Ok(rules)
     }
@@ -212,15 +226,28 @@ impl IgnoreRules {
         self.decide(|i| above(i) || self.patterns[i].matches(bytes))
     }
 
+    /// The rule for which a path is ignored, in a directory whose level is known; none if it is not ignored.
+    pub fn rule_in(&self, parent: &Level, path: &Path) -> Option<&IgnoreRule> {
+        let bytes = path.as_os_str().as_bytes();
+        let above = |i: usize| parent.matched.get(i).copied().unwrap_or(false);
+        let last = self.last(|i| above(i) || self.patterns[i].matches(bytes))?;
+        self.rules.get(last)
+    }
+
     /// The last pattern that matches wins; those that could change nothing are not tried.
     fn decide(&self, matches: impl Fn(usize) -> bool) -> bool {
-        let mut ignored = false;
+        self.last(matches).is_some()
+    }
+
+    /// The pattern by which something is ignored in the end; none if it is not.
+    fn last(&self, matches: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut last = None;
         for (i, pattern) in self.patterns.iter().enumerate() {
-            if pattern.exception == ignored && matches(i) {
-                ignored = !ignored;
+            if pattern.exception == last.is_some() && matches(i) {
+                last = last.is_none().then_some(i);
             }
         }
-        ignored
+        last
     }
 
     /// Whether no exception after the last pattern that excludes a directory reaches into it. (Those

@@ -21,6 +21,8 @@ use crate::source::Span;
 use input::split;
 use report::Report;
 
+pub(crate) use stages::secrets::looks_secret;
+
 pub use input::{BaseEnv, EXPERIMENTAL, LintOptions};
 
 /// The lints, in the order of the documentation.

@@ -15,7 +15,7 @@ use crate::source::{Span, Spanned};
 use crate::suggest::nearest;
 
 mod ports;
-mod secrets;
+pub(super) mod secrets;
 
 /// What is known behind a stage's last instruction.
 #[derive(Clone, Default)]

@@ -22,7 +22,7 @@ use box_store::error::StoreError;
 use crate::ast::{ArgDeclaration, Instruction, InstructionKind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
-use crate::graph::{Stage, StageGraph, StageId};
+use crate::graph::{Base, Stage, StageGraph, StageId};
 use crate::plan::{Action, Place, StagePlan, Step};
 use crate::request::BuildRequest;
 use crate::source::Span;
@@ -143,6 +143,7 @@ impl Lowering<'_> {
             name: stage.name.clone(),
             from: self.place(&stage.from),
             base,
+            base_name: base_name(&stage.base),
             steps,
             config: state.config.clone(),
             platform: state.platform.clone(),
@@ -246,6 +247,15 @@ impl Lowering<'_> {
             file,
             text: without_credentials(&instruction.text),
         }
+    }
+}
+
+/// What a base is called; archives say it themselves.
+fn base_name(base: &Base) -> String {
+    match base {
+        Base::Image(name) | Base::Context(name) => name.value.clone(),
+        Base::OciLayout { directory, .. } => format!("oci:{}", directory.value),
+        Base::Scratch | Base::Stage(_) | Base::Archive(_) => String::new(),
     }
 }
 

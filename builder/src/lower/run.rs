@@ -43,6 +43,7 @@ impl Lowering<'_> {
         let step = RunStep {
             args,
             env: state.scope.build_env().clone(),
+            declared: state.scope.arg_names().map(str::to_owned).collect(),
             user: state.config.config.user.clone(),
             workdir: state.workdir().to_owned(),
             mounts,

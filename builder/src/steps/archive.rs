@@ -93,7 +93,12 @@ pub(crate) fn unpack(
     if let Some(known) = known(store, &digest)? {
         return Ok(known);
     }
-    let _lock = store.lock("base", &base_key(&digest))?;
+    if tools.is_forecast {
+        return Err(StepError::OnlyBuilt {
+            what: "an archive that was not unpacked yet".to_owned(),
+        });
+    }
+    let _lock = tools.lock(id, ("base", &base_key(&digest)), || Ok(()))?;
     if let Some(known) = known(store, &digest)? {
         return Ok(known);
     }
@@ -135,13 +140,13 @@ fn extract(
         file,
         hasher: Hasher::new(),
         progress: |bytes| tools.events.event(Event::FetchProgress { id, bytes }),
-        cancel: &tools.request.cancel,
+        cancel: tools.cancel,
     };
     let applied = tools
         .store
         .apply_archive_listing(&mut reader, &ApplyOptions::default());
     tools.events.event(Event::FetchDone { id });
-    if tools.request.cancel.is_cancelled() {
+    if tools.cancel.is_cancelled() {
         return Err(StepError::Cancelled);
     }
     let applied = applied.map_err(|source| StepError::Archive {

@@ -7,11 +7,11 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
 
-use crate::cache::Input;
+use crate::cache::{FileList, Input};
 use crate::context::literal;
 use crate::error::StepError;
 use crate::files::FilesError;
-use crate::plan::{BindPlan, CopyFrom, CopySourcePlan, CopyStep};
+use crate::plan::{BindPlan, CopySourcePlan, CopyStep};
 use crate::progress::StepId;
 
 use super::copy::Reading;
@@ -86,6 +86,20 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// The files that it holds, if it is of a context; those of layers were listed when they were hashed.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(crate) fn lists(&self, tools: &Tools<'_>, id: StepId) -> Result<Vec<(Digest, FileList)>, StepError> {
+        if self.layers.is_some() {
+            return Ok(Vec::new());
+        }
+        self.with_reading(tools, id, |reading| {
+            reading.inputs()?;
+            reading.lists()
+        })
+    }
+
     fn with_reading<R>(
         &self,
         tools: &Tools<'_>,
@@ -94,15 +108,7 @@ impl<'a> Source<'a> {
     ) -> Result<R, StepError> {
         let layers = self.layers.as_ref();
         let layers = layers.map(|(layers, name)| (layers.as_slice(), name.clone()));
-        match &self.copy.from {
-            CopyFrom::Named(name) => {
-                let named = tools.reading(name)?;
-                act(&Reading::new(&named, id, &self.copy, layers)?.showing_root())
-            }
-            CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(..) => {
-                act(&Reading::new(tools, id, &self.copy, layers)?.showing_root())
-            }
-        }
+        act(&Reading::new(tools, id, &self.copy, layers)?.showing_root())
     }
 
     /// What it is, in words that another one does not have.
@@ -152,7 +158,7 @@ impl<'a> Source<'a> {
                 }
                 .into());
             }
-            Ok(reading.copy(At { layers: &[], ..at })?.layer)
+            Ok(reading.copy(At { layers: &[], ..at }, None)?.layer)
         })?;
         let diff_id = layer.as_ref().map(Layer::diff_id).transpose()?;
         let keeps: Vec<Digest> = diff_id.iter().map(|diff_id| diff_id.0).collect();
@@ -160,6 +166,22 @@ impl<'a> Source<'a> {
         tools.store.put_record(&record, &key, &bytes, &keeps)?;
         Ok(layer)
     }
+}
+
+/// The files of what the mounts read, by the digests of those inputs.
+///
+/// # Errors
+/// When they can't be read.
+pub(crate) fn lists(
+    tools: &Tools<'_>,
+    id: StepId,
+    sources: &[Option<Source<'_>>],
+) -> Result<Vec<(Digest, FileList)>, StepError> {
+    let mut all = Vec::new();
+    for source in sources.iter().flatten() {
+        all.extend(source.lists(tools, id)?);
+    }
+    Ok(all)
 }
 
 fn chain_digest(layers: &[Layer]) -> Result<Digest, StoreError> {

@@ -8,8 +8,8 @@ use box_store::layer::Layer;
 use box_store::record::RecordKind;
 use box_store::tree::Tree;
 
-use crate::cache::Input;
-use crate::context::{Picking, select};
+use crate::cache::{FileList, Input};
+use crate::context::{Context, Picking, select};
 use crate::error::StepError;
 use crate::files::{FileTree, FilesError};
 use crate::ignore::IgnoreRules;
@@ -26,6 +26,7 @@ use super::{At, Made, Tools, users};
 /// Where a COPY reads, and what was found there.
 pub(crate) struct Reading<'a> {
     tools: &'a Tools<'a>,
+    context: &'a Context<'a>,
     step: &'a CopyStep,
     tree: Option<Origin>,
     picking: Picking,
@@ -33,6 +34,7 @@ pub(crate) struct Reading<'a> {
     /// Whether a directory is seen itself, not only what is in it: it is mounted.
     shows_root: bool,
     selected: OnceCell<Vec<Vec<Picked>>>,
+    hashed: OnceCell<Vec<Input>>,
 }
 
 /// Layers that are read from.
@@ -52,9 +54,10 @@ impl<'a> Reading<'a> {
         step: &'a CopyStep,
         layers: Option<(&[Layer], String)>,
     ) -> Result<Reading<'a>, StepError> {
+        let context = tools.context_of(&step.from)?;
         let tree = match layers {
             None => {
-                if let Some(note) = tools.context.load_rules()? {
+                if let Some(note) = context.load_rules()? {
                     tools.events.event(Event::Note(&note));
                 }
                 None
@@ -69,12 +72,14 @@ impl<'a> Reading<'a> {
         };
         Ok(Reading {
             tools,
+            context,
             step,
             tree,
             picking: picking(step)?,
             id,
             shows_root: false,
             selected: OnceCell::new(),
+            hashed: OnceCell::new(),
         })
     }
 
@@ -102,6 +107,12 @@ impl<'a> Reading<'a> {
             return Ok(inputs);
         }
         let inputs = self.hash_inputs()?;
+        if self.tools.is_forecast {
+            return Ok(inputs);
+        }
+        for (input, list) in self.lists()? {
+            list.keep(self.tools.store, &input)?;
+        }
         let bytes = serde_json::to_vec(&inputs).unwrap_or_default();
         self.tools.store.put_record(&record, &key, &bytes, &[])?;
         Ok(inputs)
@@ -140,10 +151,13 @@ impl<'a> Reading<'a> {
     }
 
     fn hash_inputs(&self) -> Result<Vec<Input>, StepError> {
+        if let Some(hashed) = self.hashed.get() {
+            return Ok(hashed.clone());
+        }
         let names = source_names(self.step);
         let selected = self.selected()?;
         let inputs = names.into_iter().zip(selected).zip(&self.step.sources);
-        Ok(inputs
+        let inputs: Vec<Input> = inputs
             .map(|((name, picked), source)| {
                 let mut hasher = Hasher::new();
                 match source {
@@ -157,7 +171,29 @@ impl<'a> Reading<'a> {
                     digest: hasher.finish(),
                 }
             })
-            .collect())
+            .collect();
+        Ok(self.hashed.get_or_init(|| inputs).clone())
+    }
+
+    /// The files of each input, by its digest, as far as they were looked at. Nothing is listed of what stands in the Boxfile.
+    ///
+    /// # Errors
+    /// What is named can't be read.
+    pub(crate) fn lists(&self) -> Result<Vec<(Digest, FileList)>, StepError> {
+        let Some(selected) = self.selected.get() else {
+            return Ok(Vec::new());
+        };
+        let inputs = self.hash_inputs()?;
+        let owners = self.tree().keeps_owners();
+        let listed = inputs.into_iter().zip(selected);
+        let lists = listed
+            .filter(|(_, picked)| !picked.is_empty())
+            .map(|(input, picked)| {
+                let owners = owners || picked.iter().any(|picked| picked.own.is_some());
+                let selections = picked.iter().map(|picked| &picked.selection);
+                (input.digest, FileList::of(selections, owners))
+            });
+        Ok(lists.collect())
     }
 
     /// An archive is its bytes, whatever it is called, and what was fetched is its layer.
@@ -181,7 +217,7 @@ impl<'a> Reading<'a> {
     fn tree(&self) -> &dyn FileTree {
         match &self.tree {
             Some(origin) => &origin.rootfs,
-            None => self.tools.context,
+            None => self.context,
         }
     }
 
@@ -211,14 +247,15 @@ impl<'a> Reading<'a> {
         Ok(self.selected.get_or_init(|| selected))
     }
 
-    /// Writes the layer.
+    /// Writes the layer. `chown` is the owner, as written.
     ///
     /// # Errors
     /// When something can't be read, has changed since it was hashed, or can't be put where it is wanted.
-    pub(crate) fn copy(&self, at: At<'_>) -> Result<Made, StepError> {
+    pub(crate) fn copy(&self, at: At<'_>, chown: Option<&str>) -> Result<Made, StepError> {
         let selected = self.selected()?;
+        let _turn = self.tools.turn(at.id)?;
         let tree = Tree::new(at.layers);
-        let owner = match &self.step.chown {
+        let owner = match chown {
             Some(text) => Some(users::owner(&tree, text)?),
             None => None,
         };
@@ -229,6 +266,7 @@ impl<'a> Reading<'a> {
             owner,
             chmod,
             keeps_directories: self.step.parents,
+            cancel: self.tools.cancel,
         };
         let mut placer = Placer::new(&tree, writer, target)?;
         for (source, picked) in self.step.sources.iter().zip(selected) {

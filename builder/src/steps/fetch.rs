@@ -37,6 +37,11 @@ pub(crate) fn layer(
 ) -> Result<Unpacked, StepError> {
     let shown = without_credentials(url);
     let key = Digest::of(format!("box fetch\n{url}\n").as_bytes());
+    // Of several that want it at once one fetches it; the others then ask whether it has changed.
+    let _once = match tools.is_forecast {
+        true => None,
+        false => Some(tools.lock(id, ("fetch", &key), || Ok(()))?),
+    };
     let last = last_fetch(tools.store, &key)?.filter(|last| checksum.is_none_or(|sum| *sum == last.digest));
     let validators = last.as_ref().map(|last| &last.validators);
     let digest = checksum.or(last.as_ref().map(|last| &last.digest));
@@ -45,6 +50,11 @@ pub(crate) fn layer(
         return Ok(Unpacked {
             layer: layer.clone(),
             is_cached: true,
+        });
+    }
+    if tools.is_forecast {
+        return Err(StepError::OnlyBuilt {
+            what: format!("what {shown} gives: a build asks for it"),
         });
     }
     let last = last.zip(layer);
@@ -58,7 +68,7 @@ pub(crate) fn layer(
         events: tools.events,
         id,
         what: &shown,
-        cancel: &tools.request.cancel,
+        cancel: tools.cancel,
     };
     match (tools.store.fetch_blocking(url, &options, &progress)?, last) {
         (Fetched::NotModified, Some((_, layer))) => Ok(Unpacked {

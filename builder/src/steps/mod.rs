@@ -5,6 +5,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod bind;
+mod caches;
 pub(crate) mod copy;
 pub(crate) mod fetch;
 mod mask;
@@ -14,20 +15,29 @@ mod place;
 mod remote;
 mod rootfs;
 pub(crate) mod run;
+pub(crate) mod turns;
 mod users;
 pub(crate) mod workdir;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use box_store::Store;
+use box_store::digest::Digest;
+use box_store::error::StoreError;
 use box_store::layer::Layer;
+use box_store::lock::LockGuard;
 use box_store::snapshot::{Mtimes, PrepareOptions};
 
 use crate::context::Context;
-use crate::exec::{Executor, Usage};
+use crate::error::StepError;
+use crate::exec::{CancelToken, Executor, Usage};
 use crate::files::FilesError;
-use crate::progress::{EventSink, StepId};
+use crate::plan::CopyFrom;
+use crate::progress::{Awaited, Event, EventSink, StepId};
 use crate::request::{BuildRequest, TimesMode};
+
+use turns::{Turn, Turns};
 
 /// What all steps of a build share.
 pub(crate) struct Tools<'a> {
@@ -40,17 +50,74 @@ pub(crate) struct Tools<'a> {
     pub(crate) contexts: &'a BTreeMap<String, Context<'a>>,
     /// SOURCE_DATE_EPOCH as the caller gave it.
     pub(crate) source_date_epoch: Option<i64>,
+    /// How many steps work at once.
+    pub(crate) turns: &'a Turns,
+    /// Stops the steps: the caller's wish, or the failure of one of them.
+    pub(crate) cancel: &'a CancelToken,
+    /// Whether nothing is done, fetched or written: it is only said what would be.
+    pub(crate) is_forecast: bool,
 }
 
-impl Tools<'_> {
-    /// The same for a step that reads a named context instead of the main one.
-    pub(crate) fn reading(&self, name: &str) -> Result<Tools<'_>, FilesError> {
-        let context = self.contexts.get(name).ok_or_else(|| FilesError::NotFound {
+impl<'a> Tools<'a> {
+    /// The context that a copy reads.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub(crate) fn context_of(&self, from: &CopyFrom) -> Result<&'a Context<'a>, FilesError> {
+        let CopyFrom::Named(name) = from else {
+            return Ok(self.context);
+        };
+        self.contexts.get(name).ok_or_else(|| FilesError::NotFound {
             path: name.to_owned(),
             tree: "the build contexts".to_owned(),
             ignored: false,
-        })?;
-        Ok(Tools { context, ..*self })
+        })
+    }
+}
+
+impl Tools<'_> {
+    /// Waits until this step may work.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`].
+    pub(crate) fn turn(&self, id: StepId) -> Result<Turn<'_>, StepError> {
+        match self.turns.try_take(id) {
+            Some(turn) => Ok(turn),
+            None => self.waiting(id, Awaited::Turn, || self.turns.take(id, self.cancel)),
+        }
+    }
+
+    /// Takes the lock of one thing, waiting for whoever makes it. `meanwhile` is done whenever it is not free yet.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`]; what the store or `meanwhile` says.
+    pub(crate) fn lock(
+        &self,
+        id: StepId,
+        (class, key): (&str, &Digest),
+        mut meanwhile: impl FnMut() -> Result<(), StoreError>,
+    ) -> Result<LockGuard, StepError> {
+        if let Some(lock) = self.store.try_lock(class, key)? {
+            return Ok(lock);
+        }
+        let poll = || {
+            self.cancel.poll(|| -> Result<_, StoreError> {
+                meanwhile()?;
+                self.store.try_lock(class, key)
+            })
+        };
+        let lock = self.waiting(id, Awaited::Equal, poll);
+        lock?.ok_or(StepError::Cancelled)
+    }
+
+    /// Waits for something that is not this step's own work.
+    pub(crate) fn waiting<T>(&self, id: StepId, what: Awaited<'_>, wait: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        self.events.event(Event::StepWaiting { id, what: Some(what) });
+        let result = wait();
+        self.turns.waited(id, start.elapsed());
+        self.events.event(Event::StepWaiting { id, what: None });
+        result
     }
 
     /// How a layer of this build is made.

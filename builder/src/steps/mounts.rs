@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use box_store::digest::Digest;
 use box_store::error::StoreError;
@@ -11,18 +10,15 @@ use box_store::layer::Layer;
 use box_store::snapshot::{ActiveSnapshot, MountStub, PrepareOptions};
 use box_store::{CacheMount, CacheMountSpec, CacheSharing};
 
-use crate::ast::Sharing;
 use crate::cache::Input;
 use crate::error::StepError;
 use crate::exec::{ExecMount, ExecMountKind, Secret};
 use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
-use crate::progress::Event;
+use crate::progress::StepId;
 
 use super::bind::Source;
+use super::caches::{cache_of, take_cache};
 use super::{At, Tools};
-
-/// How long to wait before asking again for a cache that others use.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
 pub(crate) fn inputs(step: &RunStep, sources: &[Option<Source<'_>>]) -> Vec<Input> {
@@ -99,7 +95,7 @@ pub(crate) fn prepare(
     sources: &[Option<Source<'_>>],
 ) -> Result<Ready, StepError> {
     let mut ready = Ready::default();
-    ready.take_caches(tools, step, sources)?;
+    ready.take_caches(tools, at.id, step, sources)?;
     for (mount, source) in step.mounts.iter().zip(sources) {
         ready.add(tools, at, mount, source.as_ref())?;
     }
@@ -111,6 +107,7 @@ impl Ready {
     fn take_caches(
         &mut self,
         tools: &Tools<'_>,
+        id: StepId,
         step: &RunStep,
         sources: &[Option<Source<'_>>],
     ) -> Result<(), StepError> {
@@ -129,7 +126,7 @@ impl Ready {
         }
         wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
-            let cache = take_cache(tools, &spec, sharing)?;
+            let cache = take_cache(tools, id, &spec, sharing)?;
             self.caches.push((spec, cache));
         }
         Ok(())
@@ -328,59 +325,6 @@ fn variable(id: &str, name: &str, content: &Secret) -> Result<OsString, StepErro
             name: name.to_owned(),
         }),
         false => Ok(OsString::from_vec(content.expose().to_vec())),
-    }
-}
-
-/// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
-/// directory takes no two mounts.
-fn cache_of(
-    mount: &MountPlan,
-    source: Option<&Source<'_>>,
-) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
-    let MountSource::Cache {
-        id, sharing, owner, ..
-    } = &mount.kind
-    else {
-        return Ok(None);
-    };
-    let base = match source {
-        None => String::new(),
-        Some(source) => source.identity()?,
-    };
-    let sharing = match sharing {
-        Sharing::Shared if base.is_empty() => CacheSharing::Shared,
-        Sharing::Private => CacheSharing::Private,
-        Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
-    };
-    let spec = CacheMountSpec {
-        id: id.clone(),
-        base,
-        mode: owner.mode,
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    Ok(Some((spec, sharing)))
-}
-
-fn take_cache(
-    tools: &Tools<'_>,
-    spec: &CacheMountSpec,
-    sharing: CacheSharing,
-) -> Result<CacheMount, StepError> {
-    let mut is_told = false;
-    loop {
-        if tools.request.cancel.is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
-            return Ok(cache);
-        }
-        if !is_told {
-            let note = format!("waiting for the cache {}, which another build uses", spec.id);
-            tools.events.event(Event::Note(&note));
-            is_told = true;
-        }
-        std::thread::sleep(PATIENCE);
     }
 }
 

@@ -15,6 +15,7 @@ use box_store::snapshot::{Attrs, LayerWriter};
 use box_store::tree::Tree;
 
 use crate::error::{PlaceError, StepError};
+use crate::exec::CancelToken;
 use crate::files::{Content, Entry, EntryKind, FileTree, FilesError, Selection};
 use crate::parse::Chmod;
 
@@ -30,6 +31,8 @@ pub(crate) struct Target<'a> {
     pub(crate) chmod: Option<&'a Chmod>,
     /// Whether a directory that is there keeps its mode and owner when one is copied onto it.
     pub(crate) keeps_directories: bool,
+    /// Ends the copy.
+    pub(crate) cancel: &'a CancelToken,
 }
 
 /// A copy in the making.
@@ -209,6 +212,9 @@ impl<'a> Placer<'a> {
         path: &Path,
         entry: &Entry,
     ) -> Result<(), StepError> {
+        if self.target.cancel.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
         let attrs = self.attrs(source, entry);
         let is_directory = entry.meta.kind == EntryKind::Directory;
         match self.existing(path)? {

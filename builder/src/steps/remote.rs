@@ -81,6 +81,12 @@ pub(crate) fn repository(
     address: &GitRef,
     keep_git_dir: bool,
 ) -> Result<Layer, StepError> {
+    if tools.is_forecast {
+        let shown = without_credentials(&address.with_fragment(true));
+        return Err(StepError::OnlyBuilt {
+            what: format!("what {shown} gives: a build asks for it"),
+        });
+    }
     let wanted = Wanted {
         address,
         keep_git_dir,
@@ -90,7 +96,7 @@ pub(crate) fn repository(
         what: &format!("fetching {}", without_credentials(&address.with_fragment(true))),
         total: None,
     });
-    let checkout = wanted.checkout(tools.store, &tools.options(), &tools.request.cancel);
+    let checkout = wanted.checkout(tools.store, &tools.options(), tools.cancel);
     tools.events.event(Event::FetchDone { id });
     match checkout {
         Ok(checkout) => Ok(checkout.layer),

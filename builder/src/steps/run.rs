@@ -35,6 +35,7 @@ pub(crate) fn run(
     usage: &Cell<Option<Usage>>,
 ) -> Result<Made, StepError> {
     let ready = mounts::prepare(tools, at, step, sources)?;
+    let _turn = tools.turn(at.id)?;
     let mut stubs = PrepareOptions::standard_stubs();
     stubs.extend(ready.stubs.iter().cloned());
     let options = PrepareOptions {
@@ -78,7 +79,7 @@ fn execute(
     };
     let io = ExecIo {
         output: &output,
-        cancel: &tools.request.cancel,
+        cancel: tools.cancel,
     };
     let outcome = tools.executor.run(request, io);
     for (stream, masked) in &streams {

@@ -43,6 +43,7 @@ pub(crate) fn run(tools: &Tools<'_>, at: At<'_>, step: &WorkdirStep) -> Result<M
         owner,
         chmod: None,
         keeps_directories: false,
+        cancel: tools.cancel,
     };
     let mut placer = Placer::new(&tree, writer, target)?;
     placer.make_dirs(&found.path)?;

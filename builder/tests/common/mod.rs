@@ -74,8 +74,11 @@ impl World {
         path
     }
 
+    /// One step after another, so that what ran is in order.
     pub fn request(&self, boxfile: &str) -> BuildRequest {
-        BuildRequest::new(Source::new("Boxfile", boxfile.as_bytes()), self.context())
+        let mut request = BuildRequest::new(Source::new("Boxfile", boxfile.as_bytes()), self.context());
+        request.jobs = 1;
+        request
     }
 
     pub fn run(&self, request: &BuildRequest) -> Result<BuildOutcome, BuildError> {

@@ -1,10 +1,11 @@
-//! Limits that few containers have: swap, shares of the processor, and which processors.
+//! Limits that few containers have: swap, shares of the processor, which processors, and what goes to and comes from devices.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::{Cgroups, Controller, Hierarchies, set, v1};
 use crate::error::{Result, RunnerError};
-use crate::spec::{Limits, LimitsPolicy};
+use crate::spec::{Limits, LimitsPolicy, Throttle, Traffic};
 
 type Done = std::result::Result<(), String>;
 
@@ -38,6 +39,11 @@ impl Cgroups {
                     .and_then(|dir| set(&dir, file, value));
                 wanted.push((option, done));
             }
+        }
+        for throttle in &limits.throttles {
+            let done = self.join(hierarchies, name, ("blkio", "io"));
+            let done = done.and_then(|(dir, is_unified)| throttle_device(&dir, is_unified, throttle));
+            wanted.push((option_of(throttle.traffic), done));
         }
         for (limit, done) in wanted {
             match done {
@@ -88,30 +94,20 @@ impl Cgroups {
         set(&group.dir, "cpu.weight", weight)
     }
 
-    /// Of version 1 a new group has no processor and no memory node at all until it is said.
-    fn join_cpuset(
+    /// The container's group for a controller, by its names of version 1 and 2, and whether it is one of version 2.
+    fn join(
         &mut self,
         hierarchies: &Hierarchies,
         name: &str,
-    ) -> std::result::Result<std::path::PathBuf, String> {
+        controller: (&str, &str),
+    ) -> std::result::Result<(PathBuf, bool), String> {
         let parent = hierarchies
             .parent
             .as_deref()
             .ok_or("no cgroup is delegated to this user")?;
-        if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has("cpuset")) {
-            let above = hierarchy.dir.join(parent);
-            let dir = v1::Group::join(&mut self.v1, hierarchy, parent, name)?
-                .dir
-                .clone();
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                let own = fs::read_to_string(dir.join(file)).unwrap_or_default();
-                if own.trim().is_empty() {
-                    let all =
-                        fs::read_to_string(above.join(file)).map_err(|e| format!("read {file}: {e}"))?;
-                    set(&dir, file, all.trim())?;
-                }
-            }
-            return Ok(dir);
+        if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has(controller.0)) {
+            let group = v1::Group::join(&mut self.v1, hierarchy, parent, name)?;
+            return Ok((group.dir.clone(), false));
         }
         let hierarchy = hierarchies
             .v2
@@ -121,7 +117,51 @@ impl Cgroups {
             self.v2 = Some(hierarchy.group(parent, name)?);
         }
         let group = self.v2.as_ref().ok_or("no group")?;
-        group.activate("cpuset")?;
-        Ok(group.dir.clone())
+        group.activate(controller.1)?;
+        Ok((group.dir.clone(), true))
+    }
+
+    /// Of version 1 a new group has no processor and no memory node at all until it is said.
+    fn join_cpuset(&mut self, hierarchies: &Hierarchies, name: &str) -> std::result::Result<PathBuf, String> {
+        let (dir, is_unified) = self.join(hierarchies, name, ("cpuset", "cpuset"))?;
+        if let (false, Some(above)) = (is_unified, dir.parent()) {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let own = fs::read_to_string(dir.join(file)).unwrap_or_default();
+                if own.trim().is_empty() {
+                    let all =
+                        fs::read_to_string(above.join(file)).map_err(|e| format!("read {file}: {e}"))?;
+                    set(&dir, file, all.trim())?;
+                }
+            }
+        }
+        Ok(dir)
+    }
+}
+
+fn option_of(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::ReadBytes => "device-read-bps",
+        Traffic::WriteBytes => "device-write-bps",
+        Traffic::Reads => "device-read-iops",
+        Traffic::Writes => "device-write-iops",
+    }
+}
+
+fn throttle_device(dir: &Path, is_unified: bool, throttle: &Throttle) -> Done {
+    let (v1, v2) = match throttle.traffic {
+        Traffic::ReadBytes => ("read_bps", "rbps"),
+        Traffic::WriteBytes => ("write_bps", "wbps"),
+        Traffic::Reads => ("read_iops", "riops"),
+        Traffic::Writes => ("write_iops", "wiops"),
+    };
+    let (device, rate) = (throttle.device, throttle.rate);
+    let device = format!("{}:{}", device.0, device.1);
+    match is_unified {
+        true => set(dir, "io.max", format_args!("{device} {v2}={rate}")),
+        false => set(
+            dir,
+            &format!("blkio.throttle.{v1}_device"),
+            format_args!("{device} {rate}"),
+        ),
     }
 }

@@ -16,6 +16,7 @@ mod v2;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -323,6 +324,12 @@ pub(crate) fn processes_below(dir: &Path) -> Vec<i32> {
     let found = below(dir).flat_map(|dir| live::processes_in(&dir).unwrap_or_default());
     // 0 stands for one that the caller can't see.
     found.filter(|pid| *pid > 1).collect()
+}
+
+/// Makes a container's group. Its programs may read what they are allowed (it is how a Java machine finds its size), whatever the caller's mask.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
 /// A process that was just reaped may still be leaving: EBUSY means a moment's patience.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::{Controller, Figures, keyed, number, set, told};
+use super::{Controller, Figures, keyed, make_dir, number, set, told};
 use crate::sys;
 
 /// Microseconds over which a cpu quota counts.
@@ -64,7 +64,7 @@ impl Group {
         let index = match groups.iter().position(|g| g.dir == dir) {
             Some(index) => index,
             None => {
-                fs::create_dir(&dir).map_err(told("make", &dir))?;
+                make_dir(&dir).map_err(told("make", &dir))?;
                 let hierarchy_name = hierarchy
                     .dir
                     .file_name()

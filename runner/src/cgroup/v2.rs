@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access, CWD, Mode, OFlags};
 
-use super::{Controller, Figures, keyed, number, set, told};
+use super::{Controller, Figures, keyed, make_dir, number, set, told};
 
 /// Microseconds over which a cpu quota counts.
 const PERIOD: u64 = 100_000;
@@ -41,7 +41,7 @@ impl Hierarchy {
     pub(super) fn group(&self, parent: &Path, name: &str) -> Result<Group, String> {
         let parent = self.dir.join(parent);
         let dir = parent.join(name);
-        fs::create_dir(&dir).map_err(told("make", &dir))?;
+        make_dir(&dir).map_err(told("make", &dir))?;
         Ok(Group { dir, parent })
     }
 }

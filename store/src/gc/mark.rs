@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::alone::Alone;
+use super::logs::Logs;
 use super::usage::{bytes_of_file, bytes_of_tree};
 use super::{Collected, Prune};
 use crate::container;
@@ -59,6 +60,7 @@ pub(super) struct Marks {
     spare: Vec<(PathBuf, u64)>,
     /// Files that stand for nothing.
     damaged: Vec<PathBuf>,
+    logs: Logs,
 }
 
 /// What is to be removed.
@@ -81,6 +83,7 @@ impl Marks {
             objects: BTreeMap::new(),
             spare: Vec::new(),
             damaged: Vec::new(),
+            logs: Logs::read(root)?,
         };
         marks.read_images(root)?;
         marks.read_containers(root)?;
@@ -219,14 +222,25 @@ impl Marks {
     pub(super) fn prune(&mut self, prune: Prune) -> Collected {
         match prune {
             Prune::Nothing => {}
-            Prune::Unused => self.let_go(|_| true),
+            Prune::Unused => {
+                self.let_go(|_| true);
+                self.spare.extend(self.logs.oldest(u64::MAX));
+            }
             Prune::OlderThan(age) => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
                 let limit = now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
                 self.let_go(|keeper| keeper.used < limit);
+                self.spare.extend(self.logs.unused_since(limit));
             }
-            Prune::Above(limit) => self.shrink(limit),
+            Prune::Above(limit) => {
+                // What nobody builds with goes first.
+                let over = self
+                    .bytes()
+                    .saturating_sub(self.dead().bytes.saturating_add(limit));
+                self.spare.extend(self.logs.oldest(over));
+                self.shrink(limit);
+            }
         }
         let gone = |is_image: bool| {
             let gone = self.keepers.iter().filter(|keeper| keeper.is_gone);
@@ -299,7 +313,7 @@ impl Marks {
             .values()
             .map(|object| object.layer_bytes + object.blob_bytes)
             .sum();
-        objects + self.spare.iter().map(|(_, bytes)| bytes).sum::<u64>()
+        objects + self.logs.bytes() + self.spare.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// What the rest keeps.

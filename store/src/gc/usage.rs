@@ -33,6 +33,8 @@ pub struct Usage {
     pub cache_mounts: u64,
     /// Volumes.
     pub volumes: u64,
+    /// Logs of builds.
+    pub build_logs: u64,
 }
 
 /// Bytes of one image's layers on the disk.
@@ -96,6 +98,7 @@ impl Store {
             blobs,
             cache_mounts: bytes_of_tree(&root.layout.cache_mounts())?,
             volumes: bytes_of_tree(&root.layout.volumes())?,
+            build_logs: bytes_of_tree(&root.layout.builds())?,
         })
     }
 }

@@ -16,7 +16,7 @@ const SECRET: [&str; 10] = [
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
 /// Whether a variable's name has a part, between underscores, that means a secret.
-pub(super) fn looks_secret(name: &str) -> bool {
+pub(crate) fn looks_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
     let has = |among: &[&str]| lower.split('_').any(|part| among.contains(&part));
     has(&SECRET) && !has(&HARMLESS)

@@ -1,0 +1,62 @@
+//! Which directory a cache mount is, and taking it.
+
+use box_store::error::StoreError;
+use box_store::{CacheMount, CacheMountSpec, CacheSharing};
+
+use crate::ast::Sharing;
+use crate::error::StepError;
+use crate::plan::{MountPlan, MountSource};
+use crate::progress::{Awaited, StepId};
+
+use super::Tools;
+use super::bind::Source;
+
+/// Which directory a cache mount means, and how it is shared. One on layers has one user at a time: an overlay's upper
+/// directory takes no two mounts.
+pub(super) fn cache_of(
+    mount: &MountPlan,
+    source: Option<&Source<'_>>,
+) -> Result<Option<(CacheMountSpec, CacheSharing)>, StoreError> {
+    let MountSource::Cache {
+        id, sharing, owner, ..
+    } = &mount.kind
+    else {
+        return Ok(None);
+    };
+    let base = match source {
+        None => String::new(),
+        Some(source) => source.identity()?,
+    };
+    let sharing = match sharing {
+        Sharing::Shared if base.is_empty() => CacheSharing::Shared,
+        Sharing::Private => CacheSharing::Private,
+        Sharing::Shared | Sharing::Locked => CacheSharing::Locked,
+    };
+    let spec = CacheMountSpec {
+        id: id.clone(),
+        base,
+        mode: owner.mode,
+        uid: owner.uid,
+        gid: owner.gid,
+    };
+    Ok(Some((spec, sharing)))
+}
+
+/// Takes a cache, waiting for others who have it for themselves.
+///
+/// # Errors
+/// [`StepError::Cancelled`]; what the store says.
+pub(super) fn take_cache(
+    tools: &Tools<'_>,
+    id: StepId,
+    spec: &CacheMountSpec,
+    sharing: CacheSharing,
+) -> Result<CacheMount, StepError> {
+    if let Some(cache) = tools.store.cache_mount(spec, sharing)? {
+        return Ok(cache);
+    }
+    let poll = || tools.cancel.poll(|| tools.store.cache_mount(spec, sharing));
+    tools
+        .waiting(id, Awaited::Cache(&spec.id), poll)?
+        .ok_or(StepError::Cancelled)
+}
