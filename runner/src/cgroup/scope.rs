@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Hierarchies;
+use crate::spec::Limits;
 use crate::systemd::{self, Systemd};
 
 impl Hierarchies {
@@ -36,6 +37,17 @@ impl Hierarchies {
             }
         }
         moved
+    }
+}
+
+impl Limits {
+    /// Whether one of them is kept by a cgroup.
+    pub(crate) fn need_group(&self) -> bool {
+        let with_none = Limits {
+            time: self.time,
+            ..Limits::default()
+        };
+        *self != with_none
     }
 }
 
