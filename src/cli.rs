@@ -17,7 +17,6 @@ mod oci;
 mod output;
 mod registry;
 mod run;
-mod travel;
 mod volume;
 
 use std::path::PathBuf;
@@ -50,7 +49,6 @@ pub(crate) use oci::{
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
-pub(crate) use travel::TravelArgs;
 pub(crate) use volume::{
     VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
 };

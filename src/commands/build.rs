@@ -11,6 +11,7 @@ use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::url::without_credentials;
 use box_runner::{Rootless, SINGLE_ID};
+use box_store::{Image, Reference};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -107,21 +108,33 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let exported = travel.export(&outcome.uses, &args.front.travel.caches_to, sink.as_ref());
     drop(sink);
     exported.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
-    for output in &args.outputs {
-        export::write(app, &outcome.image, &tags, output)?;
-    }
-    if let Some(path) = &args.tell.iidfile {
-        metadata::write(path, &id.to_string())?;
-    }
-    if let Some(path) = &args.tell.metadata_file {
-        metadata::write(path, &metadata::document(&id, &tags, steps))?;
-    }
+    hand_out(app, args, &outcome.image, &tags, steps)?;
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
     if args.outputs.iter().all(|output| output.place.is_some()) {
         ui::result(&format!("{id}\n"))?;
     }
     Ok(0)
+}
+
+/// Writes what was asked for of the image: outputs, its id, what it cost.
+fn hand_out(
+    app: &App,
+    args: &BuildArgs,
+    image: &Image,
+    tags: &[Reference],
+    steps: Vec<serde_json::Value>,
+) -> Result<(), Failure> {
+    for output in &args.outputs {
+        export::write(app, image, tags, output)?;
+    }
+    if let Some(path) = &args.tell.iidfile {
+        metadata::write(path, &image.id.to_string())?;
+    }
+    if let Some(path) = &args.tell.metadata_file {
+        metadata::write(path, &metadata::document(&image.id, tags, steps))?;
+    }
+    Ok(())
 }
 
 /// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.
