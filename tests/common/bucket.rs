@@ -119,9 +119,10 @@ fn serve(stream: &TcpStream, objects: &Objects, fails: &AtomicUsize, counted: &A
             every if number.is_multiple_of(every) => (500, String::new(), Vec::new()),
             _ => answer(&request, objects),
         };
-        let length = match request.method.as_str() {
-            "HEAD" => String::new(),
-            _ => format!("content-length: {}\r\n", body.len()),
+        // A body that nobody expects would be taken for the next answer.
+        let (length, body) = match request.method.as_str() {
+            "HEAD" => (String::new(), Vec::new()),
+            _ => (format!("content-length: {}\r\n", body.len()), body),
         };
         let head = format!("HTTP/1.1 {status} x\r\n{length}{headers}\r\n");
         let mut out = stream;
