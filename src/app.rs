@@ -2,6 +2,7 @@
 //! `values`, `credentials` and `registries`.
 
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,21 +24,32 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Enters the ordinary user's namespace where one is needed, and opens the store.
-    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
-        let rootless = match nix::unistd::geteuid().is_root() {
-            true => None,
-            // The program is started again there.
-            false => Some(
-                user_files::with_umask(box_runner::enter_user_namespace)
-                    .map_err(|e| Failure::of(EXIT_BOX, &e))?,
-            ),
-        };
+    /// Enters the ordinary user's namespace where one is needed, and opens the store. `home` finds, for the store's root, the namespace that
+    /// containers of this user are in already.
+    pub(crate) fn open(
+        global: &Global,
+        home: impl FnOnce(&Path) -> Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let is_rootless = box_runner::needs_user_namespace();
         let root = match &global.root {
             Some(root) => root.clone(),
-            None => default_root(rootless.is_some())?,
+            None => default_root(!nix::unistd::geteuid().is_root())?,
+        };
+        let rootless = match is_rootless {
+            false => None,
+            true => Some(Self::enter(home(&root))?),
         };
         Self::open_in(&root, rootless, global.cgroup_parent.clone())
+    }
+
+    fn enter(home: Option<OwnedFd>) -> Result<Rootless, Failure> {
+        let joined = home.map(|home| box_runner::join_user_namespace(home.as_fd()));
+        if let Some(Ok(joined)) = joined {
+            return Ok(joined);
+        }
+        // What could not be joined is left alone. The tools that write the maps are started from here.
+        let entered = user_files::with_umask(box_runner::enter_user_namespace);
+        entered.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
     /// Opens the store for a process that is in the right namespace already.

@@ -116,6 +116,17 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.
+fn hosts(given: &[crate::values::HostArg]) -> Result<Vec<(String, std::net::IpAddr)>, Failure> {
+    if let Some(name) = given.iter().find_map(crate::values::HostArg::gateway) {
+        return Err(Failure::own(format!(
+            "--add-host {name}:host-gateway is for box run; a build is told an address"
+        ))
+        .hint("for root's private network that is 10.200.0.1 as a rule"));
+    }
+    Ok(given.iter().filter_map(crate::values::HostArg::pair).collect())
+}
+
 /// What the log says was built.
 fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure> {
     Ok(Subject {
@@ -168,10 +179,16 @@ pub(super) fn request(
                     .hint("private, none and host are there"),
             );
         }
+        Some(Network::Container(name)) => {
+            return Err(Failure::own(format!(
+                "--network container:{name}: a build shares no container's network"
+            ))
+            .hint("private, none and host are there"));
+        }
         Some(Network::None) => NetworkMode::None,
         Some(Network::Host) => NetworkMode::Host,
     };
-    request.hosts = args.hosts.iter().map(crate::values::HostArg::pair).collect();
+    request.hosts = hosts(&args.hosts)?;
     request.limits = limits(&args.limit);
     request.limits_policy = policy(args.limit.limits);
     request.mtimes = match args.mtimes {

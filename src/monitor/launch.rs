@@ -97,9 +97,7 @@ fn keep(line: &UnixStream) -> Result<(), Failure> {
         len,
     };
     let rootless = start.rootless.as_ref().map(|(user, ids)| Rootless {
-        ids: IdMap {
-            extents: ids.iter().map(extent).collect(),
-        },
+        ids: IdMap::of(ids.iter().map(extent).collect()),
         user: *user,
     });
     let app = App::open_in(&start.root, rootless, start.cgroup_parent)?;

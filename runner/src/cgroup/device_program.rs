@@ -69,7 +69,7 @@ pub(super) fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, Strin
 }
 
 /// The program for these rules; what they ask for and can't be had, otherwise.
-pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
+fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
     let insn = |code, to: u8, from: u8, offset, immediate| EbpfInsn {
         code,
         registers: to | from << 4,

@@ -70,7 +70,7 @@ impl Cgroups {
             .first()
             .map(|g| &g.dir)
             .or(self.v2.as_ref().map(|g| &g.dir))?;
-        processes_in(dir).ok()
+        Some(super::processes_below(dir))
     }
 
     /// Sets those limits that are given; a limit whose controller the container was started without is an error.
@@ -164,7 +164,7 @@ impl Cgroups {
     }
 }
 
-fn processes_in(dir: &Path) -> io::Result<Vec<i32>> {
+pub(super) fn processes_in(dir: &Path) -> io::Result<Vec<i32>> {
     let text = fs::read_to_string(dir.join("cgroup.procs"))?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }

@@ -157,14 +157,7 @@ impl Existing {
     /// Kills what is in it and in the groups below it (a container that runs containers makes some), and removes them,
     /// the deepest first, as the kernel wants it.
     pub(crate) fn end(&self) -> io::Result<()> {
-        let groups = walkdir::WalkDir::new(&self.dir)
-            .contents_first(true)
-            .into_iter()
-            .flatten();
-        let groups = groups.filter(|entry| entry.file_type().is_dir());
-        groups
-            .map(walkdir::DirEntry::into_path)
-            .try_for_each(|dir| end_one(&dir))
+        below(&self.dir).try_for_each(|dir| end_one(&dir))
     }
 }
 
@@ -305,15 +298,58 @@ impl Cgroups {
         figures
     }
 
-    /// Removes them; what still can't be removed is left to the next reaping.
-    pub(crate) fn remove(&self) {
-        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
-        let dirs = self.v1.iter().map(|g| &g.dir);
-        for dir in dirs.chain(self.v2.iter().map(|g| &g.dir)).chain(freezer.iter()) {
-            // The next command reaps what is left.
-            let _ = remove(dir);
+    /// Where they are.
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        let v1 = self.v1.iter().map(|g| g.dir.as_path());
+        v1.chain(self.v2.iter().map(|g| g.dir.as_path()))
+    }
+
+    /// Kills all that is in them.
+    pub(crate) fn kill(&self) {
+        for dir in self.dirs().flat_map(below) {
+            // What is left is the next reaping's.
+            let _ = v1::kill(&dir);
         }
     }
+
+    /// Removes them, with those that a container made below; what still can't be removed is left to the next reaping.
+    pub(crate) fn remove(&self) {
+        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in self.dirs().chain(freezer.as_deref()) {
+            // Only a privileged one can have made any.
+            let is_busy = |e: io::Error| e.raw_os_error() == Some(libc::EBUSY) && has_groups(dir);
+            let removed = fs::remove_dir(dir);
+            if removed.is_err_and(is_busy) {
+                let _ = below(dir).try_for_each(|dir| remove(&dir));
+            } else {
+                let _ = remove(dir);
+            }
+        }
+    }
+}
+
+fn has_groups(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .into_iter()
+        .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+}
+
+/// A group and those below it, the deepest first.
+fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let all = walkdir::WalkDir::new(dir)
+        .contents_first(true)
+        .into_iter()
+        .flatten();
+    all.filter(|entry| entry.file_type().is_dir())
+        .map(walkdir::DirEntry::into_path)
+}
+
+/// The processes in a group and in those below it, by the ids that the caller sees.
+pub(crate) fn processes_below(dir: &Path) -> Vec<i32> {
+    let found = below(dir).flat_map(|dir| live::processes_in(&dir).unwrap_or_default());
+    // 0 stands for one that the caller can't see.
+    found.filter(|pid| *pid > 1).collect()
 }
 
 /// Makes a container's group. Its programs may read what they are allowed (it is how a Java machine finds its size), whatever the caller's mask.

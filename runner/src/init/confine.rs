@@ -125,9 +125,8 @@ pub(super) fn become_root() -> Done {
         .map_err(failed("become the container's root"))
 }
 
-pub(super) fn unshare() -> Done {
-    let namespaces = libc::CLONE_NEWCGROUP | libc::CLONE_NEWIPC;
-    sys::unshare(namespaces as u64).map_err(failed("make the cgroup and ipc namespaces"))
+pub(super) fn unshare(kinds: libc::c_int) -> Done {
+    sys::unshare(kinds as u64).map_err(failed("make the cgroup and ipc namespaces"))
 }
 
 pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {

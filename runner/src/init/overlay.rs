@@ -215,7 +215,10 @@ fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd>
         fsconfig_set_string(&fs, key, value)?;
     }
     for flag in &overlay.flags {
-        fsconfig_set_flag(&fs, flag.as_str())?;
+        match flag.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
+            None => fsconfig_set_flag(&fs, flag.as_str())?,
+        }
     }
     let set = |key: &str, layer: &OwnedFd| match way {
         Way::Descriptors => fsconfig_set_fd(&fs, key, layer),
@@ -230,7 +233,7 @@ fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd>
     Ok(fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain((attr::NODEV | overlay.attrs) as u32),
+        MountAttrFlags::from_bits_retain(overlay.attrs as u32),
     )?)
 }
 
@@ -244,7 +247,11 @@ fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> 
             .join(":")
     };
     let mut options: Vec<String> = OPTIONS.iter().skip(1).map(|(k, v)| format!("{k}={v}")).collect();
-    options.extend(overlay.flags.iter().cloned());
+    // A comma may stand in a value only between quotation marks.
+    options.extend(overlay.flags.iter().map(|flag| match flag.split_once('=') {
+        Some((key, value)) => format!("{key}=\"{value}\""),
+        None => flag.clone(),
+    }));
     options.push(format!("lowerdir={}", paths(&layers.lower)));
     options.push(format!("upperdir={}", fd_path(layers.upper.as_fd())));
     options.push(format!("workdir={}", fd_path(layers.work.as_fd())));
@@ -254,7 +261,10 @@ fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> 
         "overlay",
         place,
         "overlay",
-        MountFlags::NODEV,
+        match overlay.attrs & attr::NODEV {
+            0 => MountFlags::empty(),
+            _ => MountFlags::NODEV,
+        },
         Some(options.as_c_str()),
     )?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

@@ -42,7 +42,8 @@ pub(super) fn exec(
         tasks: tasks.len(),
         unified: false,
         time_limit: spec.limits.time.map(milliseconds),
-        is_further: true,
+        namespaces: 0,
+        crowd: None,
     };
     let fds: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
     tell(&keeper.control, &inside, &fds)?;

@@ -47,6 +47,35 @@ pub struct RuntimeConfig {
     pub is_keeping: bool,
 }
 
+/// The containers whose namespaces are joined, by the descriptors of their first processes (see [`Handle::first_process`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Joined<'a> {
+    /// For [`Network::Joined`](crate::Network::Joined).
+    pub network: Option<BorrowedFd<'a>>,
+    /// Whose processes are seen.
+    pub pid: Option<BorrowedFd<'a>>,
+    /// Whose IPC and /dev/shm are shared.
+    pub ipc: Option<BorrowedFd<'a>>,
+    /// Whose host name is shared.
+    pub uts: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Joined<'a> {
+    /// For a kind (`CLONE_NEW*`) that is to be joined.
+    fn of(&self, kind: i32) -> Result<BorrowedFd<'a>> {
+        let (given, name) = match kind {
+            libc::CLONE_NEWNET => (self.network, "network"),
+            libc::CLONE_NEWPID => (self.pid, "pid"),
+            libc::CLONE_NEWIPC => (self.ipc, "ipc"),
+            _ => (self.uts, "uts"),
+        };
+        given.ok_or_else(|| RunnerError::InvalidSpec {
+            what: "container to join (none is given)",
+            value: name.to_owned(),
+        })
+    }
+}
+
 /// Starts containers. Cheap to make; share it between threads.
 #[derive(Debug)]
 pub struct Runtime {
@@ -126,7 +155,7 @@ impl Runtime {
     /// Starts a container; when this returns its command has been started.
     pub fn spawn(&self, spec: &ContainerSpec, user: &UserNamespace, stdio: Stdio) -> Result<Running> {
         spec.validate()?;
-        spawn::spawn(self, spec, user, None, stdio)
+        spawn::spawn(self, spec, user, (None, &Joined::default()), stdio)
     }
 
     /// The same for one that is in a private network: with [`Network::Private`](crate::Network::Private) it is started in this
@@ -139,7 +168,19 @@ impl Runtime {
         stdio: Stdio,
     ) -> Result<Running> {
         spec.validate()?;
-        spawn::spawn(self, spec, user, network, stdio)
+        spawn::spawn(self, spec, user, (network, &Joined::default()), stdio)
+    }
+
+    /// The same for one that joins namespaces of other containers, all of which are in this user namespace.
+    pub fn spawn_joined(
+        &self,
+        spec: &ContainerSpec,
+        user: &UserNamespace,
+        (network, joined): (Option<BorrowedFd<'_>>, &Joined<'_>),
+        stdio: Stdio,
+    ) -> Result<Running> {
+        spec.validate()?;
+        spawn::spawn(self, spec, user, (network, joined), stdio)
     }
 
     /// Makes a private network for containers in this user namespace.

@@ -6,17 +6,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::Runtime;
 use super::handle::Place;
 use super::running::{Keeper, Running};
 use super::stdio::{Ends, Stdio};
+use super::{Joined, Runtime};
 use crate::cgroup::Cgroups;
-use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper};
+use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper, Raw};
 use crate::error::{Result, RunnerError};
 use crate::init::{HIDDEN_ARGUMENT, Inside, Outside};
 use crate::net::Network;
-use crate::setup::{Surroundings, plan_inside, plan_outside};
-use crate::spec::ContainerSpec;
+use crate::setup::{Surroundings, joins, plan_inside, plan_outside};
+use crate::spec::{ContainerSpec, Sharing};
 use crate::sys::{self, ExecStrings};
 use crate::userns::UserNamespace;
 
@@ -24,11 +24,21 @@ pub(super) fn spawn(
     runtime: &Runtime,
     spec: &ContainerSpec,
     user: &UserNamespace,
-    net: Option<BorrowedFd<'_>>,
+    (net, joined): (Option<BorrowedFd<'_>>, &Joined<'_>),
     stdio: Stdio,
 ) -> Result<Running> {
+    if user.is_runners() != (spec.namespaces.user == Sharing::Host) {
+        return Err(RunnerError::InvalidSpec {
+            what: "user namespace (is not the one that the spec asks for)",
+            value: format!("{:?}", spec.namespaces.user),
+        });
+    }
+    let mut entrances = vec![user.fd()];
+    for kind in joins(spec) {
+        entrances.push(joined.of(kind)?);
+    }
     let net = match spec.network {
-        Network::Host => None,
+        Network::Host | Network::Joined => None,
         Network::None => Some(user.isolated_network()?),
         Network::Private => Some(net.ok_or(RunnerError::NoPrivateNetwork)?),
     };
@@ -43,13 +53,17 @@ pub(super) fn spawn(
     let outside = Outside {
         ops: plan_outside(spec, user.ids()),
     };
-    tell(&keeper.control, &outside, &[user.fd()])?;
+    tell(&keeper.control, &outside, &entrances)?;
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
     let mut groups = Cgroups::create(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
     groups.limit_further(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    let limited = groups.limit_devices(&hierarchies, &name, &spec.mounts);
-    let place = Place { hierarchies, name };
+    let limited = groups.limit_devices(&hierarchies, &name, spec);
+    let place = Place {
+        hierarchies,
+        name,
+        shares_pids: spec.namespaces.shares_pids(),
+    };
     let mut running = Running::new(groups, place);
     limited?;
     describe_inside(spec, (user, net), &keeper.control, &running)?;
@@ -139,7 +153,8 @@ fn describe_inside(
         tasks: tasks.len(),
         unified: unified.is_some(),
         time_limit: spec.limits.time.map(milliseconds),
-        is_further: false,
+        namespaces: spec.namespaces.new_at_start(),
+        crowd: (spec.namespaces.shares_pids()).then(|| groups.dirs().map(Raw::from).collect()),
     };
     let mut fds: Vec<BorrowedFd<'_>> = net.into_iter().collect();
     fds.extend(tasks.iter().map(AsFd::as_fd));
