@@ -17,6 +17,7 @@ mod oci;
 mod output;
 mod registry;
 mod run;
+mod travel;
 mod volume;
 
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::values::{BuildArg, HostArg, Memory};
 
 pub(crate) use builds::{BuildAction, BuildCommand, BuildLogsArgs};
-pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
+pub(crate) use cache::{CacheAction, CacheExportArgs, CacheImportArgs, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
 pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use explain::{
@@ -49,6 +50,7 @@ pub(crate) use oci::{
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
+pub(crate) use travel::TravelArgs;
 pub(crate) use volume::{
     VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
 };
@@ -182,7 +184,7 @@ pub(crate) enum Command {
     Df(DfArgs),
     /// Read everything in the store, and say what is damaged.
     Fsck(FsckArgs),
-    /// List or remove the caches of RUN --mount=type=cache.
+    /// List or remove the caches of RUN --mount=type=cache; put the build cache elsewhere, or bring it in.
     #[command(subcommand)]
     Cache(CacheAction),
     /// Make, list, show or remove volumes: directories that outlive containers.

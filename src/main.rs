@@ -31,6 +31,7 @@ mod signals;
 mod step_mounts;
 mod streams;
 mod terminal;
+mod travel;
 mod ui;
 mod user_files;
 mod values;

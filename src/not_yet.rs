@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::error::Failure;
 
 const COMMANDS: &str = "commit image info manifest plugin search secret system lock";
-const OPTIONS: &str = "-a --all --annotation --attach --cache-from --cache-to \
+const OPTIONS: &str = "-a --all --annotation --attach \
                        --cgroup-parent --digests --env-host \
                        --expose --filter --format --gpus --link \
                        --mac-address --offline \

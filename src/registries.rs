@@ -4,6 +4,7 @@ use box_builder::exec::CancelToken;
 use box_builder::progress::Event;
 use box_builder::request::{ImagePuller, Platform, Pulling};
 use box_store::registry::{RegistryError, RegistryOptions};
+use box_store::remote::RegistryAccess;
 use box_store::transfer::http::Proxies;
 use box_store::{Image, Reference, Store, StoreError};
 
@@ -48,6 +49,12 @@ impl Registries {
             options.platform.architecture.clone_from(&platform.architecture);
         }
         options
+    }
+}
+
+impl RegistryAccess for Registries {
+    fn options(&self) -> RegistryOptions<'_> {
+        Registries::options(self, None)
     }
 }
 
@@ -110,7 +117,7 @@ impl ImagePuller for BuildPuller {
 }
 
 /// The proxies of the environment. `HTTP_PROXY` counts in lower case alone, since others can set the upper one (CGI).
-fn proxies() -> Proxies {
+pub(crate) fn proxies() -> Proxies {
     let get = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| std::env::var(name).ok());
         values.find(|value| !value.is_empty())

@@ -1,5 +1,6 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod cache;
 mod container;
 mod device;
 mod host;
@@ -10,6 +11,7 @@ mod throttle;
 mod tmpfs;
 mod volume;
 
+pub(crate) use cache::{CacheFrom, CacheMode, CachePlace, CacheTo};
 pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
 
 use std::str::FromStr;

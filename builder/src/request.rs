@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use box_store::remote::Imports;
 use box_store::{Image, Reference, Store};
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
@@ -58,6 +59,10 @@ pub struct BuildRequest {
     pub proxies: BTreeMap<String, String>,
     /// Brings in images that are not in the store; none: they are missing.
     pub puller: Option<Arc<dyn ImagePuller>>,
+    /// Caches elsewhere that are looked into for what is not here.
+    pub imports: Option<Arc<Imports>>,
+    /// Whether the outcome says which records, layers and cache mounts were used, so that they can be put elsewhere.
+    pub notes_uses: bool,
     /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
     pub jobs: usize,
     /// Stops the build.
@@ -90,6 +95,8 @@ impl BuildRequest {
             ssh: BTreeMap::new(),
             proxies: BTreeMap::new(),
             puller: None,
+            imports: None,
+            notes_uses: false,
             jobs: default_jobs(),
             cancel: CancelToken::new(),
         }

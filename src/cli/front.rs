@@ -5,11 +5,14 @@ use std::str::FromStr;
 use box_builder::request::Platform;
 use clap::Args;
 
+use super::TravelArgs;
 use crate::secrets::{SecretArg, SshArg};
 
 /// Options of `box build` for its front.
 #[derive(Debug, Args)]
 pub(crate) struct FrontArgs {
+    #[command(flatten)]
+    pub(crate) travel: TravelArgs,
     /// Check the Boxfile and build nothing: the same as --call=check.
     #[arg(long, conflicts_with = "call")]
     pub(crate) check: bool,

@@ -24,6 +24,7 @@ use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::{self, StepFigures};
 use super::{call, contexts, export, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
+use crate::travel::Travel;
 use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -94,11 +95,18 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     told?;
     let id = outcome.image.id;
     let steps = figures.finish();
-    drop(sink);
     for tag in &tags {
         app.name(tag, &id)?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let travel = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel: &cancel,
+    };
+    let exported = travel.export(&outcome.uses, &args.front.travel.caches_to, sink.as_ref());
+    drop(sink);
+    exported.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
@@ -199,6 +207,13 @@ pub(super) fn request(
     request.proxies = proxies();
     let puller = BuildPuller::new(&args.registry, args.pull, args.progress)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
+    request.imports = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel,
+    }
+    .imports(&args.front.travel.caches_from)?;
+    request.notes_uses = !args.front.travel.caches_to.is_empty();
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
     if let Some(jobs) = args.front.jobs {
@@ -297,7 +312,7 @@ fn interruption(signal: i32) -> Failure {
 }
 
 /// What failed because of a signal is told as that.
-fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
+pub(super) fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),

@@ -29,6 +29,7 @@ mod owner;
 pub mod record;
 pub mod reference;
 pub mod registry;
+pub mod remote;
 mod remove;
 mod root;
 pub mod scratch;

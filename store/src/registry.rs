@@ -6,6 +6,7 @@
 //! token server that it names, and never along a redirect elsewhere.
 
 mod answer;
+mod artifact;
 mod auth;
 mod body;
 mod challenge;
@@ -19,6 +20,7 @@ mod push;
 mod session;
 mod upload;
 
+pub(crate) use artifact::{Artifact, ArtifactSession};
 pub use error::RegistryError;
 pub use options::{
     Credential, Credentials, CredentialsError, NoCredentials, RegistryOptions, TransferProgress,

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use box_store::Store;
 
-use crate::cache::{Cache, Hit};
+use crate::cache::{Cache, Hit, UsesLog};
 use crate::context::Context;
 use crate::error::{BuildError, StepError};
 use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, Executor};
@@ -77,10 +77,11 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
             contexts: &contexts,
             source_date_epoch,
             is_forecast: true,
+            uses: &UsesLog::default(),
             turns: &turns,
             cancel: &request.cancel,
         },
-        cache: Cache::new(store),
+        cache: Cache::new(store, None),
         recorder: Recorder::default(),
         pulls: &Pulls::default(),
     };

@@ -10,6 +10,7 @@
 mod ahead;
 mod announce;
 mod begin;
+mod elsewhere;
 mod explained;
 mod forecast;
 mod front;
@@ -28,7 +29,7 @@ use box_store::error::StoreError;
 use box_store::image::{Image, ImageConfig, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::cache::Cache;
+use crate::cache::{BuildUses, Cache, UsesLog};
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::exec::{CancelToken, Executor};
@@ -52,6 +53,8 @@ pub struct BuildOutcome {
     pub image: Image,
     /// Whether every step was found in the cache (or changed the config alone).
     pub is_cached: bool,
+    /// What was used, if the request wants to know ([`BuildRequest::notes_uses`]).
+    pub uses: BuildUses,
 }
 
 /// Builds an image. When this returns, the image and what it consists of are durable.
@@ -93,7 +96,6 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
         request,
         events,
         pulls,
-        cancel,
         ..
     } = way;
     let context = Context::open(store, &request.context, request.ignore.clone())?;
@@ -102,31 +104,38 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
         plan,
         source_date_epoch,
     } = plan(way, &context)?;
-    let shared = Shared {
-        tools: Tools {
-            store,
-            executor,
-            request,
-            events,
-            context: &context,
-            contexts: &contexts,
-            source_date_epoch,
-            turns: &Turns::new(request.jobs),
-            cancel,
-            is_forecast: false,
-        },
-        cache: Cache::new(store),
-        recorder: Recorder::default(),
-        pulls,
-    };
-    let built = keep(&shared, schedule::stages(&shared, &plan))?;
+    let uses = UsesLog::new(request.notes_uses);
+    let built = elsewhere::attempts(way, &uses, |cancel| {
+        let shared = Shared {
+            tools: Tools {
+                store,
+                executor,
+                request,
+                events,
+                context: &context,
+                contexts: &contexts,
+                source_date_epoch,
+                turns: &Turns::new(request.jobs),
+                cancel,
+                is_forecast: false,
+                uses: &uses,
+            },
+            cache: Cache::new(store, request.imports.as_ref()),
+            recorder: Recorder::default(),
+            pulls,
+        };
+        let built = schedule::stages(&shared, &plan);
+        keep(&shared, elsewhere::fetched(request, built))
+    })?;
     save(&context, &contexts)?;
     let image = store.put_image(&config(request, built.plan, &built.result)?)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
+    let target = elsewhere::stages_of(&plan, built.plan);
     Ok(BuildOutcome {
         image,
         is_cached: built.is_cached,
+        uses: uses.finish(store, request.imports.as_deref(), &target)?,
     })
 }
 
@@ -153,7 +162,13 @@ fn save(context: &Context<'_>, contexts: &BTreeMap<String, Context<'_>>) -> Resu
 /// Records what was done, whatever came after it.
 fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Result<Target<'a>, BuildError> {
     match built {
-        Ok(built) => Ok(shared.recorder.finish(&shared.cache).map(|()| built)?),
+        Ok(built) => {
+            shared.recorder.finish(&shared.cache)?;
+            if let Some(elsewhere) = shared.cache.elsewhere() {
+                elsewhere.keep(shared.tools.store)?;
+            }
+            Ok(built)
+        }
         // Whoever presses Ctrl-C waits for no digest and no disk.
         Err(BuildError::Cancelled) => {
             let _ = shared.recorder.poll(&shared.cache);

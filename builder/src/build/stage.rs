@@ -317,14 +317,12 @@ impl Stage<'_, '_> {
         let mut lock = None;
         if forced.is_none() {
             if let Some(hit) = self.lookup(below, id, reuse)? {
-                shared.tell(step, &Verdict::Hit);
-                return Ok((hit, recipe, Outcome::Cached));
+                return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
             }
             lock = Some(self.lock(step, recipe)?);
             // An equal build or stage may have done it meanwhile.
             if let Some(hit) = self.lookup(below, id, reuse)? {
-                shared.tell(step, &Verdict::Hit);
-                return Ok((hit, recipe, Outcome::Cached));
+                return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
             }
         }
         let lists = lists()?;
@@ -349,6 +347,7 @@ impl Stage<'_, '_> {
             layer: layer.clone(),
             lock,
         };
+        self.note_use(below, id, reuse, layer.as_ref());
         shared.recorder.add(&shared.cache, done)?;
         Ok((layer, recipe, outcome))
     }

@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::survey;
 use crate::layer::whiteout::{self, is_kept_xattr};
-use crate::layer::{DirAttrs, Draft, Layer, Layers};
+use crate::layer::{DirAttrs, Draft, Layer, Layers, fetch_all};
 use crate::root::{Root, TempDir};
 use crate::snapshot::canvas::{Canvas, timestamps};
 use crate::snapshot::clock::Clock;
@@ -64,6 +64,7 @@ impl LayerWriter {
         lowers: &[Layer],
         options: &PrepareOptions,
     ) -> Result<LayerWriter> {
+        fetch_all(lowers)?;
         let temp = root.temp_dir()?;
         let path = temp.path().join("tree");
         root.disk.make_dir(&path)?;
