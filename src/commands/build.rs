@@ -14,14 +14,14 @@ use box_runner::{Rootless, SINGLE_ID};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
-use super::metadata::{self, StepFigures};
+use super::metadata::StepFigures;
 use super::{call, contexts, export, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::travel::Travel;
@@ -60,11 +60,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         Some(ended_by) => ended_by,
         None => cancel_on_signals(&cancel)?,
     };
-    let mode = if args.quiet {
-        ProgressMode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.shown();
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
@@ -84,13 +80,8 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         log.over(How::Done, Some(outcome.image.id.to_string()), None);
     }
     drop(log);
-    let told = match &args.tell.report {
-        Some(path) => {
-            let built = outcome.as_ref().map(|outcome| &outcome.image);
-            tell::report(app, path, recorder, built, &tags)
-        }
-        None => Ok(()),
-    };
+    let built = outcome.as_ref().map(|outcome| &outcome.image);
+    let told = tell::report(app, args.tell.report.as_deref(), recorder, built, &tags);
     let outcome = outcome.map_err(|failure| ui::build_failed(mode, failure))?;
     told?;
     let id = outcome.image.id;
@@ -110,12 +101,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
-    if let Some(path) = &args.tell.iidfile {
-        metadata::write(path, &id.to_string())?;
-    }
-    if let Some(path) = &args.tell.metadata_file {
-        metadata::write(path, &metadata::document(&id, &tags, steps))?;
-    }
+    tell::files(&args.tell, &id, &tags, steps)?;
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
     if args.outputs.iter().all(|output| output.place.is_some()) {
