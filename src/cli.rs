@@ -7,6 +7,7 @@ mod content;
 mod explain;
 mod front;
 mod gc;
+mod image;
 mod lifecycle;
 mod limits;
 mod mounts;
@@ -34,6 +35,7 @@ pub(crate) use explain::{
 };
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
+pub(crate) use image::{HistoryArgs, ImagesArgs, InspectArgs, InspectType, RmiArgs, TagArgs};
 pub(crate) use lifecycle::{
     AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, EventsArgs, ExecArgs, KillArgs,
     LogsArgs, PortArgs, PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
@@ -283,6 +285,16 @@ pub(crate) struct BuildArgs {
     pub(crate) front: FrontArgs,
 }
 
+impl BuildArgs {
+    /// How progress is shown.
+    pub(crate) fn shown(&self) -> ProgressMode {
+        match self.quiet {
+            true => ProgressMode::Quiet,
+            false => self.progress,
+        }
+    }
+}
+
 /// `box import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -323,77 +335,4 @@ pub(crate) struct SaveArgs {
     /// The images, by name or id.
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
-}
-
-/// `box images`.
-#[derive(Debug, Args)]
-pub(crate) struct ImagesArgs {
-    /// How to print.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) format: Format,
-    /// Print ids alone.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Print whole ids.
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-    /// Only those of this name; without a tag, of all tags.
-    #[arg(value_name = "NAME")]
-    pub(crate) name: Option<String>,
-}
-
-/// `box rmi`.
-#[derive(Debug, Args)]
-pub(crate) struct RmiArgs {
-    /// Remove an image by its id even if it has several names.
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    /// The images, by name or id.
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
-}
-
-/// `box tag`.
-#[derive(Debug, Args)]
-pub(crate) struct TagArgs {
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Its new name.
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(crate) name: String,
-}
-
-/// `box inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// What is meant, where a container and an image have the same name.
-    #[arg(long = "type", value_enum, value_name = "KIND")]
-    pub(crate) kind: Option<InspectType>,
-    /// Containers or images, by name or id.
-    #[arg(value_name = "NAME", required = true)]
-    pub(crate) names: Vec<String>,
-}
-
-/// What `box inspect` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InspectType {
-    /// Containers.
-    Container,
-    /// Images.
-    Image,
-}
-
-/// `box history`.
-#[derive(Debug, Args)]
-pub(crate) struct HistoryArgs {
-    /// How to print.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) format: Format,
-    /// Print whole commands.
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
 }

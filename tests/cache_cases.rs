@@ -86,11 +86,12 @@ fn build(place: &Path, boxfile: &str, args: &str, extra: &[&str]) -> Result<Buil
         return Err(text(&output.stderr));
     }
     let lines = text(&output.stderr);
-    let objects = lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let objects = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let mut objects: Vec<Value> = objects.collect();
+    // Stages are built side by side.
+    objects.sort_by_key(|object| object["id"].as_u64());
     Ok(Built {
-        explained: objects.filter_map(|object| told(&object)).collect(),
+        explained: objects.iter().filter_map(told).collect(),
         id: text(&output.stdout).trim().to_owned(),
     })
 }

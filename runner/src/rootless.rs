@@ -433,9 +433,10 @@ mod tests {
         let map = "         0       1000          1\n         1     100000      65536\n";
         assert_eq!(subordinate(map, 1000), Some(65_536));
         assert_eq!(subordinate(map, 1001), None);
+        assert_eq!(subordinate("0 1000 1\n", 1000), Some(0));
+        assert_eq!(subordinate("0 1000 1\n", 1001), None);
         for other in [
             "",
-            "0 1000 1\n",
             "0 0 4294967295\n",
             "0 1000 1\n1 5 5\n6 10 5\n",
             "0 1000 1\nx\n",

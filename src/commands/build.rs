@@ -11,18 +11,17 @@ use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::url::without_credentials;
 use box_runner::{Rootless, SINGLE_ID};
-use box_store::{Image, Reference};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
 use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
-use super::metadata::{self, StepFigures};
+use super::metadata::StepFigures;
 use super::{call, contexts, export, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::travel::Travel;
@@ -61,11 +60,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         Some(ended_by) => ended_by,
         None => cancel_on_signals(&cancel)?,
     };
-    let mode = if args.quiet {
-        ProgressMode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.shown();
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
@@ -85,13 +80,8 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         log.over(How::Done, Some(outcome.image.id.to_string()), None);
     }
     drop(log);
-    let told = match &args.tell.report {
-        Some(path) => {
-            let built = outcome.as_ref().map(|outcome| &outcome.image);
-            tell::report(app, path, recorder, built, &tags)
-        }
-        None => Ok(()),
-    };
+    let built = outcome.as_ref().map(|outcome| &outcome.image);
+    let told = tell::report(app, args.tell.report.as_deref(), recorder, built, &tags);
     let outcome = outcome.map_err(|failure| ui::build_failed(mode, failure))?;
     told?;
     let id = outcome.image.id;
@@ -108,33 +98,16 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let exported = travel.export(&outcome.uses, &args.front.travel.caches_to, sink.as_ref());
     drop(sink);
     exported.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
-    hand_out(app, args, &outcome.image, &tags, steps)?;
+    for output in &args.outputs {
+        export::write(app, &outcome.image, &tags, output)?;
+    }
+    tell::files(&args.tell, &id, &tags, steps)?;
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
     if args.outputs.iter().all(|output| output.place.is_some()) {
         ui::result(&format!("{id}\n"))?;
     }
     Ok(0)
-}
-
-/// Writes what was asked for of the image: outputs, its id, what it cost.
-fn hand_out(
-    app: &App,
-    args: &BuildArgs,
-    image: &Image,
-    tags: &[Reference],
-    steps: Vec<serde_json::Value>,
-) -> Result<(), Failure> {
-    for output in &args.outputs {
-        export::write(app, image, tags, output)?;
-    }
-    if let Some(path) = &args.tell.iidfile {
-        metadata::write(path, &image.id.to_string())?;
-    }
-    if let Some(path) = &args.tell.metadata_file {
-        metadata::write(path, &metadata::document(&image.id, tags, steps))?;
-    }
-    Ok(())
 }
 
 /// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.

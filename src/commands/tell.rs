@@ -1,28 +1,50 @@
-//! `box build --report`: the page about a build.
+//! What is told of a build in files: for other programs, and a page for people.
 
 use std::path::Path;
 
-use box_store::{Image, Reference};
+use box_store::{Image, ImageId, Reference};
+use serde_json::Value;
 
 use super::metadata;
 use crate::app::App;
+use crate::cli::TellArgs;
 use crate::error::{EXIT_BOX, Failure};
 use crate::report::{Layer, Recorder, Report, page};
 
 /// How many files of each layer are named.
 const LARGEST: usize = 8;
 
-/// Writes what was recorded of a build, and what its image holds.
+/// Writes the files that other programs want of an image that was built.
+///
+/// # Errors
+/// When one can't be written.
+pub(super) fn files(
+    args: &TellArgs,
+    id: &ImageId,
+    tags: &[Reference],
+    steps: Vec<Value>,
+) -> Result<(), Failure> {
+    if let Some(path) = &args.iidfile {
+        metadata::write(path, &id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        metadata::write(path, &metadata::document(id, tags, steps))?;
+    }
+    Ok(())
+}
+
+/// Writes what was recorded of a build, and what its image holds, if that is asked for.
 ///
 /// # Errors
 /// When the page can't be written, or the image's layers can't be read.
 pub(super) fn report(
     app: &App,
-    path: &Path,
+    path: Option<&Path>,
     recorder: Recorder<'_>,
     built: Result<&Image, &Failure>,
     tags: &[Reference],
 ) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
     let (steps, wall) = recorder.finish();
     let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
     let report = Report {
