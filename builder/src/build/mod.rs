@@ -15,6 +15,7 @@ mod forecast;
 mod front;
 mod images;
 mod layouts;
+mod parts;
 mod record;
 mod schedule;
 mod stage;
