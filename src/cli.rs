@@ -10,6 +10,7 @@ mod gc;
 mod lifecycle;
 mod limits;
 mod mounts;
+mod namespaces;
 mod network;
 mod networks;
 mod oci;
@@ -39,6 +40,7 @@ pub(crate) use lifecycle::{
 };
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use mounts::MountArgs;
+pub(crate) use namespaces::NamespaceArgs;
 pub(crate) use network::{Network, NetworkArgs, exposed, is_network_name};
 pub(crate) use networks::{NetworkAction, NetworkListArgs};
 pub(crate) use oci::{

@@ -24,6 +24,7 @@ mod oci;
 mod pump;
 mod ranges;
 mod registries;
+mod report;
 mod resolv;
 mod secrets;
 mod signals;

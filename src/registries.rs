@@ -1,8 +1,8 @@
 //! What every talk with a registry shares: who the user is, how the registry is reached, how it is shown.
 
 use box_builder::exec::CancelToken;
-use box_builder::progress::{Event, EventSink};
-use box_builder::request::{ImagePuller, Platform};
+use box_builder::progress::Event;
+use box_builder::request::{ImagePuller, Platform, Pulling};
 use box_store::registry::{RegistryError, RegistryOptions};
 use box_store::transfer::http::Proxies;
 use box_store::{Image, Reference, Store, StoreError};
@@ -57,7 +57,6 @@ pub(crate) struct BuildPuller {
     registries: Registries,
     mode: PullMode,
     progress: ProgressMode,
-    cancel: CancelToken,
 }
 
 impl BuildPuller {
@@ -66,7 +65,6 @@ impl BuildPuller {
         args: &RegistryArgs,
         mode: PullMode,
         progress: ProgressMode,
-        cancel: &CancelToken,
     ) -> Result<Option<Self>, Failure> {
         if mode == PullMode::Never {
             return Ok(None);
@@ -75,7 +73,6 @@ impl BuildPuller {
             registries: Registries::new(args)?,
             mode,
             progress,
-            cancel: cancel.clone(),
         }))
     }
 }
@@ -90,13 +87,18 @@ impl ImagePuller for BuildPuller {
         store: &Store,
         name: &Reference,
         platform: &Platform,
-        events: &dyn EventSink,
+        pulling: Pulling<'_>,
     ) -> Result<(), String> {
+        let Pulling {
+            cancel,
+            events,
+            found,
+        } = pulling;
         events.event(Event::Note(&format!("pulling {name}")));
-        let progress = ui::Transfers::new(self.progress, false, &self.cancel);
+        let progress = ui::Transfers::new(self.progress, false, cancel);
         let options = self.registries.options(Some(platform));
-        let pulled = box_store::registry::pull(store, name, &options, &progress);
-        let pulled = pulled.map_err(|error| failure(&error, Some(&self.cancel)).message().to_owned())?;
+        let pulled = box_store::registry::pull_telling(store, name, &options, &progress, found);
+        let pulled = pulled.map_err(|error| failure(&error, Some(cancel)).message().to_owned())?;
         let id = pulled.image.id.to_string();
         crate::events::note(store, Kind::Image, "pull", &id, &[("name", &name.familiar())]);
         events.event(Event::Note(&format!(

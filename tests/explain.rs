@@ -202,11 +202,12 @@ fn explanations_as_json() {
         let objects = lines
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let explained = objects.filter(|object| object["event"] == "step_explained");
+        let mut found: Vec<Value> = objects
+            .filter(|object| object["event"] == "step_explained")
+            .collect();
         // Stages are built side by side.
-        let mut explained: Vec<Value> = explained.collect();
-        explained.sort_by_key(|object| object["id"].as_u64());
-        explained
+        found.sort_by_key(|object| object["id"].as_u64());
+        found
     };
     let cold = explained(&["--progress", "plain", "--explain=json"]);
     assert_eq!(cold.len(), 7, "{cold:?}");

@@ -138,6 +138,14 @@ pub enum StepError {
     /// A git repository can't be had.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// The layers of an image could not be had.
+    #[error("cannot pull {name}: {reason}")]
+    Pull {
+        /// The image, as the Boxfile names it.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// A base could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

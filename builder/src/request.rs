@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use box_store::{Reference, Store};
+use box_store::{Image, Reference, Store};
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
 use crate::progress::EventSink;
@@ -115,8 +115,25 @@ pub trait ImagePuller: Send + Sync + std::fmt::Debug {
         store: &Store,
         name: &Reference,
         platform: &Platform,
-        events: &dyn EventSink,
+        pulling: Pulling<'_>,
     ) -> Result<(), String>;
+}
+
+/// What a pull tells, and what ends it.
+#[derive(Clone, Copy)]
+pub struct Pulling<'a> {
+    /// Gives it up.
+    pub cancel: &'a CancelToken,
+    /// Where it is told of.
+    pub events: &'a dyn EventSink,
+    /// Gets what the image is when that is known, before its layers are in the store. It need not be called.
+    pub found: &'a dyn Fn(Image),
+}
+
+impl std::fmt::Debug for Pulling<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pulling")
+    }
 }
 
 /// What a named build context is.

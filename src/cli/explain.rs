@@ -38,6 +38,10 @@ pub(crate) struct TellArgs {
     /// Write the image's digests, and what each step cost, to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// Write a page (HTML) that tells the build to this file, also of one that fails: when which step ran and why, what it used, and what
+    /// the layers hold.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// What a build takes from the cache.

@@ -92,6 +92,9 @@ pub(crate) struct ExecArgs {
     /// Give the command a terminal.
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Give the command every capability and system call; what it can do with them is bounded by the container's user ids.
+    #[arg(long)]
+    pub(crate) privileged: bool,
     /// Set a variable; without =VALUE it is taken from the environment.
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<BuildArg>,

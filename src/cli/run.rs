@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LimitArgs, MoreLimitArgs, MountArgs, NetworkArgs, ProcessArgs, PullMode, RegistryArgs};
+use super::{
+    LimitArgs, MoreLimitArgs, MountArgs, NamespaceArgs, NetworkArgs, ProcessArgs, PullMode, RegistryArgs,
+};
 use crate::error::Failure;
 use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
@@ -75,11 +77,13 @@ pub(crate) struct ContainerArgs {
     /// All volumes and bound directories of another container (may be repeated).
     #[arg(long, value_name = "CONTAINER[:ro]")]
     pub(crate) volumes_from: Vec<String>,
-    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
+    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets, host-gateway is the host itself.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
     #[command(flatten)]
     pub(crate) net: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) namespaces: NamespaceArgs,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
     #[command(flatten)]
@@ -95,7 +99,9 @@ pub(crate) struct ContainerArgs {
     /// Mount the root file system read-only.
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// no-new-privileges[=true|false], or seccomp=FILE (a profile of Docker's format), unconfined or builtin.
+    /// no-new-privileges[=true|false]; seccomp=FILE (a profile of Docker's format), unconfined or builtin; systempaths=unconfined (nothing
+    /// of /proc and /sys is hidden or read-only); unmask=ALL|PATH[:PATH] (only these are not); apparmor=PROFILE|unconfined;
+    /// label=disable|user:…|role:…|type:…|level:… (SELinux).
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<String>,
     /// When it is started again by itself: no, on-failure[:N], always or unless-stopped. Across a boot of the machine this needs

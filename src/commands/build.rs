@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
+use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, TimesMode};
 use box_builder::url::without_credentials;
+use box_runner::{Rootless, SINGLE_ID};
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
@@ -16,10 +18,11 @@ use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Netw
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
+use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::{self, StepFigures};
-use super::{call, contexts, export};
+use super::{call, contexts, export, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
 use crate::{binfmt, signals, ui};
 
@@ -64,14 +67,31 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
-    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let recorder = Recorder::new(&figures, args.cache.explain.is_some());
+    let shown: &dyn EventSink = if args.tell.report.is_some() {
+        &recorder
+    } else {
+        &figures
+    };
+    let log = Keeper::new(&app.store, shown, subject(args, &request)?);
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
-        let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
-        ui::build_failed(mode, failure)
-    })?;
-    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+        let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
+        logged(failure, &error, &log)
+    });
+    if let Ok(outcome) = &outcome {
+        log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    }
     drop(log);
+    let told = match &args.tell.report {
+        Some(path) => {
+            let built = outcome.as_ref().map(|outcome| &outcome.image);
+            tell::report(app, path, recorder, built, &tags)
+        }
+        None => Ok(()),
+    };
+    let outcome = outcome.map_err(|failure| ui::build_failed(mode, failure))?;
+    told?;
     let id = outcome.image.id;
     let steps = figures.finish();
     drop(sink);
@@ -94,6 +114,17 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         ui::result(&format!("{id}\n"))?;
     }
     Ok(0)
+}
+
+/// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.
+fn hosts(given: &[crate::values::HostArg]) -> Result<Vec<(String, std::net::IpAddr)>, Failure> {
+    if let Some(name) = given.iter().find_map(crate::values::HostArg::gateway) {
+        return Err(Failure::own(format!(
+            "--add-host {name}:host-gateway is for box run; a build is told an address"
+        ))
+        .hint("for root's private network that is 10.200.0.1 as a rule"));
+    }
+    Ok(given.iter().filter_map(crate::values::HostArg::pair).collect())
 }
 
 /// What the log says was built.
@@ -139,7 +170,7 @@ pub(super) fn request(
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.cache.no_cache;
     request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
-    request.explain = args.cache.explain.is_some();
+    request.explain = args.cache.explain.is_some() || args.tell.report.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {
@@ -148,10 +179,16 @@ pub(super) fn request(
                     .hint("private, none and host are there"),
             );
         }
+        Some(Network::Container(name)) => {
+            return Err(Failure::own(format!(
+                "--network container:{name}: a build shares no container's network"
+            ))
+            .hint("private, none and host are there"));
+        }
         Some(Network::None) => NetworkMode::None,
         Some(Network::Host) => NetworkMode::Host,
     };
-    request.hosts = args.hosts.iter().map(crate::values::HostArg::pair).collect();
+    request.hosts = hosts(&args.hosts)?;
     request.limits = limits(&args.limit);
     request.limits_policy = policy(args.limit.limits);
     request.mtimes = match args.mtimes {
@@ -160,7 +197,7 @@ pub(super) fn request(
     };
     request.source_date_epoch = source_date_epoch(&request.build_args)?;
     request.proxies = proxies();
-    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
@@ -264,6 +301,15 @@ fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),
+    }
+}
+
+/// A step of a user with a single id may have failed for want of another.
+fn with_single_id(app: &App, error: &BuildError, failure: Failure) -> Failure {
+    let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
+    match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
+        true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
+        false => failure,
     }
 }
 

@@ -10,10 +10,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, Gid, Mode, Uid};
+use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath;
 use crate::digest::Digest;
 use crate::disk::Durability;
 use crate::error::{IoContext, Result};
@@ -143,8 +144,8 @@ fn make(root: &Root, spec: &CacheMountSpec, dir: &Path, instance: &Path) -> Resu
     root.disk.make_dir(&made.join(WORK))?;
     let data = made.join(DATA);
     root.disk.make_dir(&data)?;
-    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
-    rustix::fs::chown(&data, Some(uid), Some(gid)).at("set the owner of", &data)?;
+    let open = beneath::open_root(&data).at("open", &data)?;
+    beneath::give(open, spec.uid, spec.gid).at("set the owner of", &data)?;
     rustix::fs::chmod(&data, Mode::from_raw_mode(spec.mode & 0o7777)).at("set the mode of", &data)?;
     // Another process may have been first.
     root.disk.rename_new(&made, instance).map(drop)

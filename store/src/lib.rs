@@ -39,6 +39,7 @@ pub mod transfer;
 pub mod tree;
 mod unpack;
 mod volume;
+pub mod weigh;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use build_log::{BuildLog, BuildLogInfo, LogBounds};

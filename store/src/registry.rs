@@ -23,6 +23,6 @@ pub use error::RegistryError;
 pub use options::{
     Credential, Credentials, CredentialsError, NoCredentials, RegistryOptions, TransferProgress,
 };
-pub use pull::{Pulled, pull};
+pub use pull::{Pulled, pull, pull_telling};
 pub use push::{Pushed, push};
 pub use session::check_login;

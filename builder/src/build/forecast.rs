@@ -27,6 +27,7 @@ use super::ahead::Ahead;
 use super::begin::{Results, Shared, StageResult, begin, unknown};
 use super::explained::{Lists, Lookup, of_outcome};
 use super::front::Planned;
+use super::pulls::Pulls;
 use super::record::Recorder;
 use super::stage::Stage;
 use super::{front, named_contexts};
@@ -81,6 +82,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
+        pulls: &Pulls::default(),
     };
     let mut forecast = Forecast {
         shared: &shared,

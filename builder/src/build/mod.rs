@@ -13,9 +13,11 @@ mod begin;
 mod explained;
 mod forecast;
 mod front;
+mod given;
 mod images;
 mod layouts;
 mod parts;
+mod pulls;
 mod record;
 mod schedule;
 mod stage;
@@ -41,6 +43,7 @@ use begin::{Shared, StageResult};
 pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
+use pulls::{Puller, Pulls};
 use record::{Recorder, diff_ids};
 
 /// What a build gives.
@@ -64,16 +67,42 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
+    // What stops the steps and pulls: the caller, or one of them that failed.
+    let (cancel, pulls) = (CancelToken::new(), Pulls::default());
+    let stop = cancel.clone();
+    let _link = request.cancel.on_cancel(move || stop.cancel());
+    std::thread::scope(|scope| {
+        let way = Puller {
+            scope,
+            store,
+            request,
+            events,
+            pulls: &pulls,
+            cancel: &cancel,
+        };
+        let built = build_in(way, executor);
+        if built.is_err() {
+            cancel.cancel();
+        }
+        built
+    })
+}
+
+fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome, BuildError> {
+    let Puller {
+        store,
+        request,
+        events,
+        pulls,
+        cancel,
+        ..
+    } = way;
     let context = Context::open(store, &request.context, request.ignore.clone())?;
     let contexts = named_contexts(store, request)?;
     let Planned {
         plan,
         source_date_epoch,
-    } = plan(store, request, &context, events)?;
-    // What stops the steps: the caller, or one of them that failed.
-    let cancel = CancelToken::new();
-    let stop = cancel.clone();
-    let _link = request.cancel.on_cancel(move || stop.cancel());
+    } = plan(way, &context)?;
     let shared = Shared {
         tools: Tools {
             store,
@@ -84,11 +113,12 @@ pub fn build(
             contexts: &contexts,
             source_date_epoch,
             turns: &Turns::new(request.jobs),
-            cancel: &cancel,
+            cancel,
             is_forecast: false,
         },
         cache: Cache::new(store),
         recorder: Recorder::default(),
+        pulls,
     };
     let built = keep(&shared, schedule::stages(&shared, &plan))?;
     save(&context, &contexts)?;

@@ -19,7 +19,6 @@ use crate::cache::{About, Hit, KeyParts, PartsId, Recipe, StepKind};
 use crate::error::{BuildError, StepError};
 use crate::explain::Verdict;
 use crate::files::FilesError;
-use crate::graph::StageId;
 use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
@@ -72,29 +71,13 @@ pub(super) fn build_stage(
         is_open: Cell::new(false),
     };
     for (index, step) in plan.steps.iter().enumerate() {
-        for stage in read_stages(&step.action) {
+        for stage in step.action.stages() {
             results.wait(stage, cancel)?;
         }
         ahead.claim(StepId(first + index + 1))?;
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
-}
-
-/// The stages that a step copies or mounts from.
-fn read_stages(action: &Action) -> Vec<StageId> {
-    let stage = |from: &CopyFrom| match from {
-        CopyFrom::Stage(stage) => Some(*stage),
-        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
-    };
-    match action {
-        Action::Run(run) => {
-            let binds = run.mounts.iter().filter_map(mounts::bind_of);
-            binds.filter_map(|bind| stage(&bind.from)).collect()
-        }
-        Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
-        Action::Config | Action::Workdir(_) => Vec::new(),
-    }
 }
 
 pub(super) struct Stage<'a, 'b> {
@@ -203,7 +186,7 @@ impl Stage<'_, '_> {
     fn mount_sources<'b>(&self, id: StepId, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
         let source = |mount| match mounts::bind_of(mount) {
             Some(bind) => {
-                let layers = self.results.layers_of(self.shared.tools.store, &bind.from)?;
+                let layers = self.results.layers_of(self.shared, &bind.from)?;
                 Source::new(&self.shared.tools, id, bind, layers).map(Some)
             }
             None => Ok(None),
@@ -234,7 +217,7 @@ impl Stage<'_, '_> {
             }
         }
         let tools = &self.shared.tools;
-        let layers = self.results.layers_of(tools.store, &step.from)?;
+        let layers = self.results.layers_of(self.shared, &step.from)?;
         let layers = layers
             .as_ref()
             .map(|(layers, name)| (layers.as_slice(), name.clone()));
@@ -374,6 +357,7 @@ impl Stage<'_, '_> {
             tools,
             cache,
             recorder,
+            ..
         } = self.shared;
         tools.lock(step, ("step", &recipe.0), || recorder.poll(cache))
     }

@@ -23,6 +23,8 @@ pub struct Loaded {
     pub contexts: BTreeMap<String, Image>,
     /// Images that a registry was asked for, by the names in the Boxfile: nothing, or why they could not be had.
     pub pulled: BTreeMap<String, Option<String>>,
+    /// Those of them whose layers are still on their way.
+    pub coming: BTreeMap<String, Image>,
 }
 
 /// What a named context gives.
