@@ -17,6 +17,7 @@ mod front;
 mod given;
 mod images;
 mod layouts;
+mod parts;
 mod pulls;
 mod record;
 mod schedule;

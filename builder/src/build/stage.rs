@@ -9,14 +9,13 @@
 //! where it needs it: for its base at once, for what it copies or mounts when it comes to that step.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{About, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{About, Hit, KeyParts, PartsId, Recipe, StepKind};
 use crate::error::{BuildError, StepError};
 use crate::explain::Verdict;
 use crate::files::FilesError;
@@ -262,32 +261,6 @@ impl Stage<'_, '_> {
         }
     }
 
-    /// The parts of every key of this stage.
-    fn parts(&self, kind: StepKind, instruction: Vec<String>) -> KeyParts {
-        let tools = &self.shared.tools;
-        KeyParts {
-            version: VERSION,
-            kind,
-            platform: self.plan.platform.to_string(),
-            instruction,
-            env: BTreeMap::new(),
-            user: String::new(),
-            workdir: String::new(),
-            network: None,
-            hosts: Vec::new(),
-            inputs: Vec::new(),
-            layer: LayerMode {
-                ownership: "ids".to_owned(),
-                mtimes: match tools.request.mtimes {
-                    TimesMode::Logical => "logical".to_owned(),
-                    TimesMode::Real => "real".to_owned(),
-                },
-                source_date_epoch: tools.source_date_epoch,
-                base_created: self.result.base_created,
-            },
-        }
-    }
-
     /// The step's layer from the cache; else it is done, and recorded.
     fn cached(
         &self,
@@ -299,6 +272,17 @@ impl Stage<'_, '_> {
         let shared = self.shared;
         let id = parts.id();
         let recipe = self.result.recipe.then(id);
+        let start = Instant::now();
+        let forced = self.forced(reuse);
+        let find = || match forced {
+            None => self.lookup(below, id, reuse),
+            Some(_) => Ok(None),
+        };
+        if !shared.tools.is_forecast
+            && let Some(hit) = find()?
+        {
+            return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
+        }
         let about = self.about(step);
         let lookup = Lookup {
             id: step,
@@ -308,22 +292,17 @@ impl Stage<'_, '_> {
             about: &about,
             whence: &self.whence(step, parts.kind),
         };
-        let forced = self.forced(reuse);
         if shared.tools.is_forecast {
             let hit = self.foresee(&lookup, forced, below, lists)?;
             return Ok((hit.flatten(), recipe, Outcome::Cached));
         }
-        let start = Instant::now();
-        let mut lock = None;
-        if forced.is_none() {
-            if let Some(hit) = self.lookup(below, id, reuse)? {
-                return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
-            }
-            lock = Some(self.lock(step, recipe)?);
-            // An equal build or stage may have done it meanwhile.
-            if let Some(hit) = self.lookup(below, id, reuse)? {
-                return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
-            }
+        let lock = match forced {
+            None => Some(self.lock(step, recipe)?),
+            Some(_) => None,
+        };
+        // An equal build or stage may have done it meanwhile.
+        if let Some(hit) = find()? {
+            return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
         }
         let lists = lists()?;
         self.tell_miss(&lookup, forced, &lists)?;
