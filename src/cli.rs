@@ -1,4 +1,7 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
+//!
+//! What a command does is said at its word. A doc comment of its options' struct would take that one's place in its help, so those are
+//! plain comments.
 
 mod builds;
 mod cache;
@@ -69,7 +72,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 a build step, an image or an 
 125 box itself failed; 126 the command can't be executed; 127 the command was not found; \
 128+N ended by signal N; otherwise the command's own.";
 
-/// Options of every command.
+// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where images, layers and the build cache are kept [default: /var/lib/box for root, else $XDG_DATA_HOME/box].
@@ -235,7 +238,7 @@ pub(crate) enum MtimesMode {
     Real,
 }
 
-/// `box build`.
+// `box build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
@@ -295,7 +298,7 @@ impl BuildArgs {
     }
 }
 
-/// `box import`.
+// `box import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// Refuse an archive whose SHA-256 is another.
@@ -315,7 +318,7 @@ pub(crate) struct ImportArgs {
     pub(crate) name: Option<String>,
 }
 
-/// `box load`.
+// `box load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// The archive [default: standard input].
@@ -326,7 +329,7 @@ pub(crate) struct LoadArgs {
     pub(crate) quiet: bool,
 }
 
-/// `box save`.
+// `box save`.
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
     /// Where to write the archive [default: standard output, if that is no terminal].
@@ -335,4 +338,27 @@ pub(crate) struct SaveArgs {
     /// The images, by name or id.
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The help of a command begins with what the list of commands says of it.
+    #[test]
+    fn helps_say_what_commands_do() {
+        let all = Cli::command();
+        for command in all.get_subcommands() {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let asked = Cli::try_parse_from(["box", command.get_name(), "--help"]);
+            let help = asked.err().map(|help| help.to_string()).unwrap_or_default();
+            let first: String = help.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+            assert!(
+                !about.is_empty() && about.starts_with(&first),
+                "{about:?}: {help}"
+            );
+        }
+    }
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{BuildArgs, Format};
 
-/// Build an image from a Boxfile (or Containerfile, or Dockerfile), or show the logs of builds.
+// Build an image from a Boxfile (or Containerfile, or Dockerfile), or show the logs of builds.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -25,7 +25,7 @@ pub(crate) enum BuildAction {
     Logs(BuildLogsArgs),
 }
 
-/// `box build logs`.
+// `box build logs`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildLogsArgs {
     /// List the builds whose logs are kept.

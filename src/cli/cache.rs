@@ -18,7 +18,7 @@ pub(crate) enum CacheAction {
     Import(CacheImportArgs),
 }
 
-/// `box cache export`.
+// `box cache export`.
 #[derive(Debug, Args)]
 pub(crate) struct CacheExportArgs {
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct CacheExportArgs {
     pub(crate) to: CacheTo,
 }
 
-/// `box cache import`.
+// `box cache import`.
 #[derive(Debug, Args)]
 pub(crate) struct CacheImportArgs {
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub(crate) struct CacheImportArgs {
     pub(crate) from: CacheFrom,
 }
 
-/// `box cache ls`.
+// `box cache ls`.
 #[derive(Debug, Args)]
 pub(crate) struct CacheListArgs {
     /// How to print.
@@ -46,7 +46,7 @@ pub(crate) struct CacheListArgs {
     pub(crate) format: Format,
 }
 
-/// `box cache prune`.
+// `box cache prune`.
 #[derive(Debug, Args)]
 pub(crate) struct CachePruneArgs {
     /// Remove all.

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::secrets::{SecretArg, SshArg};
 use crate::values::{CacheFrom, CacheTo};
 
-/// Options of `box build` about caches elsewhere.
+// Options of `box build` about caches elsewhere.
 #[derive(Debug, Args)]
 pub(crate) struct TravelArgs {
     /// Look for steps in a cache elsewhere, too: type=local,src=DIR, type=registry,ref=NAME or type=s3,bucket=NAME (may be repeated); with
@@ -21,7 +21,7 @@ pub(crate) struct TravelArgs {
     pub(crate) caches_to: Vec<CacheTo>,
 }
 
-/// Options of `box build` for its front.
+// Options of `box build` for its front.
 #[derive(Debug, Args)]
 pub(crate) struct FrontArgs {
     #[command(flatten)]

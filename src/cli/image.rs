@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::Format;
 
-/// `box images`.
+// `box images`.
 #[derive(Debug, Args)]
 pub(crate) struct ImagesArgs {
     /// How to print.
@@ -21,7 +21,7 @@ pub(crate) struct ImagesArgs {
     pub(crate) name: Option<String>,
 }
 
-/// `box rmi`.
+// `box rmi`.
 #[derive(Debug, Args)]
 pub(crate) struct RmiArgs {
     /// Remove an image by its id even if it has several names.
@@ -32,7 +32,7 @@ pub(crate) struct RmiArgs {
     pub(crate) images: Vec<String>,
 }
 
-/// `box tag`.
+// `box tag`.
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// The image, by name or id.
@@ -43,7 +43,7 @@ pub(crate) struct TagArgs {
     pub(crate) name: String,
 }
 
-/// `box inspect`.
+// `box inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// What is meant, where a container and an image have the same name.
@@ -63,7 +63,7 @@ pub(crate) enum InspectType {
     Image,
 }
 
-/// `box history`.
+// `box history`.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// How to print.

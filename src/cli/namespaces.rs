@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::values::{CgroupNs, Ipc, NamespaceModes, Share, Userns};
 
-/// Whose namespaces it has.
+// Whose namespaces it has.
 #[derive(Debug, Args)]
 pub(crate) struct NamespaceArgs {
     /// Whose processes it sees: host, or container:NAME [default: its own].

@@ -50,7 +50,7 @@ pub(crate) fn is_network_name(name: &str) -> bool {
     first && name.len() <= 64 && name.chars().all(good)
 }
 
-/// For the container's network.
+// For the container's network.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArgs {
     /// The container's network: private, none, host, container:NAME, or one made by `box network create` [default: private].

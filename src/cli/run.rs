@@ -10,7 +10,7 @@ use super::{
 use crate::error::Failure;
 use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
-/// `box run`.
+// `box run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Let it run in the background and print its id.
@@ -23,14 +23,14 @@ pub(crate) struct RunArgs {
     pub(crate) container: ContainerArgs,
 }
 
-/// `box create`.
+// `box create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) container: ContainerArgs,
 }
 
-/// What a container is to be.
+// What a container is to be.
 #[derive(Debug, Args)]
 pub(crate) struct ContainerArgs {
     /// Remove the container when it ends.
@@ -134,7 +134,7 @@ pub(crate) struct ContainerArgs {
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
-/// How the container's health is checked; what is not given is the image's.
+// How the container's health is checked; what is not given is the image's.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
     /// A command (for /bin/sh -c) that succeeds while the container is healthy; none for no check.
@@ -173,7 +173,7 @@ impl HealthArgs {
     }
 }
 
-/// What is kept of the container's output.
+// What is kept of the container's output.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// Where output is kept: local (in the store; json-file means the same), or none.
