@@ -40,10 +40,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
     let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
-    let early = match waits {
-        true => None,
-        false => Some(cancel_on_signals(&cancel)?),
-    };
+    let early = (!waits).then(|| cancel_on_signals(&cancel)).transpose()?;
     let fetching = Fetching {
         app,
         mode: args.progress,
