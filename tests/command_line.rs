@@ -134,8 +134,8 @@ fn what_box_does_not_have_yet_is_named() {
     let bench = Bench::new();
     for args in [
         &["search", "x"][..],
-        &["run", "--privileged", "x"],
-        &["build", "--cache-to", "x", "."],
+        &["run", "--gpus", "all", "x"],
+        &["build", "--squash", "."],
         &["system"],
     ] {
         let message = bench.fails(125, args);
