@@ -1,5 +1,5 @@
 # `make demo` sets everything up and shows the main job; `make test` passes the tests. See README.md.
-.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit compare-sandbox interop
+.PHONY: demo test build deps lint audit long-test fuzz bench bench-peers compare-buildkit compare-sandbox interop vm
 
 deps:
 	bash scripts/install-deps.sh
@@ -52,3 +52,7 @@ compare-sandbox: build
 # Images to and from Docker, Podman, skopeo, umoci, containerd and a registry.
 interop: build
 	bash scripts/interop.sh target/release/box
+
+# Limits on cgroup version 2 alone, without systemd and with it, in a virtual machine.
+vm: build
+	bash scripts/vm.sh target/release/box

@@ -4,7 +4,9 @@ set -euo pipefail
 
 # build: a C compiler (zstd, xz). run: uidmap, and passt for networks of ordinary users. demo and tests: the rest. fuzz: a C++ compiler.
 packages=(gcc g++ make uidmap passt busybox-static xz-utils zstd bzip2 python3 libcap2-bin attr strace ninja-build mmdebstrap jq
-	skopeo umoci podman git tmux iproute2 docker-registry openssl nftables iptables)
+	skopeo umoci podman git tmux iproute2 docker-registry openssl nftables iptables chromium python3-pil)
+# vm: `install-deps.sh vm` installs what scripts/vm.sh needs as well.
+if [ "${1:-}" = vm ]; then packages+=(qemu-system-x86 e2fsprogs cpio); fi
 
 missing=()
 for package in "${packages[@]}"; do

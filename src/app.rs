@@ -2,10 +2,11 @@
 //! `values`, `credentials` and `registries`.
 
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use box_runner::{Rootless, Runtime, RuntimeConfig};
+use box_runner::{BusAddress, Rootless, Runtime, RuntimeConfig, Systemd};
 use box_store::{Digest, Image, ImageId, OverlayXattrs, Reference, Store, StoreOptions};
 
 use crate::cli::Global;
@@ -23,21 +24,32 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Enters the ordinary user's namespace where one is needed, and opens the store.
-    pub(crate) fn open(global: &Global) -> Result<Self, Failure> {
-        let rootless = match nix::unistd::geteuid().is_root() {
-            true => None,
-            // The program is started again there.
-            false => Some(
-                user_files::with_umask(box_runner::enter_user_namespace)
-                    .map_err(|e| Failure::of(EXIT_BOX, &e))?,
-            ),
-        };
+    /// Enters the ordinary user's namespace where one is needed, and opens the store. `home` finds, for the store's root, the namespace that
+    /// containers of this user are in already.
+    pub(crate) fn open(
+        global: &Global,
+        home: impl FnOnce(&Path) -> Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let is_rootless = box_runner::needs_user_namespace();
         let root = match &global.root {
             Some(root) => root.clone(),
-            None => default_root(rootless.is_some())?,
+            None => default_root(!nix::unistd::geteuid().is_root())?,
+        };
+        let rootless = match is_rootless {
+            false => None,
+            true => Some(Self::enter(home(&root))?),
         };
         Self::open_in(&root, rootless, global.cgroup_parent.clone())
+    }
+
+    fn enter(home: Option<OwnedFd>) -> Result<Rootless, Failure> {
+        let joined = home.map(|home| box_runner::join_user_namespace(home.as_fd()));
+        if let Some(Ok(joined)) = joined {
+            return Ok(joined);
+        }
+        // What could not be joined is left alone. The tools that write the maps are started from here.
+        let entered = user_files::with_umask(box_runner::enter_user_namespace);
+        entered.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
     /// Opens the store for a process that is in the right namespace already.
@@ -53,6 +65,7 @@ impl App {
         };
         let options = StoreOptions {
             overlay_xattrs,
+            has_single_id: rootless.as_ref().is_some_and(Rootless::has_single_id),
             ..StoreOptions::default()
         };
         let store = Store::open(root, options).map_err(|e| Failure::of(EXIT_BOX, &e))?;
@@ -87,8 +100,8 @@ impl App {
         self.store.reap_volumes().map_err(|e| Failure::of(EXIT_BOX, &e))
     }
 
-    /// What starts containers.
-    pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
+    /// What starts containers; those that are kept are looked at and changed while they run.
+    pub(crate) fn runtime(&self, is_keeping: bool) -> Result<Runtime, Failure> {
         let mark = self.store_mark()?;
         let owner = self.store.owner().map_err(|e| Failure::of(EXIT_BOX, &e))?;
         let owner = format!("{mark}{}", owner.as_str());
@@ -97,6 +110,8 @@ impl App {
             owner,
             rootless: self.rootless.is_some(),
             cgroup_parent: self.cgroup_parent.clone(),
+            systemd: systemd(self.rootless.as_ref()),
+            is_keeping,
         });
         runtime.map_err(|e| Failure::of(EXIT_BOX, &e))
     }
@@ -207,6 +222,27 @@ fn default_root(rootless: bool) -> Result<PathBuf, Failure> {
     data.map(|data| data.join("box")).ok_or_else(|| {
         Failure::own("neither XDG_DATA_HOME nor HOME is set").hint("give --root, or set BOX_ROOT")
     })
+}
+
+/// The systemd that rules this user's cgroups, if there is one: root's where the machine was started by it, an ordinary user's where
+/// a bus is said or is where it always is.
+fn systemd(rootless: Option<&Rootless>) -> Option<Systemd> {
+    let Some(rootless) = rootless else {
+        let bus = BusAddress::Path(PathBuf::from("/run/dbus/system_bus_socket"));
+        let is_there = Path::new("/run/systemd/system").is_dir();
+        return is_there.then_some(Systemd { bus, is_users: false });
+    };
+    let said = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
+    let usual = || {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = runtime.filter(|path| path.is_absolute());
+        let bus = runtime
+            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", rootless.user)))
+            .join("bus");
+        bus.exists().then_some(BusAddress::Path(bus))
+    };
+    let bus = said.and_then(|said| BusAddress::parse(&said)).or_else(usual)?;
+    Some(Systemd { bus, is_users: true })
 }
 
 /// The longest file that is read whole, in bytes.

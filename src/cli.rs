@@ -1,4 +1,7 @@
 //! The command line: Docker's words for Docker's things. Parsing only; nothing here touches the machine.
+//!
+//! What a command does is said at its word. A doc comment of its options' struct would take that one's place in its help, so those are
+//! plain comments.
 
 mod builds;
 mod cache;
@@ -7,10 +10,12 @@ mod content;
 mod explain;
 mod front;
 mod gc;
+mod image;
 mod lifecycle;
 mod limits;
 mod lock;
 mod mounts;
+mod namespaces;
 mod network;
 mod networks;
 mod oci;
@@ -26,14 +31,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::values::{BuildArg, HostArg, Memory};
 
 pub(crate) use builds::{BuildAction, BuildCommand, BuildLogsArgs};
-pub(crate) use cache::{CacheAction, CacheListArgs, CachePruneArgs};
+pub(crate) use cache::{CacheAction, CacheExportArgs, CacheImportArgs, CacheListArgs, CachePruneArgs};
 pub(crate) use container::ProcessArgs;
-pub(crate) use content::{CopyPlace, CpArgs, DiffArgs, RmiArgs, TagArgs};
+pub(crate) use content::{CopyPlace, CpArgs, DiffArgs};
 pub(crate) use explain::{
     ContextAction, ContextListArgs, ExplainMode, PlanArgs, SourceArgs, StepCacheArgs, TellArgs,
 };
 pub(crate) use front::{BuildContext, Call, FrontArgs, Method};
 pub(crate) use gc::{CollectArgs, DfArgs, FsckArgs, GcArgs, PruneArgs};
+pub(crate) use image::{HistoryArgs, ImagesArgs, InspectArgs, InspectType, RmiArgs, TagArgs};
 pub(crate) use lifecycle::{
     AttachArgs, ContainerAction, ContainerPruneArgs, ContainersArgs, EventsArgs, ExecArgs, KillArgs,
     LogsArgs, PortArgs, PsArgs, RenameArgs, RmArgs, StartArgs, StatsArgs, StopArgs, TopArgs, UpdateArgs,
@@ -41,6 +47,7 @@ pub(crate) use lifecycle::{
 pub(crate) use limits::{LimitArgs, LimitsMode, MoreLimitArgs};
 pub(crate) use lock::{HoldArgs, LockArgs};
 pub(crate) use mounts::MountArgs;
+pub(crate) use namespaces::NamespaceArgs;
 pub(crate) use network::{Network, NetworkArgs, exposed, is_network_name};
 pub(crate) use networks::{NetworkAction, NetworkListArgs};
 pub(crate) use oci::{
@@ -67,7 +74,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 a build step, an image or an 
 125 box itself failed; 126 the command can't be executed; 127 the command was not found; \
 128+N ended by signal N; otherwise the command's own.";
 
-/// Options of every command.
+// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where images, layers and the build cache are kept [default: /var/lib/box for root, else $XDG_DATA_HOME/box].
@@ -184,7 +191,7 @@ pub(crate) enum Command {
     Df(DfArgs),
     /// Read everything in the store, and say what is damaged.
     Fsck(FsckArgs),
-    /// List or remove the caches of RUN --mount=type=cache.
+    /// List or remove the caches of RUN --mount=type=cache; put the build cache elsewhere, or bring it in.
     #[command(subcommand)]
     Cache(CacheAction),
     /// Make, list, show or remove volumes: directories that outlive containers.
@@ -235,7 +242,7 @@ pub(crate) enum MtimesMode {
     Real,
 }
 
-/// `box build`.
+// `box build`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
@@ -285,7 +292,17 @@ pub(crate) struct BuildArgs {
     pub(crate) front: FrontArgs,
 }
 
-/// `box import`.
+impl BuildArgs {
+    /// How progress is shown.
+    pub(crate) fn shown(&self) -> ProgressMode {
+        match self.quiet {
+            true => ProgressMode::Quiet,
+            false => self.progress,
+        }
+    }
+}
+
+// `box import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// Refuse an archive whose SHA-256 is another.
@@ -305,7 +322,7 @@ pub(crate) struct ImportArgs {
     pub(crate) name: Option<String>,
 }
 
-/// `box load`.
+// `box load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// The archive [default: standard input].
@@ -316,7 +333,7 @@ pub(crate) struct LoadArgs {
     pub(crate) quiet: bool,
 }
 
-/// `box save`.
+// `box save`.
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
     /// Where to write the archive [default: standard output, if that is no terminal].
@@ -327,53 +344,25 @@ pub(crate) struct SaveArgs {
     pub(crate) images: Vec<String>,
 }
 
-/// `box images`.
-#[derive(Debug, Args)]
-pub(crate) struct ImagesArgs {
-    /// How to print.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) format: Format,
-    /// Print ids alone.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Print whole ids.
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-    /// Only those of this name; without a tag, of all tags.
-    #[arg(value_name = "NAME")]
-    pub(crate) name: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
 
-/// `box inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// What is meant, where a container and an image have the same name.
-    #[arg(long = "type", value_enum, value_name = "KIND")]
-    pub(crate) kind: Option<InspectType>,
-    /// Containers or images, by name or id.
-    #[arg(value_name = "NAME", required = true)]
-    pub(crate) names: Vec<String>,
-}
+    use super::*;
 
-/// What `box inspect` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InspectType {
-    /// Containers.
-    Container,
-    /// Images.
-    Image,
-}
-
-/// `box history`.
-#[derive(Debug, Args)]
-pub(crate) struct HistoryArgs {
-    /// How to print.
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub(crate) format: Format,
-    /// Print whole commands.
-    #[arg(long)]
-    pub(crate) no_trunc: bool,
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
+    /// The help of a command begins with what the list of commands says of it.
+    #[test]
+    fn helps_say_what_commands_do() {
+        let all = Cli::command();
+        for command in all.get_subcommands() {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let asked = Cli::try_parse_from(["box", command.get_name(), "--help"]);
+            let help = asked.err().map(|help| help.to_string()).unwrap_or_default();
+            let first: String = help.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+            assert!(
+                !about.is_empty() && about.starts_with(&first),
+                "{about:?}: {help}"
+            );
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,11 +34,11 @@ struct Shared {
     ids: Arc<Ids>,
 }
 
-/// A user namespace and the lock on its ids.
+/// A user namespace and the locks on its ids.
 pub(crate) struct Ids {
     /// The namespace.
     pub(crate) namespace: UserNamespace,
-    _range: Option<IdRange>,
+    locks: Vec<OwnedFd>,
     /// The private network of a build's steps, made for the first that wants one.
     network: Mutex<Option<Arc<PrivateNetwork>>>,
 }
@@ -46,23 +47,28 @@ impl Ids {
     /// A user namespace for files with ids in these pages.
     pub(crate) fn take(app: &App, runtime: &Runtime, pages: &BTreeSet<u32>) -> Result<Self, RunnerError> {
         if let Some(rootless) = &app.rootless {
-            let namespace = runtime.user_namespace(&rootless.ids)?;
-            return Ok(Self {
-                namespace,
-                _range: None,
-                network: Mutex::default(),
-            });
+            return Ok(Self::of(runtime.user_namespace(&rootless.ids)?, Vec::new()));
         }
         let range = IdRange::take(Path::new(RANGES), pages);
         let range = range.map_err(|source| RunnerError::Os {
             doing: format!("take container ids in {RANGES}"),
             source,
         })?;
-        Ok(Self {
-            namespace: runtime.user_namespace(range.map())?,
-            _range: Some(range),
+        Ok(Self::of(runtime.user_namespace(range.map())?, range.into_locks()))
+    }
+
+    /// A user namespace that is there.
+    pub(crate) fn of(namespace: UserNamespace, locks: Vec<OwnedFd>) -> Self {
+        Self {
+            namespace,
+            locks,
             network: Mutex::default(),
-        })
+        }
+    }
+
+    /// What keeps its ids from others, for those who share them.
+    pub(crate) fn locks(&self) -> &[OwnedFd] {
+        &self.locks
     }
 
     /// The network that all containers with these ids share.
@@ -106,7 +112,7 @@ impl<'a> ContainerExecutor<'a> {
             }
             None => Arc::new(
                 self.app
-                    .runtime()
+                    .runtime(false)
                     .map_err(|failure| failed(FailureError(failure)))?,
             ),
         };

@@ -62,6 +62,7 @@ pub(crate) fn mode(network: Option<&Network>) -> box_runner::Network {
         Some(Network::Private | Network::Named(_)) | None => box_runner::Network::Private,
         Some(Network::None) => box_runner::Network::None,
         Some(Network::Host) => box_runner::Network::Host,
+        Some(Network::Container(_)) => box_runner::Network::Joined,
     }
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn ports(args: &NetworkArgs, image: &ContainerConfig) -> Result<Vec<P
     let is_private = mode(args.network.as_ref()) == box_runner::Network::Private;
     if !is_private && (args.publish_all || !args.publish.is_empty()) {
         return Err(Failure::own("only a private network has ports to publish")
-            .hint("leave --network away, or -p; with --network host a program's ports are the host's"));
+            .hint("leave --network away, or -p; with --network host a program's ports are the host's, with container:NAME they are published where that one is made"));
     }
     let mut ports: Vec<PortRequest> = args
         .publish

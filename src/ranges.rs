@@ -6,13 +6,13 @@
 //! A container needs one slot for each 64 Ki page of ids that its files use, nearly always one.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use box_runner::{IdExtent, IdMap};
-use nix::fcntl::{Flock, FlockArg};
 
 /// The first host id that is handed out; ordinary users' and their subordinate ids lie far below.
 const FIRST_HOST_ID: u32 = 1 << 30;
@@ -26,7 +26,8 @@ const MAX_PAGES: usize = 340;
 #[derive(Debug)]
 pub(crate) struct IdRange {
     map: IdMap,
-    _locks: Vec<Flock<File>>,
+    /// Closed last by whoever closes them last: containers that share a user namespace share these, too.
+    locks: Vec<OwnedFd>,
 }
 
 impl IdRange {
@@ -57,14 +58,19 @@ impl IdRange {
             });
         }
         Ok(Self {
-            map: IdMap { extents },
-            _locks: locks,
+            map: IdMap::of(extents),
+            locks,
         })
     }
 
     /// The mapping for the container's user namespace.
     pub(crate) fn map(&self) -> &IdMap {
         &self.map
+    }
+
+    /// What keeps the ids from others.
+    pub(crate) fn into_locks(self) -> Vec<OwnedFd> {
+        self.locks
     }
 }
 
@@ -73,7 +79,7 @@ fn page_len(page: u32) -> u32 {
     if page == u32::MAX >> 16 { PAGE - 1 } else { PAGE }
 }
 
-fn free_slot(directory: &Path, slots: &mut std::ops::Range<u32>) -> io::Result<(u32, Flock<File>)> {
+fn free_slot(directory: &Path, slots: &mut std::ops::Range<u32>) -> io::Result<(u32, OwnedFd)> {
     for slot in slots {
         let path = directory.join(slot.to_string());
         let file = OpenOptions::new()
@@ -82,10 +88,10 @@ fn free_slot(directory: &Path, slots: &mut std::ops::Range<u32>) -> io::Result<(
             .write(true)
             .mode(0o600)
             .open(path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok((slot, lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {}
-            Err((_, errno)) => return Err(errno.into()),
+        match file.try_lock() {
+            Ok(()) => return Ok((slot, file.into())),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(e),
         }
     }
     Err(io::Error::other(format!(

@@ -1,9 +1,10 @@
 //! What every talk with a registry shares: who the user is, how the registry is reached, how it is shown.
 
 use box_builder::exec::CancelToken;
-use box_builder::progress::{Event, EventSink};
-use box_builder::request::{ImagePuller, Platform};
+use box_builder::progress::Event;
+use box_builder::request::{ImagePuller, Platform, Pulling};
 use box_store::registry::{RegistryError, RegistryOptions};
+use box_store::remote::RegistryAccess;
 use box_store::transfer::http::Proxies;
 use box_store::{Digest, Image, Reference, Store, StoreError};
 
@@ -51,13 +52,18 @@ impl Registries {
     }
 }
 
+impl RegistryAccess for Registries {
+    fn options(&self) -> RegistryOptions<'_> {
+        Registries::options(self, None)
+    }
+}
+
 /// Pulls what a build names.
 #[derive(Debug)]
 pub(crate) struct BuildPuller {
     registries: Registries,
     mode: PullMode,
     progress: ProgressMode,
-    cancel: CancelToken,
 }
 
 impl BuildPuller {
@@ -66,7 +72,6 @@ impl BuildPuller {
         args: &RegistryArgs,
         mode: PullMode,
         progress: ProgressMode,
-        cancel: &CancelToken,
     ) -> Result<Option<Self>, Failure> {
         if mode == PullMode::Never {
             return Ok(None);
@@ -75,7 +80,6 @@ impl BuildPuller {
             registries: Registries::new(args)?,
             mode,
             progress,
-            cancel: cancel.clone(),
         }))
     }
 }
@@ -90,13 +94,18 @@ impl ImagePuller for BuildPuller {
         store: &Store,
         name: &Reference,
         platform: &Platform,
-        events: &dyn EventSink,
+        pulling: Pulling<'_>,
     ) -> Result<(), String> {
+        let Pulling {
+            cancel,
+            events,
+            found,
+        } = pulling;
         events.event(Event::Note(&format!("pulling {name}")));
-        let progress = ui::Transfers::new(self.progress, false, &self.cancel);
+        let progress = ui::Transfers::new(self.progress, false, cancel);
         let options = self.registries.options(Some(platform));
-        let pulled = box_store::registry::pull(store, name, &options, &progress);
-        let pulled = pulled.map_err(|error| failure(&error, Some(&self.cancel)).message().to_owned())?;
+        let pulled = box_store::registry::pull_telling(store, name, &options, &progress, found);
+        let pulled = pulled.map_err(|error| failure(&error, Some(cancel)).message().to_owned())?;
         let id = pulled.image.id.to_string();
         crate::events::note(store, Kind::Image, "pull", &id, &[("name", &name.familiar())]);
         events.event(Event::Note(&format!(
@@ -106,16 +115,21 @@ impl ImagePuller for BuildPuller {
         Ok(())
     }
 
-    fn resolve(&self, name: &Reference, platform: &Platform) -> Result<(Digest, Image), String> {
+    fn resolve(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<(Digest, Image), String> {
         let options = self.registries.options(Some(platform));
-        let cancelled = || self.cancel.is_cancelled();
+        let cancelled = || cancel.is_cancelled();
         let resolved = box_store::registry::resolve(name, &options, &cancelled);
-        resolved.map_err(|error| failure(&error, Some(&self.cancel)).message().to_owned())
+        resolved.map_err(|error| failure(&error, Some(cancel)).message().to_owned())
     }
 }
 
 /// The proxies of the environment. `HTTP_PROXY` counts in lower case alone, since others can set the upper one (CGI).
-fn proxies() -> Proxies {
+pub(crate) fn proxies() -> Proxies {
     let get = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| std::env::var(name).ok());
         values.find(|value| !value.is_empty())

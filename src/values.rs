@@ -1,21 +1,26 @@
 //! Values of options: sizes, CPUs, variables, mounts. Each is parsed once, here, and is valid from then on.
 
+mod cache;
 mod container;
 mod device;
+mod host;
 mod mount;
+mod namespaces;
 mod secret;
 mod throttle;
 mod tmpfs;
 mod volume;
 
+pub(crate) use cache::{CacheFrom, CacheMode, CachePlace, CacheTo};
 pub(crate) use container::{DetachKeys, GoDuration, LogOptions, Restart, SignalArg, signal_number};
 
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 pub(crate) use device::DeviceArg;
+pub(crate) use host::HostArg;
 pub(crate) use mount::{MountArg, MountFlag, MountSource, clean_target};
+pub(crate) use namespaces::{CgroupNs, Ipc, NamespaceModes, Share, Userns, map_of};
 pub(crate) use secret::RunSecretArg;
 pub(crate) use throttle::{DeviceBytes, DeviceOperations};
 pub(crate) use tmpfs::TmpfsArg;
@@ -111,47 +116,6 @@ impl FromStr for Cpus {
     }
 }
 
-/// `NAME:ADDRESS` or `NAME=ADDRESS`, a line of `/etc/hosts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostArg {
-    name: String,
-    address: IpAddr,
-}
-
-impl HostArg {
-    pub(crate) fn pair(&self) -> (String, IpAddr) {
-        (self.name.clone(), self.address)
-    }
-}
-
-impl FromStr for HostArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no host; write NAME:ADDRESS, for example db:10.0.0.7");
-        let (name, address) = text
-            .split_once('=')
-            .or_else(|| text.split_once(':'))
-            .ok_or_else(wrong)?;
-        if address == "host-gateway" {
-            return Err(
-                "host-gateway is not supported yet; write an address (the host's in the private network is 10.200.0.1 as a rule)"
-                    .to_owned(),
-            );
-        }
-        let is_name = !name.is_empty()
-            && name
-                .chars()
-                .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
-        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let address = bare.unwrap_or(address).parse().ok().filter(|_| is_name);
-        Ok(Self {
-            name: name.to_owned(),
-            address: address.ok_or_else(wrong)?,
-        })
-    }
-}
-
 /// `NAME=VALUE`, or `NAME` whose value comes from the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BuildArg {
@@ -232,32 +196,6 @@ mod tests {
             "1h5",
             "99999999999999999999d",
             "1\u{e9}",
-        ] {
-            check(wrong, None);
-        }
-    }
-
-    #[test]
-    fn hosts() {
-        let check = |text: &str, expect: Option<(&str, &str)>| {
-            let got = text.parse::<HostArg>().ok().map(|host| host.pair());
-            let expect =
-                expect.map(|(name, address)| (name.to_owned(), address.parse().unwrap_or_else(|_| panic!())));
-            assert_eq!(got, expect, "{text}");
-        };
-        check("db:10.0.0.7", Some(("db", "10.0.0.7")));
-        check("a.b-c=10.0.0.7", Some(("a.b-c", "10.0.0.7")));
-        check("six:[::1]", Some(("six", "::1")));
-        check("six:fe80::1", Some(("six", "fe80::1")));
-        check("six=fe80::1", Some(("six", "fe80::1")));
-        for wrong in [
-            "db",
-            "db:",
-            ":10.0.0.7",
-            "db:10.0.0",
-            "a b:10.0.0.7",
-            "a\n:1.1.1.1",
-            "h:host-gateway",
         ] {
             check(wrong, None);
         }

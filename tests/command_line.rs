@@ -133,8 +133,9 @@ fn an_image_does_not_depend_on_where_its_archive_lay() {
 fn what_box_does_not_have_yet_is_named() {
     let bench = Bench::new();
     for args in [
-        &["run", "--privileged", "x"][..],
-        &["build", "--cache-to", "x", "."],
+        &["search", "x"][..],
+        &["run", "--gpus", "all", "x"],
+        &["build", "--squash", "."],
         &["system"],
     ] {
         let message = bench.fails(125, args);

@@ -237,3 +237,44 @@ fn a_service_runs_in_the_background() {
     ]);
     assert_eq!(kept, "mine\n", "the volume outlives the container");
 }
+
+/// The caches of `RUN --mount=type=cache` travel: the second machine downloads no package again.
+#[test]
+fn packages_are_downloaded_once_for_all_machines() {
+    let boxfile = |word: &str| {
+        format!(
+            "FROM debian\nRUN --mount=type=cache,target=/var/cache/apt --mount=type=cache,target=/var/lib/apt/lists \
+             rm -f /etc/apt/apt.conf.d/docker-clean && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y \
+             --no-install-recommends -o Binary::apt-get::APT::Keep-Downloaded-Packages=true -o APT::Keep-Downloaded-Packages=true make && echo {word}\n"
+        )
+    };
+    let [a, b] = [Bench::new(), Bench::new()];
+    let cache = a.path("cache").display().to_string();
+    let build = |bench: &Bench, word: &str| {
+        let debian = debian();
+        bench.ok([
+            "import",
+            "--progress",
+            "quiet",
+            debian.to_str().unwrap(),
+            "debian",
+        ]);
+        let context = bench.context("context", &[]);
+        let to = format!("--cache-to=type=local,dest={cache},cache-mounts=true");
+        bench.build_plain(
+            &context,
+            &boxfile(word),
+            &[&format!("--cache-from=type=local,src={cache}"), &to],
+        )
+    };
+    let first = build(&a, "first");
+    let need = |told: &str| {
+        let line = told.lines().find(|line| line.contains("Need to get"));
+        line.unwrap_or_else(|| panic!("{told}")).to_owned()
+    };
+    assert!(!need(&first).contains("Need to get 0 B"), "{first}");
+    let second = build(&b, "second");
+    assert!(need(&second).contains("Need to get 0 B/"), "{second}");
+    // The lists did not come anew, either.
+    assert!(!second.contains("Get:"), "{second}");
+}

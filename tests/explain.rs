@@ -202,9 +202,12 @@ fn explanations_as_json() {
         let objects = lines
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        objects
+        let mut found: Vec<Value> = objects
             .filter(|object| object["event"] == "step_explained")
-            .collect()
+            .collect();
+        // Stages are built side by side.
+        found.sort_by_key(|object| object["id"].as_u64());
+        found
     };
     let cold = explained(&["--progress", "plain", "--explain=json"]);
     assert_eq!(cold.len(), 7, "{cold:?}");

@@ -222,3 +222,29 @@ fn much_from_little() {
     let told = pull("a small layer of 256 MiB of zeros", content(), |_, _| None);
     assert_eq!(told, None);
 }
+
+/// A cache elsewhere is written and read piece by piece.
+#[test]
+fn a_cache_that_travels_needs_little_memory() {
+    let (a, b) = (Bench::new(), Bench::new());
+    let context = a.context("context", &[]);
+    sh(&format!(
+        "head -c 96M /dev/urandom > {0}/one; head -c 32M /dev/urandom > {0}/two",
+        context.display()
+    ));
+    let boxfile = a.path("Boxfile");
+    std::fs::write(&boxfile, "FROM scratch\nCOPY one /\nCOPY two /\n").unwrap();
+    let cache = a.path("cache").display().to_string();
+    let words = |option: String| {
+        let (file, context) = (boxfile.display().to_string(), context.display().to_string());
+        ["build", "-q", "-f", &file, &option, &context].map(str::to_owned)
+    };
+    let check = |what: &str, bench: &Bench, option: String| {
+        let traced = tracer::run(bench, &words(option), &[], None);
+        assert_eq!(traced.code, Some(0), "{}", traced.stderr);
+        println!("{what} of 128 MiB: at most {} KiB", traced.peak >> 10);
+        assert!(traced.peak < MOST, "{what}: it had {} KiB", traced.peak >> 10);
+    };
+    check("export", &a, format!("--cache-to=type=local,dest={cache}"));
+    check("import", &b, format!("--cache-from=type=local,src={cache}"));
+}

@@ -311,15 +311,3 @@ fn an_ordinary_user_gets_the_same_sandbox() {
         "{view}"
     );
 }
-
-#[test]
-fn without_subordinate_ids_the_cure_is_told() {
-    let bench = Bench::with_busybox();
-    let user = OrdinaryUser::without_subids(&bench);
-    let output = user.command(["images"]).output().unwrap();
-    let message = common::text(&output.stderr);
-    assert!(
-        !output.status.success() && message.contains("/etc/subuid"),
-        "{message}"
-    );
-}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Bench, Traces, success, text};
+use common::{Bench, OrdinaryUser, Traces, success, text};
 
 /// A cache that all steps of a Boxfile have.
 const SHARED: &str = "--mount=type=cache,id=meeting,target=/m";
@@ -40,6 +40,45 @@ fn stages_overlap_and_share_a_cache() {
     );
     success(build(&bench, &context, &boxfile, &["--jobs", "2", "-t", "both"]));
     assert_eq!(bench.sh("both", "cat /a /b"), "a\nb\n");
+}
+
+#[test]
+fn steps_side_by_side_share_one_private_network() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[]);
+    let boxfile = format!(
+        "FROM busybox AS a\n{}RUN {SHARED} readlink /proc/self/ns/net > /m/net; echo a > /a\n\
+         FROM busybox AS b\n{}RUN {SHARED} readlink /proc/self/ns/net > /m/other; echo b > /b\n\
+         FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\nRUN {SHARED} cmp /m/net /m/other && [ $(readlink /proc/self/ns/net) = $(cat /m/net) ]\n",
+        meet("a", "b"),
+        meet("b", "a")
+    );
+    let before = Traces::of(&bench);
+    success(bench.try_build(&context, &boxfile, &["--jobs", "2"]));
+    assert_eq!(settled(&bench, &before), before);
+}
+
+#[test]
+fn an_ordinary_users_stages_overlap_too() {
+    let bench = Bench::new();
+    let user = OrdinaryUser::new(&bench);
+    let tar = bench.busybox_tar();
+    user.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "busybox"]);
+    let boxfile = format!(
+        "FROM busybox AS a\n{}RUN echo a > /a\nFROM busybox AS b\n{}RUN echo b > /b\n\
+         FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+        meet("a", "b"),
+        meet("b", "a")
+    );
+    let context = bench.context("c", &[("Boxfile", &boxfile)]);
+    let context = context.to_str().unwrap();
+    let id = user.ok(["build", "-q", "--network", "none", "--jobs", "2", context]);
+    // Root's build of the same is the same.
+    bench.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "busybox"]);
+    assert_eq!(
+        bench.ok(["build", "-q", "--network", "none", "--jobs", "8", context]),
+        id
+    );
 }
 
 #[test]

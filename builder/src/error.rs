@@ -152,6 +152,14 @@ pub enum StepError {
         /// What, in words.
         what: String,
     },
+    /// The layers of an image could not be had.
+    #[error("cannot pull {name}: {reason}")]
+    Pull {
+        /// The image, as the Boxfile names it.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
     /// A base could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

@@ -95,6 +95,25 @@ pub enum Action {
     Workdir(WorkdirStep),
 }
 
+impl Action {
+    /// The stages that it copies or mounts from.
+    pub fn stages(&self) -> Vec<StageId> {
+        let stage = |from: &CopyFrom| match from {
+            CopyFrom::Stage(stage) => Some(*stage),
+            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
+        };
+        let of_mount = |mount: &MountPlan| match &mount.kind {
+            MountSource::Bind(bind) | MountSource::Cache { from: Some(bind), .. } => stage(&bind.from),
+            _ => None,
+        };
+        match self {
+            Action::Run(run) => run.mounts.iter().filter_map(of_mount).collect(),
+            Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
+            Action::Config | Action::Workdir(_) => Vec::new(),
+        }
+    }
+}
+
 /// A RUN.
 #[derive(Clone, Debug)]
 pub struct RunStep {

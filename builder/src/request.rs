@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use box_store::digest::Digest;
+use box_store::remote::Imports;
 use box_store::{Image, Reference, Store};
 
 use crate::exec::{CancelToken, Limits, LimitsPolicy, NetworkMode, Secret};
@@ -66,6 +67,10 @@ pub struct BuildRequest {
     pub offline: bool,
     /// Caches of RUN are those of this name alone, apart from all others; none: the usual ones.
     pub cache_scope: Option<String>,
+    /// Caches elsewhere that are looked into for what is not here.
+    pub imports: Option<Arc<Imports>>,
+    /// Whether the outcome says which records, layers and cache mounts were used, so that they can be put elsewhere.
+    pub notes_uses: bool,
     /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
     pub jobs: usize,
     /// Stops the build.
@@ -101,6 +106,8 @@ impl BuildRequest {
             lock: None,
             offline: false,
             cache_scope: None,
+            imports: None,
+            notes_uses: false,
             jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
@@ -139,14 +146,36 @@ pub trait ImagePuller: Send + Sync + std::fmt::Debug {
         store: &Store,
         name: &Reference,
         platform: &Platform,
-        events: &dyn EventSink,
+        pulling: Pulling<'_>,
     ) -> Result<(), String>;
 
     /// Asks which image a name stands for now; fetches none of its layers. Gives its manifest's digest, too.
     ///
     /// # Errors
     /// Why it could not be had, for people.
-    fn resolve(&self, name: &Reference, platform: &Platform) -> Result<(Digest, Image), String>;
+    fn resolve(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<(Digest, Image), String>;
+}
+
+/// What a pull tells, and what ends it.
+#[derive(Clone, Copy)]
+pub struct Pulling<'a> {
+    /// Gives it up.
+    pub cancel: &'a CancelToken,
+    /// Where it is told of.
+    pub events: &'a dyn EventSink,
+    /// Gets what the image is when that is known, before its layers are in the store. It need not be called.
+    pub found: &'a dyn Fn(Image),
+}
+
+impl std::fmt::Debug for Pulling<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pulling")
+    }
 }
 
 /// What a named build context is.

@@ -51,7 +51,7 @@ pub fn check(store: &Store, request: &BuildRequest) -> Result<Checked, BuildErro
         Ok(graph) => (Some(graph), Vec::new()),
         Err(errors) => (None, errors),
     };
-    let mut warnings = front.lint(graph.as_ref())?;
+    let mut warnings = front.lint(graph.as_ref(), &Loaded::default())?;
     match graph
         .as_ref()
         .map(|graph| lower(graph, request, store, &Loaded::default()))

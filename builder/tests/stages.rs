@@ -4,12 +4,14 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use box_builder::build::build;
 use box_builder::error::BuildError;
 use box_builder::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream, Usage};
+use box_builder::request::{ImagePuller, Platform, Pulling};
+use box_store::{Image, Reference, Store};
 use common::World;
 use common::server::{Served, Server};
 
@@ -106,21 +108,21 @@ fn outcome(status: ExecStatus) -> ExecOutcome {
 
 struct Run {
     world: World,
-    executor: Meeting,
+    executor: Arc<Meeting>,
 }
 
 impl Run {
     fn new() -> Run {
         Run {
             world: World::new(),
-            executor: Meeting::default(),
+            executor: Arc::default(),
         }
     }
 
     fn build(&self, boxfile: &str, jobs: usize) -> Result<box_store::ImageId, BuildError> {
         let mut request = self.world.request(boxfile);
         request.jobs = jobs;
-        let built = build(&self.world.store, &self.executor, &request, &self.world.events);
+        let built = build(&self.world.store, &*self.executor, &request, &self.world.events);
         built.map(|outcome| outcome.image.id)
     }
 }
@@ -223,7 +225,7 @@ fn a_cancelled_build_ends_whoever_waits() {
     // The one turn is taken by the one that hangs: the others wait for it, or for a stage.
     request.jobs = 2;
     let result = std::thread::scope(|scope| {
-        let built = scope.spawn(|| build(&run.world.store, &run.executor, &request, &run.world.events));
+        let built = scope.spawn(|| build(&run.world.store, &*run.executor, &request, &run.world.events));
         run.executor.wait_for("x", 1);
         request.cancel.cancel();
         built.join().unwrap()
@@ -318,21 +320,99 @@ fn a_context_that_is_written_to_meanwhile_is_read_as_it_is_then() {
     let mut request = run.world.request(&text);
     request.jobs = 2;
     let silent = box_builder::progress::Silent;
-    let built = build(&run.world.store, &run.executor, &request, &silent).unwrap();
+    let built = build(&run.world.store, &*run.executor, &request, &silent).unwrap();
     assert_eq!(run.world.read(&built.image, "/a"), "newer");
     // And its key is that of what was copied.
     let again = Run {
         world: run.world.beside(),
-        executor: Meeting::default(),
+        executor: Arc::default(),
     };
     again.world.file("a", "newer");
     let text = "FROM scratch\nCOPY a /a\n";
     let image = build(
         &again.world.store,
-        &again.executor,
+        &*again.executor,
         &again.world.request(text),
         &silent,
     )
     .unwrap();
     assert_eq!(again.world.read(&image.image, "/a"), "newer");
+}
+
+/// Says what the image is, and has its layers only when a step has begun.
+struct Late {
+    image: Image,
+    executor: Arc<Meeting>,
+    is_broken: bool,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Late")
+    }
+}
+
+impl ImagePuller for Late {
+    fn asks_always(&self) -> bool {
+        false
+    }
+
+    fn pull(
+        &self,
+        store: &Store,
+        name: &Reference,
+        _platform: &Platform,
+        pulling: Pulling<'_>,
+    ) -> Result<(), String> {
+        (pulling.found)(self.image.clone());
+        self.executor.begin("beside");
+        self.executor.wait_for("beside", 2);
+        match self.is_broken {
+            true => Err("its layer broke off".to_owned()),
+            false => store.tag(name, &self.image.id).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn resolve(
+        &self,
+        _: &Reference,
+        _: &Platform,
+        _: &box_builder::exec::CancelToken,
+    ) -> Result<(box_store::Digest, Image), String> {
+        Err("a build asks nothing".to_owned())
+    }
+}
+
+#[test]
+fn layers_are_pulled_beside_the_steps_of_other_stages() {
+    for is_broken in [false, true] {
+        let run = Run::new();
+        let (image, _) = run.world.build("FROM scratch\nENV OF=late\nRUN put /base 1\n");
+        let mut request = run.world.request(
+            "FROM late AS a\nRUN var /of OF\nFROM scratch AS b\nRUN meet beside\nRUN put /b 1\n\
+             FROM scratch\nCOPY --from=b /b /\nCOPY --from=a /of /base /\nCOPY --from=late /base /again\n",
+        );
+        request.jobs = 2;
+        request.puller = Some(Arc::new(Late {
+            image,
+            executor: Arc::clone(&run.executor),
+            is_broken,
+        }));
+        let built = build(&run.world.store, &*run.executor, &request, &run.world.events);
+        match is_broken {
+            false => {
+                let image = built.unwrap().image;
+                assert_eq!(run.world.list(&image), ["again", "b", "base", "of"]);
+                assert_eq!(
+                    run.world.read(&image, "/of"),
+                    "late",
+                    "its config is known before its layers"
+                );
+            }
+            true => {
+                let error = built.unwrap_err().to_string();
+                assert!(error.contains("cannot pull late: its layer broke off"), "{error}");
+            }
+        }
+    }
 }

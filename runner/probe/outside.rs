@@ -31,6 +31,8 @@ pub(crate) fn main(args: &[&str]) {
         owner: owner.to_string(),
         rootless,
         cgroup_parent: option("cgroup=").map(PathBuf::from),
+        systemd: None,
+        is_keeping: false,
     })
     .unwrap();
     let dir = PathBuf::from(dir);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::hindrance;
+
 /// Any failure of the runner. A command that merely fails is no error but an [`Outcome`](crate::Outcome).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -122,7 +124,7 @@ pub enum RunnerError {
         path: PathBuf,
     },
     /// Access to a device that can't be limited.
-    #[error("what may be done with {} can't be limited: {reason}; leave the access away (rwm), or use a machine with the devices controller of cgroup version 1", path.display())]
+    #[error("what may be done with {} can't be limited: {reason}; leave the access away (rwm), or run as root", path.display())]
     DeviceAccess {
         /// The device.
         path: PathBuf,
@@ -130,14 +132,14 @@ pub enum RunnerError {
         reason: String,
     },
     /// The kernel or an outer container forbids making namespaces or mounts.
-    #[error(
-        "{step}: {source}; inside another container run that one with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined, elsewhere allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0)"
-    )]
+    #[error("{step}: {source}; {cure}")]
     Forbidden {
         /// What was tried.
         step: String,
         /// The kernel's reason.
         source: io::Error,
+        /// What can be done about it on this machine.
+        cure: String,
     },
     /// A hook of a bundle failed.
     #[error("{reason}")]
@@ -214,6 +216,15 @@ pub enum RunnerError {
 }
 
 impl RunnerError {
+    /// With the cure for what this machine forbids.
+    pub(crate) fn forbidden(step: impl Into<String>, source: io::Error) -> RunnerError {
+        RunnerError::Forbidden {
+            step: step.into(),
+            source,
+            cure: hindrance::cure(),
+        }
+    }
+
     pub(crate) fn os(doing: impl Into<String>, source: impl Into<io::Error>) -> RunnerError {
         RunnerError::Os {
             doing: doing.into(),

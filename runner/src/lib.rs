@@ -13,6 +13,7 @@ mod cgroup;
 mod channel;
 mod confine;
 mod error;
+mod hindrance;
 mod hook;
 mod init;
 mod net;
@@ -25,6 +26,7 @@ mod setup;
 mod spec;
 mod state;
 mod sys;
+mod systemd;
 mod user;
 mod userns;
 
@@ -35,17 +37,20 @@ pub use hook::Hook;
 pub use init::{clean_start, init_main_if_requested, settle};
 pub use net::Network;
 pub use parent::{
-    Handle, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream, Usage,
+    Handle, Joined, Outcome, ProcessInfo, Running, Runtime, RuntimeConfig, Stats, Status, Stdio, Stream,
+    Usage,
 };
 pub use private::{
     HostPort, MappedPort, NetAddress, NetworkMember, NetworkRequest, PortRequest, PrivateNetwork, Protocol,
     network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
-pub use rootless::{Rootless, enter_user_namespace};
+pub use rootless::{Rootless, SINGLE_ID, enter_user_namespace, join_user_namespace, needs_user_namespace};
 pub use spec::{
-    ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Limits, LimitsPolicy,
-    Mount, MountKind, MountLimits, Process, Resource, Rlimit, RootFs, Seccomp, Throttle, Tmpfs, Traffic,
+    ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Label, Limits,
+    LimitsPolicy, Mount, MountKind, MountLimits, Namespaces, Process, Resource, Rlimit, RootFs, Seccomp,
+    Sharing, SystemPaths, Throttle, Tmpfs, Traffic,
 };
 pub use state::{Reaped, reap};
+pub use systemd::{BusAddress, Systemd};
 pub use userns::UserNamespace;

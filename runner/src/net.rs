@@ -18,16 +18,14 @@ pub enum Network {
     Host,
     /// A network of its own with a way out: the namespace given at the start.
     Private,
+    /// That of another container, whose first process is given at the start (see [`Joined`](crate::Joined)).
+    Joined,
 }
 
-/// A new network namespace with nothing but loopback, belonging to this user namespace.
-pub(crate) fn isolated(user: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let holder = NamespaceHolder::new_in(user, libc::CLONE_NEWNET as u64).map_err(|source| {
-        RunnerError::Forbidden {
-            step: "make a network namespace".into(),
-            source,
-        }
-    })?;
+/// A new network namespace with nothing but loopback, belonging to this user namespace; to the runner's own without one.
+pub(crate) fn isolated(user: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let holder = NamespaceHolder::new_in(user, libc::CLONE_NEWNET as u64)
+        .map_err(|source| RunnerError::forbidden("make a network namespace", source))?;
     let path = format!("/proc/{}/ns/net", holder.pid());
     let file = File::open(&path).map_err(|e| RunnerError::os(format!("open {path}"), e))?;
     Ok(file.into())

@@ -8,12 +8,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod ids;
 mod mount;
+mod namespaces;
 mod rlimit;
 pub(crate) mod sysctl;
 mod throttle;
 
+pub use ids::{IdExtent, IdMap};
 pub use mount::{DeviceAccess, FileContent, Mount, MountKind, MountLimits, Tmpfs};
+pub use namespaces::{Label, Namespaces, Sharing, SystemPaths};
 pub use rlimit::{Resource, Rlimit};
 pub use throttle::{Throttle, Traffic};
 
@@ -36,62 +40,6 @@ pub struct RootFs {
     pub volatile: bool,
     /// Give the container its root read-only.
     pub read_only: bool,
-}
-
-/// One run of ids: `len` ids from `container` on are those from `host` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdExtent {
-    /// First id as the container sees it.
-    pub container: u32,
-    /// First id as the namespace of the runner sees it.
-    pub host: u32,
-    /// How many ids.
-    pub len: u32,
-}
-
-/// How a container's user and group ids (the same for both) appear outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdMap {
-    /// The runs; the kernel takes at most 340.
-    pub extents: Vec<IdExtent>,
-}
-
-impl IdMap {
-    /// The map that gives the container `len` ids from 0 on, which are `host`… outside.
-    pub fn range(host: u32, len: u32) -> IdMap {
-        IdMap {
-            extents: vec![IdExtent {
-                container: 0,
-                host,
-                len,
-            }],
-        }
-    }
-
-    /// Whether every id is the same inside and outside, so that no mount needs mapping.
-    pub fn is_identity(&self) -> bool {
-        self.extents.iter().all(|e| e.container == e.host)
-    }
-
-    /// The outside id of the container's `id`.
-    pub fn to_host(&self, id: u32) -> Option<u32> {
-        self.extents.iter().find_map(|e| {
-            let offset = id.checked_sub(e.container).filter(|o| *o < e.len)?;
-            e.host.checked_add(offset)
-        })
-    }
-
-    pub(crate) fn contains(&self, id: u32) -> bool {
-        self.to_host(id).is_some()
-    }
-
-    /// The text of `/proc/<pid>/uid_map`.
-    pub(crate) fn kernel_text(&self) -> String {
-        self.extents
-            .iter()
-            .map(|e| format!("{} {} {}\n", e.container, e.host, e.len))
-            .collect()
-    }
 }
 
 /// The command of a container.
@@ -221,6 +169,15 @@ pub struct ContainerSpec {
     pub etc: EtcFiles,
     /// Its network.
     pub network: Network,
+    /// Which of its other namespaces are its own.
+    pub namespaces: Namespaces,
+    /// What of /proc and /sys is hidden or read-only.
+    pub system_paths: SystemPaths,
+    /// Give it /sys and its cgroups writable; in the runner's own user namespace also every device of the host, and the use of nodes
+    /// wherever they are. Capabilities, the filter and [`SystemPaths`] are said apart.
+    pub privileged: bool,
+    /// What a security module of the kernel is told of the command.
+    pub label: Option<Label>,
     /// What it may use.
     pub limits: Limits,
     /// What happens when a limit can't be enforced.
@@ -233,6 +190,8 @@ pub struct ContainerSpec {
     pub groups: Vec<String>,
     /// Bytes that /dev/shm may hold; 64 MiB when not said.
     pub shm_size: Option<u64>,
+    /// Whether there is no /dev/shm at all.
+    pub no_shm: bool,
     /// Kernel parameters of the container's own namespaces: name (with dots or slashes) and value.
     pub sysctls: Vec<(String, String)>,
     /// How readily the kernel ends it when memory runs out, from -1000 (not at all) to 1000.
@@ -258,12 +217,17 @@ impl ContainerSpec {
             mounts: Vec::new(),
             etc: EtcFiles::default(),
             network: Network::None,
+            namespaces: Namespaces::default(),
+            system_paths: SystemPaths::Confined,
+            privileged: false,
+            label: None,
             limits: Limits::default(),
             limits_policy: LimitsPolicy::Enforce,
             rlimits: Vec::new(),
             umask: 0o022,
             groups: Vec::new(),
             shm_size: None,
+            no_shm: false,
             sysctls: Vec::new(),
             oom_score_adj: None,
         }
@@ -276,6 +240,7 @@ impl ContainerSpec {
         check_process(&self.process)?;
         check_hostname(&self.hostname)?;
         check_limits(&self.limits)?;
+        namespaces::check(self)?;
         sysctl::check(self)?;
         if let Seccomp::Profile(text) = &self.seccomp {
             seccomp::docker::compile_text(text, self.caps)
@@ -392,30 +357,6 @@ fn check_limits(limits: &Limits) -> Result<(), RunnerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn id_maps_translate() {
-        let map = IdMap {
-            extents: vec![
-                IdExtent {
-                    container: 0,
-                    host: 1000,
-                    len: 1,
-                },
-                IdExtent {
-                    container: 1,
-                    host: 100_000,
-                    len: 65_535,
-                },
-            ],
-        };
-        assert_eq!(map.to_host(0), Some(1000));
-        assert_eq!(map.to_host(1), Some(100_000));
-        assert_eq!(map.to_host(65_536), None);
-        assert!(!map.is_identity());
-        assert!(IdMap::range(0, 5).is_identity());
-        assert_eq!(map.kernel_text(), "0 1000 1\n1 100000 65535\n");
-    }
 
     fn check(change: impl Fn(&mut ContainerSpec), good: bool) {
         let rootfs = RootFs {

@@ -16,31 +16,52 @@ pub struct UserNamespace {
     fd: OwnedFd,
     ids: IdMap,
     net: OnceLock<OwnedFd>,
+    is_runners: bool,
 }
 
 impl UserNamespace {
     /// Makes one below the caller's with these ids, as users and as groups.
     pub(crate) fn new(ids: &IdMap) -> Result<UserNamespace> {
-        if ids.to_host(0).is_none() {
+        let (uids, gids) = ids.kernel_texts();
+        if ids.to_host(0).is_none() || ids.group_to_host(0).is_none() {
             return Err(RunnerError::InvalidSpec {
                 what: "id map (must map 0)",
-                value: ids.kernel_text(),
+                value: uids,
             });
         }
-        let text = ids.kernel_text();
-        UserNamespace::make(&text, &text, ids.clone())
+        UserNamespace::make(&uids, &gids, ids.clone())
+    }
+
+    /// The runner's own, in which every id is what it is.
+    pub fn of_runner() -> Result<UserNamespace> {
+        let path = "/proc/self/ns/user";
+        let fd = File::open(path).map_err(|e| RunnerError::os(format!("open {path}"), e))?;
+        Ok(UserNamespace {
+            fd: fd.into(),
+            ids: IdMap::range(0, u32::MAX),
+            net: OnceLock::new(),
+            is_runners: true,
+        })
+    }
+
+    /// Another container's, by its descriptor and its ids, as whoever made it tells them.
+    pub fn joined(fd: OwnedFd, ids: IdMap) -> UserNamespace {
+        UserNamespace {
+            fd,
+            ids,
+            net: OnceLock::new(),
+            is_runners: false,
+        }
     }
 
     /// One whose users and groups are mapped by these lines of uid_map and gid_map.
     pub(crate) fn with_maps(uids: &str, gids: &str) -> Result<UserNamespace> {
-        UserNamespace::make(uids, gids, IdMap { extents: Vec::new() })
+        UserNamespace::make(uids, gids, IdMap::default())
     }
 
     fn make(uids: &str, gids: &str, ids: IdMap) -> Result<UserNamespace> {
-        let holder = NamespaceHolder::new_user().map_err(|source| RunnerError::Forbidden {
-            step: "make a user namespace".into(),
-            source,
-        })?;
+        let holder = NamespaceHolder::new_user()
+            .map_err(|source| RunnerError::forbidden("make a user namespace", source))?;
         for (file, text) in [("uid_map", uids), ("gid_map", gids)] {
             let path = format!("/proc/{}/{file}", holder.pid());
             fs::write(&path, text).map_err(|e| RunnerError::os(format!("map the ids {text:?}"), e))?;
@@ -49,6 +70,7 @@ impl UserNamespace {
             fd: namespace(&holder, "user")?,
             ids,
             net: OnceLock::new(),
+            is_runners: false,
         })
     }
 
@@ -57,8 +79,19 @@ impl UserNamespace {
         &self.ids
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    /// It, for those who pass it on to who shares it.
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether it is the runner's own.
+    pub fn is_runners(&self) -> bool {
+        self.is_runners
+    }
+
+    /// It, unless whoever is to enter it is there already.
+    pub(crate) fn to_enter(&self) -> Option<BorrowedFd<'_>> {
+        (!self.is_runners).then(|| self.fd.as_fd())
     }
 
     /// A network namespace with nothing but loopback, belonging to this user namespace.
@@ -66,7 +99,7 @@ impl UserNamespace {
         if let Some(fd) = self.net.get() {
             return Ok(fd.as_fd());
         }
-        let fd = net::isolated(self.fd())?;
+        let fd = net::isolated(self.to_enter())?;
         // When two steps are here at once, one namespace goes unused.
         Ok(self.net.get_or_init(|| fd).as_fd())
     }

@@ -4,9 +4,13 @@ use clap::{Args, Subcommand};
 
 use super::{BuildArgs, Format};
 
-/// `box build`, and what is done with builds that were.
+// Build an image from a Boxfile (or Containerfile, or Dockerfile), or show the logs of builds.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct BuildCommand {
     #[command(subcommand)]
     pub(crate) action: Option<BuildAction>,
@@ -21,7 +25,7 @@ pub(crate) enum BuildAction {
     Logs(BuildLogsArgs),
 }
 
-/// `box build logs`.
+// `box build logs`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildLogsArgs {
     /// List the builds whose logs are kept.

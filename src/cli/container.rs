@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::values::Memory;
 
-/// For the container's process.
+// For the container's process.
 #[derive(Debug, Args)]
 pub(crate) struct ProcessArgs {
     /// A limit of setrlimit(2) for each process (may be repeated).

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Format;
 
-/// `box diff`.
+// `box diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// Compare times, too.
@@ -24,7 +24,7 @@ pub(crate) struct DiffArgs {
     pub(crate) new: Option<String>,
 }
 
-/// `box cp`.
+// `box cp`.
 #[derive(Debug, Args)]
 pub(crate) struct CpArgs {
     /// Keep owners, setuid bits and extended attributes; otherwise everything is yours.

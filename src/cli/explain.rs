@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{BuildArgs, Format};
 use crate::error::Failure;
 
-/// What a build reads.
+// What a build reads.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// The Boxfile, - for standard input [default: Boxfile, Containerfile or Dockerfile in the context].
@@ -29,7 +29,7 @@ impl SourceArgs {
     }
 }
 
-/// Where what was built is told.
+// Where what was built is told.
 #[derive(Debug, Args)]
 pub(crate) struct TellArgs {
     /// Write the image id to this file.
@@ -38,9 +38,13 @@ pub(crate) struct TellArgs {
     /// Write the image's digests, and what each step cost, to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// Write a page (HTML) that tells the build to this file, also of one that fails: when which step ran and why, what it used, and what
+    /// the layers hold.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
-/// What a build takes from the cache.
+// What a build takes from the cache.
 #[derive(Debug, Args)]
 pub(crate) struct StepCacheArgs {
     /// Run every step, whatever the cache holds.
@@ -64,7 +68,7 @@ pub(crate) enum ExplainMode {
     Json,
 }
 
-/// `box plan`.
+// `box plan`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "It takes all options of `box build`; those that say what becomes of the image, or how progress is shown, change nothing here."
@@ -84,7 +88,7 @@ pub(crate) enum ContextAction {
     Ls(ContextListArgs),
 }
 
-/// `box context ls`.
+// `box context ls`.
 #[derive(Debug, Args)]
 pub(crate) struct ContextListArgs {
     #[command(flatten)]

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Format;
 use crate::values::{Age, Memory};
 
-/// How a collection goes.
+// How a collection goes.
 #[derive(Debug, Args)]
 pub(crate) struct CollectArgs {
     /// How long to wait for other commands to be done with the store.
@@ -16,14 +16,14 @@ pub(crate) struct CollectArgs {
     pub(crate) dry_run: bool,
 }
 
-/// `box gc`.
+// `box gc`.
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
     #[command(flatten)]
     pub(crate) collect: CollectArgs,
 }
 
-/// `box prune`.
+// `box prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) struct PruneArgs {
     pub(crate) keep_storage: Option<Memory>,
 }
 
-/// `box df`.
+// `box df`.
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {
     /// How it is printed.
@@ -44,7 +44,7 @@ pub(crate) struct DfArgs {
     pub(crate) format: Format,
 }
 
-/// `box fsck`.
+// `box fsck`.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
     /// Put aside what is damaged (until the next `box gc`), so that it is built or pulled again when it is needed.

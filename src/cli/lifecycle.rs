@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::Format;
 use crate::values::{BuildArg, Cpus, DetachKeys, Memory, Restart, SignalArg};
 
-/// `box ps`.
+// `box ps`.
 #[derive(Debug, Args)]
 pub(crate) struct PsArgs {
     /// Also those that do not run.
@@ -34,7 +34,7 @@ pub(crate) struct PsArgs {
     pub(crate) format: Format,
 }
 
-/// `box logs`.
+// `box logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// Go on with what comes, until the container has ended.
@@ -63,7 +63,7 @@ pub(crate) struct LogsArgs {
     pub(crate) container: String,
 }
 
-/// `box events`.
+// `box events`.
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
     /// What happened since a time (RFC 3339) or a while ago (10m), too; as far as it is kept.
@@ -80,7 +80,7 @@ pub(crate) struct EventsArgs {
     pub(crate) format: Format,
 }
 
-/// `box exec`.
+// `box exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
     /// Do not wait for the command; its output goes nowhere.
@@ -92,6 +92,9 @@ pub(crate) struct ExecArgs {
     /// Give the command a terminal.
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Give the command every capability and system call; what it can do with them is bounded by the container's user ids.
+    #[arg(long)]
+    pub(crate) privileged: bool,
     /// Set a variable; without =VALUE it is taken from the environment.
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<BuildArg>,
@@ -117,7 +120,7 @@ pub(crate) struct ExecArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// `box start`.
+// `box start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
     /// Show the container's output, and end as it ends.
@@ -137,7 +140,7 @@ pub(crate) struct StartArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box stop` and `box restart`.
+// `box stop` and `box restart`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// The signal that asks it to end [default: the container's].
@@ -151,7 +154,7 @@ pub(crate) struct StopArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box kill`.
+// `box kill`.
 #[derive(Debug, Args)]
 pub(crate) struct KillArgs {
     /// Which signal.
@@ -162,7 +165,7 @@ pub(crate) struct KillArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box rm`.
+// `box rm`.
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     /// Also one that runs: it is killed.
@@ -176,7 +179,7 @@ pub(crate) struct RmArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box wait`, `pause`, `unpause`.
+// `box wait`, `pause`, `unpause`.
 #[derive(Debug, Args)]
 pub(crate) struct ContainersArgs {
     /// The containers, by name or id.
@@ -184,7 +187,7 @@ pub(crate) struct ContainersArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box rename`.
+// `box rename`.
 #[derive(Debug, Args)]
 pub(crate) struct RenameArgs {
     /// The container, by name or id.
@@ -195,7 +198,7 @@ pub(crate) struct RenameArgs {
     pub(crate) name: String,
 }
 
-/// `box attach`.
+// `box attach`.
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
     /// Do not pass standard input on.
@@ -209,7 +212,7 @@ pub(crate) struct AttachArgs {
     pub(crate) container: String,
 }
 
-/// `box top`.
+// `box top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     /// How to print.
@@ -220,7 +223,7 @@ pub(crate) struct TopArgs {
     pub(crate) container: String,
 }
 
-/// `box port`.
+// `box port`.
 #[derive(Debug, Args)]
 pub(crate) struct PortArgs {
     /// The container, by name or id.
@@ -231,7 +234,7 @@ pub(crate) struct PortArgs {
     pub(crate) port: Option<String>,
 }
 
-/// `box stats`.
+// `box stats`.
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
     /// Print once instead of again and again.
@@ -248,7 +251,7 @@ pub(crate) struct StatsArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// `box update`.
+// `box update`.
 #[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
     /// Memory limit, swap included (for example 512m or 2g).
@@ -278,7 +281,7 @@ pub(crate) enum ContainerAction {
     Prune(ContainerPruneArgs),
 }
 
-/// `box container prune`.
+// `box container prune`.
 #[derive(Debug, Args)]
 pub(crate) struct ContainerPruneArgs {
     /// Do not ask (box never does; for scripts written for Docker).

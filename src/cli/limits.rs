@@ -14,7 +14,7 @@ pub(crate) enum LimitsMode {
     BestEffort,
 }
 
-/// cgroup limits, spelled as Docker does.
+// cgroup limits, spelled as Docker does.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LimitArgs {
     /// Memory limit, swap included (for example 512m or 2g).
@@ -31,7 +31,7 @@ pub(crate) struct LimitArgs {
     pub(crate) limits: LimitsMode,
 }
 
-/// Limits of containers that steps don't have.
+// Limits of containers that steps don't have.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MoreLimitArgs {
     /// Memory and swap together; -1 for as much swap as there is [default: no swap].

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::values::{DeviceArg, MountFlag, RunSecretArg, TmpfsArg, VolumeArg};
 
-/// What is mounted.
+// What is mounted.
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {
     /// Mount a volume (by name, or a new one without any), or a directory or file of the host; options: ro, O (changes are thrown away), nocopy,

@@ -17,6 +17,8 @@ pub(crate) enum Network {
     Host,
     /// One that was made by name.
     Named(String),
+    /// That of another container.
+    Container(String),
 }
 
 impl FromStr for Network {
@@ -27,9 +29,15 @@ impl FromStr for Network {
             "private" | "bridge" | "default" => Ok(Self::Private),
             "none" => Ok(Self::None),
             "host" => Ok(Self::Host),
+            _ if text
+                .strip_prefix("container:")
+                .is_some_and(|name| !name.is_empty()) =>
+            {
+                Ok(Self::Container(text["container:".len()..].to_owned()))
+            }
             _ if is_network_name(text) => Ok(Self::Named(text.to_owned())),
             _ => Err(format!(
-                "there is no network '{text}'; there are private (also named bridge and default), none, host and those of `box network`"
+                "there is no network '{text}'; there are private (also named bridge and default), none, host, container:NAME and those of `box network`"
             )),
         }
     }
@@ -42,10 +50,10 @@ pub(crate) fn is_network_name(name: &str) -> bool {
     first && name.len() <= 64 && name.chars().all(good)
 }
 
-/// For the container's network.
+// For the container's network.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArgs {
-    /// The container's network: private, none, host, or one made by `box network create` [default: private].
+    /// The container's network: private, none, host, container:NAME, or one made by `box network create` [default: private].
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub(crate) network: Option<Network>,
     /// Give the host a port that leads to the container's; of the host, 0 or none is any that is free (may be repeated).

@@ -17,7 +17,7 @@ pub(crate) enum NetworkAction {
     Rm(NetworkRemoveArgs),
 }
 
-/// `box network create`.
+// `box network create`.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkCreateArgs {
     /// Its name.
@@ -25,7 +25,7 @@ pub(crate) struct NetworkCreateArgs {
     pub(crate) name: String,
 }
 
-/// `box network ls`.
+// `box network ls`.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkListArgs {
     /// How to print.
@@ -36,7 +36,7 @@ pub(crate) struct NetworkListArgs {
     pub(crate) quiet: bool,
 }
 
-/// `box network inspect`.
+// `box network inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkInspectArgs {
     /// The networks.
@@ -44,7 +44,7 @@ pub(crate) struct NetworkInspectArgs {
     pub(crate) names: Vec<String>,
 }
 
-/// `box network rm`.
+// `box network rm`.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkRemoveArgs {
     /// The networks.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// What stands for `box oci` among the commands; its own words are parsed apart, since its --root is another one.
+// What stands for `box oci` among the commands; its own words are parsed apart, since its --root is another one.
 #[derive(Debug, Args)]
 pub(crate) struct OciWords {
     /// `box oci --help` tells more.
@@ -13,7 +13,7 @@ pub(crate) struct OciWords {
     pub(crate) words: Vec<OsString>,
 }
 
-/// `box bundle`.
+// `box bundle`.
 #[derive(Debug, Args)]
 pub(crate) struct BundleArgs {
     /// The image, by name or id.
@@ -39,7 +39,7 @@ pub(crate) struct OciCli {
     pub(crate) command: OciCommand,
 }
 
-/// Options before the command.
+// Options before the command.
 #[derive(Debug, Args)]
 pub(crate) struct OciGlobal {
     /// Where the state of containers is kept [default: /run/box-oci, for others than root $XDG_RUNTIME_DIR/box-oci].
@@ -139,7 +139,7 @@ pub(crate) enum OciCommand {
     Features,
 }
 
-/// `create`, and what `run` has of it.
+// `create`, and what `run` has of it.
 #[derive(Debug, Args)]
 pub(crate) struct OciCreate {
     /// The bundle.
@@ -161,7 +161,7 @@ pub(crate) struct OciCreate {
     pub(crate) id: String,
 }
 
-/// `run`.
+// `run`.
 #[derive(Debug, Args)]
 pub(crate) struct OciRun {
     #[command(flatten)]
@@ -174,7 +174,7 @@ pub(crate) struct OciRun {
     pub(crate) keep: bool,
 }
 
-/// `exec`.
+// `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct OciExec {
     /// The process, as config.json has it.

@@ -74,7 +74,7 @@ impl FromStr for OutputSpec {
     }
 }
 
-/// `box export`.
+// `box export`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Where to write the tar [default: standard output, if that is no terminal].

@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::ProgressMode;
 
-/// How a registry is reached.
+// How a registry is reached.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegistryArgs {
     /// Whether a registry must prove who it is; with false plain HTTP is taken, too. (On the loopback interface it always is.)
@@ -31,7 +31,7 @@ pub(crate) enum PullMode {
     Never,
 }
 
-/// `box pull`.
+// `box pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(crate) struct PullArgs {
     pub(crate) names: Vec<String>,
 }
 
-/// `box push`.
+// `box push`.
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub(crate) struct PushArgs {
     pub(crate) name: Option<String>,
 }
 
-/// `box login`.
+// `box login`.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub(crate) struct LoginArgs {
     pub(crate) host: String,
 }
 
-/// `box logout`.
+// `box logout`.
 #[derive(Debug, Args)]
 pub(crate) struct LogoutArgs {
     /// The registry's host [default: docker.io].

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{LimitArgs, MoreLimitArgs, MountArgs, NetworkArgs, ProcessArgs, PullMode, RegistryArgs};
+use super::{
+    LimitArgs, MoreLimitArgs, MountArgs, NamespaceArgs, NetworkArgs, ProcessArgs, PullMode, RegistryArgs,
+};
 use crate::error::Failure;
 use crate::values::{BuildArg, GoDuration, HostArg, LogOptions, Memory, Restart};
 
-/// `box run`.
+// `box run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Let it run in the background and print its id.
@@ -21,14 +23,14 @@ pub(crate) struct RunArgs {
     pub(crate) container: ContainerArgs,
 }
 
-/// `box create`.
+// `box create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) container: ContainerArgs,
 }
 
-/// What a container is to be.
+// What a container is to be.
 #[derive(Debug, Args)]
 pub(crate) struct ContainerArgs {
     /// Remove the container when it ends.
@@ -75,11 +77,13 @@ pub(crate) struct ContainerArgs {
     /// All volumes and bound directories of another container (may be repeated).
     #[arg(long, value_name = "CONTAINER[:ro]")]
     pub(crate) volumes_from: Vec<String>,
-    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets.
+    /// Another line of /etc/hosts (may be repeated); an IPv6 address may stand in brackets, host-gateway is the host itself.
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub(crate) hosts: Vec<HostArg>,
     #[command(flatten)]
     pub(crate) net: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) namespaces: NamespaceArgs,
     #[command(flatten)]
     pub(crate) limit: LimitArgs,
     #[command(flatten)]
@@ -95,7 +99,9 @@ pub(crate) struct ContainerArgs {
     /// Mount the root file system read-only.
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// no-new-privileges[=true|false], or seccomp=FILE (a profile of Docker's format), unconfined or builtin.
+    /// no-new-privileges[=true|false]; seccomp=FILE (a profile of Docker's format), unconfined or builtin; systempaths=unconfined (nothing
+    /// of /proc and /sys is hidden or read-only); unmask=ALL|PATH[:PATH] (only these are not); apparmor=PROFILE|unconfined;
+    /// label=disable|user:…|role:…|type:…|level:… (SELinux).
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<String>,
     /// When it is started again by itself: no, on-failure[:N], always or unless-stopped. Across a boot of the machine this needs
@@ -128,7 +134,7 @@ pub(crate) struct ContainerArgs {
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
-/// How the container's health is checked; what is not given is the image's.
+// How the container's health is checked; what is not given is the image's.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
     /// A command (for /bin/sh -c) that succeeds while the container is healthy; none for no check.
@@ -167,7 +173,7 @@ impl HealthArgs {
     }
 }
 
-/// What is kept of the container's output.
+// What is kept of the container's output.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// Where output is kept: local (in the store; json-file means the same), or none.

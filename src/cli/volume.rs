@@ -22,7 +22,7 @@ pub(crate) enum VolumeAction {
     Prune(VolumePruneArgs),
 }
 
-/// `box volume create`.
+// `box volume create`.
 #[derive(Debug, Args)]
 pub(crate) struct VolumeCreateArgs {
     /// A label; without =VALUE an empty one (may be repeated).
@@ -36,7 +36,7 @@ pub(crate) struct VolumeCreateArgs {
     pub(crate) name: Option<String>,
 }
 
-/// `box volume ls`.
+// `box volume ls`.
 #[derive(Debug, Args)]
 pub(crate) struct VolumeListArgs {
     /// How to print.
@@ -50,7 +50,7 @@ pub(crate) struct VolumeListArgs {
     pub(crate) filters: Vec<VolumeFilter>,
 }
 
-/// `box volume inspect`.
+// `box volume inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct VolumeInspectArgs {
     /// The volumes.
@@ -58,7 +58,7 @@ pub(crate) struct VolumeInspectArgs {
     pub(crate) names: Vec<String>,
 }
 
-/// `box volume rm`.
+// `box volume rm`.
 #[derive(Debug, Args)]
 pub(crate) struct VolumeRemoveArgs {
     /// One that is not there is no error.
@@ -69,7 +69,7 @@ pub(crate) struct VolumeRemoveArgs {
     pub(crate) names: Vec<String>,
 }
 
-/// `box volume prune`.
+// `box volume prune`.
 #[derive(Debug, Args)]
 pub(crate) struct VolumePruneArgs {
     /// Those with a name, too.

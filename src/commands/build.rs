@@ -8,23 +8,25 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use box_builder::error::{BuildError, StepError};
 use box_builder::exec::{CancelToken, ExecError, Limits, LimitsPolicy, NetworkMode};
 use box_builder::git::GitError;
+use box_builder::progress::EventSink;
 use box_builder::request::{BuildRequest, ImagePuller, TimesMode};
 use box_builder::url::without_credentials;
+use box_runner::{Rootless, SINGLE_ID};
 use box_store::transfer::http::FetchError;
 use nix::sys::signal::Signal;
 
 use crate::app::{self, App};
-use crate::cli::{
-    BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, ProgressMode, PullMode,
-};
+use crate::cli::{BuildArgs, ExplainMode, LimitArgs, LimitsMode, MtimesMode, Network, PullMode};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
 use crate::executor::ContainerExecutor;
 use crate::registries::BuildPuller;
+use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
-use super::metadata::{self, StepFigures};
-use super::{call, contexts, export, lock, reproducible};
+use super::metadata::StepFigures;
+use super::{call, contexts, export, lock, reproducible, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
+use crate::travel::Travel;
 use crate::{binfmt, signals, ui};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -40,10 +42,7 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     // What waits for standard input, or for a pipe, can only be killed.
     let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
     let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
-    let early = match waits {
-        true => None,
-        false => Some(cancel_on_signals(&cancel)?),
-    };
+    let early = (!waits).then(|| cancel_on_signals(&cancel)).transpose()?;
     let fetching = Fetching {
         app,
         mode: args.progress,
@@ -61,40 +60,50 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         Some(ended_by) => ended_by,
         None => cancel_on_signals(&cancel)?,
     };
-    let mode = if args.quiet {
-        ProgressMode::Quiet
-    } else {
-        args.progress
-    };
+    let mode = args.shown();
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
     let executor = ContainerExecutor::new(app);
     let figures = StepFigures::new(sink.as_ref());
-    let log = Keeper::new(&app.store, &figures, subject(args, &request)?);
+    let recorder = Recorder::new(&figures, args.cache.explain.is_some());
+    let shown: &dyn EventSink = if args.tell.report.is_some() {
+        &recorder
+    } else {
+        &figures
+    };
+    let log = Keeper::new(&app.store, shown, subject(args, &request)?);
     let is_checked = args.front.hold.check_reproducible;
     let caches = is_checked.then(|| reproducible::Caches::new(app, &mut request));
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
     let outcome = outcome.map_err(|error| {
-        let failure = logged(failure(&error, ended_by.load(Ordering::SeqCst)), &error, &log);
-        ui::build_failed(mode, failure)
-    })?;
-    log.over(How::Done, Some(outcome.image.id.to_string()), None);
+        let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
+        logged(failure, &error, &log)
+    });
+    if let Ok(outcome) = &outcome {
+        log.over(How::Done, Some(outcome.image.id.to_string()), None);
+    }
     drop(log);
+    let built = outcome.as_ref().map(|outcome| &outcome.image);
+    let told = tell::report(app, args.tell.report.as_deref(), recorder, built, &tags);
+    let outcome = outcome.map_err(|failure| ui::build_failed(mode, failure))?;
+    told?;
     let id = outcome.image.id;
     let steps = figures.finish();
-    drop(sink);
     for tag in &tags {
         app.name(tag, &id)?;
     }
     app.store.sync().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let travel = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel: &cancel,
+    };
+    let exported = travel.export(&outcome.uses, &args.front.travel.caches_to, sink.as_ref());
+    drop(sink);
+    exported.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
     for output in &args.outputs {
         export::write(app, &outcome.image, &tags, output)?;
     }
-    if let Some(path) = &args.tell.iidfile {
-        metadata::write(path, &id.to_string())?;
-    }
-    if let Some(path) = &args.tell.metadata_file {
-        metadata::write(path, &metadata::document(&id, &tags, steps))?;
-    }
+    tell::files(&args.tell, &id, &tags, steps)?;
     ui::build_finished(mode, &id.to_string());
     // An output that goes to standard output is alone there.
     if args.outputs.iter().all(|output| output.place.is_some()) {
@@ -105,6 +114,17 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         checked.map_err(|failure| interrupted(failure, Some(&ended_by)))?;
     }
     Ok(0)
+}
+
+/// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.
+fn hosts(given: &[crate::values::HostArg]) -> Result<Vec<(String, std::net::IpAddr)>, Failure> {
+    if let Some(name) = given.iter().find_map(crate::values::HostArg::gateway) {
+        return Err(Failure::own(format!(
+            "--add-host {name}:host-gateway is for box run; a build is told an address"
+        ))
+        .hint("for root's private network that is 10.200.0.1 as a rule"));
+    }
+    Ok(given.iter().filter_map(crate::values::HostArg::pair).collect())
 }
 
 /// What the log says was built.
@@ -150,7 +170,7 @@ pub(super) fn request(
     request.labels = args.labels.iter().map(crate::values::BuildArg::pair).collect();
     request.no_cache = args.cache.no_cache;
     request.no_cache_stages = args.cache.no_cache_filter.iter().cloned().collect();
-    request.explain = args.cache.explain.is_some();
+    request.explain = args.cache.explain.is_some() || args.tell.report.is_some();
     request.network = match &args.network {
         Some(Network::Private) | None => NetworkMode::Private,
         Some(Network::Named(name)) => {
@@ -159,10 +179,16 @@ pub(super) fn request(
                     .hint("private, none and host are there"),
             );
         }
+        Some(Network::Container(name)) => {
+            return Err(Failure::own(format!(
+                "--network container:{name}: a build shares no container's network"
+            ))
+            .hint("private, none and host are there"));
+        }
         Some(Network::None) => NetworkMode::None,
         Some(Network::Host) => NetworkMode::Host,
     };
-    request.hosts = args.hosts.iter().map(crate::values::HostArg::pair).collect();
+    request.hosts = hosts(&args.hosts)?;
     request.limits = limits(&args.limit);
     request.limits_policy = policy(args.limit.limits);
     request.mtimes = match args.mtimes {
@@ -173,7 +199,14 @@ pub(super) fn request(
     request.proxies = proxies();
     request.lock = lock::of_build(source, &args.front.hold)?;
     request.offline = args.front.hold.offline;
-    request.puller = puller(args, cancel)?;
+    request.puller = puller(args)?;
+    request.imports = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel,
+    }
+    .imports(&args.front.travel.caches_from)?;
+    request.notes_uses = !args.front.travel.caches_to.is_empty();
     request.platform = args.front.platform.clone().unwrap_or(request.platform);
     request.emulated = binfmt::emulated();
     if let Some(jobs) = args.front.jobs {
@@ -201,14 +234,14 @@ pub(super) fn request(
 }
 
 /// Who brings images in; nobody where nothing may be asked for.
-fn puller(args: &BuildArgs, cancel: &CancelToken) -> Result<Option<Arc<dyn ImagePuller>>, Failure> {
+fn puller(args: &BuildArgs) -> Result<Option<Arc<dyn ImagePuller>>, Failure> {
     if args.front.hold.offline {
         return match args.pull {
             PullMode::Always => Err(Failure::own("--pull asks a registry, and --offline forbids it")),
             PullMode::Missing | PullMode::Never => Ok(None),
         };
     }
-    let puller = BuildPuller::new(&args.registry, args.pull, args.progress, cancel)?;
+    let puller = BuildPuller::new(&args.registry, args.pull, args.progress)?;
     Ok(puller.map(|puller| Arc::new(puller) as _))
 }
 
@@ -285,10 +318,19 @@ fn interruption(signal: i32) -> Failure {
 }
 
 /// What failed because of a signal is told as that.
-fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
+pub(super) fn interrupted(failure: Failure, ended_by: Option<&Arc<AtomicI32>>) -> Failure {
     match ended_by.map_or(0, |signal| signal.load(Ordering::SeqCst)) {
         0 => failure,
         signal => interruption(signal),
+    }
+}
+
+/// A step of a user with a single id may have failed for want of another.
+fn with_single_id(app: &App, error: &BuildError, failure: Failure) -> Failure {
+    let has_single_id = app.rootless.as_ref().is_some_and(Rootless::has_single_id);
+    match has_single_id && failure.cure().is_none() && matches!(error, BuildError::Step { .. }) {
+        true => failure.hint(format!("if it changes owners or its user: {SINGLE_ID}")),
+        false => failure,
     }
 }
 

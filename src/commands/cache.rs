@@ -1,22 +1,87 @@
-//! `box cache`: the directories of `RUN --mount=type=cache`.
+//! `box cache`: the directories of `RUN --mount=type=cache`, and the whole build cache elsewhere.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use box_builder::cache::BuildUses;
+use box_builder::exec::CancelToken;
 use box_store::CacheMountInfo;
+use box_store::remote::Uses;
 use serde_json::json;
 
 use crate::app::App;
-use crate::cli::{CacheAction, CacheListArgs, CachePruneArgs, Format};
+use crate::cli::{
+    CacheAction, CacheExportArgs, CacheImportArgs, CacheListArgs, CachePruneArgs, Format, ProgressMode,
+};
 use crate::error::{EXIT_BOX, EXIT_INPUT, Failure};
+use crate::travel::Travel;
 use crate::ui::{self, human, table};
+use crate::values::{CacheMode, CacheTo};
+
+use super::build;
 
 /// Lists or removes.
 pub(super) fn run(app: &App, action: &CacheAction) -> Result<u8, Failure> {
-    let all = app.store.cache_mounts().map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let all = || app.store.cache_mounts().map_err(|e| Failure::of(EXIT_BOX, &e));
     match action {
-        CacheAction::Ls(args) => list(&all, args),
-        CacheAction::Prune(args) => prune(app, &all, args),
+        CacheAction::Ls(args) => list(&all()?, args),
+        CacheAction::Prune(args) => prune(app, &all()?, args),
+        CacheAction::Export(args) => export(app, args),
+        CacheAction::Import(args) => import(app, args),
     }
+}
+
+/// Puts everything elsewhere. Here a failure is one: nothing else was asked for.
+fn export(app: &App, args: &CacheExportArgs) -> Result<u8, Failure> {
+    let cancel = CancelToken::new();
+    let ended_by = build::cancel_on_signals(&cancel)?;
+    let uses = box_builder::cache::everything(&app.store).map_err(|e| Failure::of(EXIT_BOX, &e))?;
+    let uses = BuildUses {
+        mounts: uses.mounts.clone(),
+        result: Uses::default(),
+        all: uses,
+    };
+    let to = CacheTo {
+        mode: CacheMode::Max,
+        ignores_errors: false,
+        ..args.to.clone()
+    };
+    let sink = ui::build_sink(ProgressMode::Plain, false);
+    let travel = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel: &cancel,
+    };
+    let exported = travel.export(&uses, &[to], sink.as_ref());
+    exported.map_err(|failure| build::interrupted(failure, Some(&ended_by)))?;
+    Ok(0)
+}
+
+/// Brings everything in; what could not be had makes the exit code 1.
+fn import(app: &App, args: &CacheImportArgs) -> Result<u8, Failure> {
+    let cancel = CancelToken::new();
+    let ended_by = build::cancel_on_signals(&cancel)?;
+    let travel = Travel {
+        store: &app.store,
+        registry: &args.registry,
+        cancel: &cancel,
+    };
+    let Some(imports) = travel.imports(std::slice::from_ref(&args.from))? else {
+        return Ok(0);
+    };
+    let imported = box_builder::cache::bring_in(&app.store, &imports);
+    let imported = imported.and_then(|imported| app.store.sync().map(|()| imported));
+    let imported = imported
+        .map_err(|e| Failure::of(EXIT_BOX, &e))
+        .map_err(|failure| build::interrupted(failure, Some(&ended_by)))?;
+    let warnings = imports.take_warnings();
+    warnings
+        .iter()
+        .for_each(|warning| ui::note(&format!("warning: {warning}")));
+    ui::result(&format!(
+        "Imported: {} steps, {} cache mounts\n",
+        imported.steps, imported.mounts
+    ))?;
+    Ok(if warnings.is_empty() { 0 } else { EXIT_INPUT })
 }
 
 fn list(all: &[CacheMountInfo], args: &CacheListArgs) -> Result<u8, Failure> {

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use box_runner::{FileCopy, LimitsPolicy, Stdio, Stream};
-use box_store::PrepareOptions;
 use box_store::export::extract_tar;
 
 use super::cp::{last_name, place};
@@ -220,17 +219,20 @@ impl Started {
     ) -> Result<Self, Failure> {
         // Nobody starts it meanwhile.
         let lock = containers::lock(app, &container.id)?;
-        let runtime = app.runtime()?;
+        let runtime = app.runtime(false)?;
         let layers = container.layers(app)?;
         let plan = &container.config.mounts;
         let pages: BTreeSet<u32> =
             containers::id_pages(layers.iter().chain(&mounts::image_layers(app, plan)?));
-        let ids = Ids::take(app, &runtime, &pages).map_err(|e| runner_failure(&e))?;
-        let dirs = app
-            .store
-            .container_dirs(&container.id, &layers, &PrepareOptions::standard_stubs())?;
+        let ids = containers::ids(app, &runtime, &container.config.namespaces.user, &pages)?;
+        let dirs = containers::dirs(app, container, &layers)?;
         let root_fs = step_mounts::root_fs(&dirs, container.is_transient, container.config.read_only);
-        let mut spec = containers::spec(&container.config, containers::short(&container.id), root_fs, None)?;
+        let mut spec = containers::spec(
+            &container.config,
+            containers::short(&container.id),
+            root_fs,
+            (&ids.namespace, None),
+        )?;
         let opening = mounts::Opening {
             layers: &layers,
             is_fleeting: container.is_transient,
@@ -238,7 +240,7 @@ impl Started {
         let (mounted, guard) = mounts::open(app, plan, &opening)?;
         spec.mounts = mounted;
         containers::copy_instead(&mut spec, copy);
-        spec.network = box_runner::Network::None;
+        containers::alone(&mut spec);
         spec.limits_policy = LimitsPolicy::BestEffort;
         let [stdin, stdout, stderr] = streams.map(Stream::Fd);
         let running = runtime.spawn(

@@ -69,6 +69,7 @@ fn exec(args: &ExecArgs) -> Result<Exec, Failure> {
         cwd: args.workdir.clone(),
         user: args.user.clone(),
         tty: args.tty,
+        privileged: args.privileged,
         detach: args.detach,
         copy: None,
     })

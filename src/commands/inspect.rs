@@ -174,6 +174,18 @@ fn state(state: &State) -> Value {
     })
 }
 
+fn extra_hosts(config: &containers::Config) -> Vec<String> {
+    let addresses = config
+        .hosts
+        .iter()
+        .map(|(name, address)| format!("{name}:{address}"));
+    let of_host = config
+        .host_names
+        .iter()
+        .map(|name| format!("{name}:host-gateway"));
+    addresses.chain(of_host).collect()
+}
+
 fn host_config(container: &Container, restart: u32) -> Value {
     let config = &container.config;
     let process = &config.process;
@@ -200,6 +212,14 @@ fn host_config(container: &Container, restart: u32) -> Value {
         "RestartPolicy": {"Name": config.restart.to_string(), "MaximumRetryCount": restart},
         "AutoRemove": container.is_transient,
         "NetworkMode": config.network.word(),
+        "PidMode": config.namespaces.pid.to_string(),
+        "IpcMode": config.namespaces.ipc.to_string(),
+        "UTSMode": config.namespaces.uts.to_string(),
+        "UsernsMode": config.namespaces.user.to_string(),
+        "CgroupnsMode": if config.namespaces.host_cgroups { "host" } else { "private" },
+        "Privileged": config.privileged,
+        "SecurityOpt": config.security_opt,
+        "ExtraHosts": extra_hosts(config),
         "ReadonlyRootfs": config.read_only,
         "CapAdd": config.cap_add, "CapDrop": config.cap_drop,
         "Init": config.init,

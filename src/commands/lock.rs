@@ -87,7 +87,7 @@ fn request(
     request.platform = args.platform.clone().unwrap_or(request.platform);
     // Nothing is run.
     request.emulated.insert(request.platform.architecture.clone());
-    let puller = BuildPuller::new(&args.registry, PullMode::Missing, args.progress, fetching.cancel)?;
+    let puller = BuildPuller::new(&args.registry, PullMode::Missing, args.progress)?;
     request.puller = puller.map(|puller| Arc::new(puller) as _);
     for named in &args.build_contexts {
         let context = contexts::named(fetching, named, &mut source.layers)?;

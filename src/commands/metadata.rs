@@ -62,7 +62,7 @@ pub(super) fn document(id: &ImageId, tags: &[Reference], steps: Vec<Value>) -> S
         "box.steps": steps,
     });
     if !tags.is_empty() {
-        let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = tags.iter().map(box_store::Reference::full).collect();
         metadata["image.name"] = names.join(",").into();
     }
     format!("{metadata:#}\n")

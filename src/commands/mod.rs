@@ -40,18 +40,22 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod tell;
 mod volume;
 
 use crate::app::App;
 use crate::cli::{BuildAction, Cli, Command, ContainerAction};
 use crate::containers;
 use crate::error::Failure;
-use crate::monitor::Request;
+use crate::monitor::{self, Request};
 use crate::ui;
 
 /// Does what the command line asks for; returns the exit code.
 pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
-    let app = App::open(&cli.global)?;
+    let app = App::open(&cli.global, |root| match runs_containers(&cli.command) {
+        true => monitor::home(root),
+        false => None,
+    })?;
     containers::reap(&app)?;
     match cli.command {
         Command::Build(args) => match &args.action {
@@ -89,6 +93,11 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Events(args) => events::run(&app, &args),
         command => of_containers(&app, command),
     }
+}
+
+/// Whether it starts containers that may share namespaces with others.
+fn runs_containers(command: &Command) -> bool {
+    matches!(command, Command::Run(_) | Command::Start(_) | Command::Restart(_))
 }
 
 /// The commands for containers that are there.

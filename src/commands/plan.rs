@@ -50,6 +50,12 @@ fn refuse_remote(args: &BuildArgs) -> Result<(), Failure> {
                 .hint("give a directory, or build it with `box build --explain`"),
         )
     };
+    if !args.front.travel.caches_from.is_empty() {
+        return Err(
+            Failure::own("box plan fetches nothing, and looks into no cache elsewhere")
+                .hint("leave --cache-from out, or build it with `box build --explain`"),
+        );
+    }
     if !matches!(Place::parse(args.source.context()?)?, Place::Directory(_)) {
         return refuse("the build context");
     }

@@ -56,8 +56,10 @@ fn by_policy(app: &App) -> Result<u8, Failure> {
         Restart::OnFailure(_) | Restart::No => false,
     };
     let all = containers::list(app)?;
+    // The eldest first: one whose namespaces another one joins is older than that one.
     let names: Vec<String> = all
         .into_iter()
+        .rev()
         .filter(|container| wanted(container) && container.state.started > 0)
         .map(|container| container.config.name)
         .collect();

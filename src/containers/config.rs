@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mounts::MountPlan;
 use crate::resolv::Wishes;
-use crate::values::{LogOptions, Restart};
+use crate::values::{Ipc, LogOptions, NamespaceModes, Restart, Share};
 
 /// The version of this description; another one is refused.
 pub(crate) const VERSION: u32 = 1;
@@ -53,6 +53,39 @@ pub(crate) struct Config {
     pub(crate) stop_timeout: u64,
     pub(crate) health: Option<Health>,
     pub(crate) log: LogOptions,
+    /// What descriptions of earlier versions don't say from here on is as usual.
+    #[serde(default)]
+    pub(crate) namespaces: NamespaceModes,
+    #[serde(default)]
+    pub(crate) privileged: bool,
+    /// As they were given.
+    #[serde(default)]
+    pub(crate) security_opt: Vec<String>,
+    #[serde(default)]
+    pub(crate) system_paths: SystemPaths,
+    #[serde(default)]
+    pub(crate) label: Option<Label>,
+    /// What else the host itself is called in its /etc/hosts.
+    #[serde(default)]
+    pub(crate) host_names: Vec<String>,
+}
+
+/// What of /proc and /sys is hidden or read-only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SystemPaths {
+    #[default]
+    Confined,
+    Unconfined,
+    Except(Vec<String>),
+}
+
+/// What a security module confines it by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Label {
+    /// A profile.
+    AppArmor(String),
+    /// A process' context, and its files'.
+    SeLinux { process: String, files: String },
 }
 
 /// Which system calls are let through.
@@ -79,23 +112,50 @@ pub(crate) enum Network {
         #[serde(default)]
         aliases: Vec<String>,
     },
+    /// That of the container with this id.
+    Container(String),
 }
 
 impl Network {
     /// As the command line names it.
-    pub(crate) fn word(&self) -> &str {
+    pub(crate) fn word(&self) -> String {
         match self {
-            Self::None => "none",
-            Self::Host => "host",
+            Self::None => "none".to_owned(),
+            Self::Host => "host".to_owned(),
             Self::Private {
                 network: Some(name), ..
-            } => name,
-            Self::Private { .. } => "private",
+            } => name.clone(),
+            Self::Private { .. } => "private".to_owned(),
+            Self::Container(id) => format!("container:{id}"),
         }
     }
 }
 
 impl Config {
+    /// The ids of the containers whose namespaces it joins, the same one maybe more than once.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &str> {
+        let of = &self.namespaces;
+        let named = [
+            match &self.network {
+                Network::Container(id) => Some(id),
+                _ => None,
+            },
+            match &of.pid {
+                Share::Container(id) => Some(id),
+                _ => None,
+            },
+            match &of.uts {
+                Share::Container(id) => Some(id),
+                _ => None,
+            },
+            match &of.ipc {
+                Ipc::Container(id) => Some(id),
+                _ => None,
+            },
+        ];
+        named.into_iter().flatten().map(String::as_str)
+    }
+
     /// What others in its named network know it by.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names = vec![self.name.clone()];
@@ -114,7 +174,7 @@ impl Network {
     pub(crate) fn named(&self) -> Option<&str> {
         match self {
             Self::Private { network, .. } => network.as_deref(),
-            Self::None | Self::Host => None,
+            Self::None | Self::Host | Self::Container(_) => None,
         }
     }
 }

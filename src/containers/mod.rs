@@ -1,21 +1,25 @@
 //! Containers that are kept: finding them by name or id, what they are, how they are doing.
 
 mod config;
+mod isolation;
 mod join;
+mod labels;
 mod names;
 mod resolve;
 mod spec;
 mod state;
 mod throttle;
+mod users;
 
 use box_store::{DiffId, Digest, Layer, LockGuard, Store, StoreError};
 
-pub(crate) use config::{Config, Health, Limits, Traffic};
+pub(crate) use config::{Config, Health, Limits, Network, Traffic};
 pub(crate) use join::network;
 pub(crate) use names::check_name;
 pub(crate) use resolve::{env_file, merge, resolve};
-pub(crate) use spec::{copy_instead, etc_files, id_pages, limits, spec};
+pub(crate) use spec::{alone, copy_instead, etc_files, id_pages, limits, open, spec};
 pub(crate) use state::{HealthCheck, HealthState, HealthStatus, NetworkState, State, Status};
+pub(crate) use users::{dirs, ids};
 
 pub(crate) use crate::clock::now;
 

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use box_store::{ContainerConfig, Healthcheck, Image};
 
-use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp};
-use super::{now, short, throttle};
+use super::config::{self, Config, Health, Limits, Network, ProcessOptions, Seccomp, SystemPaths};
+use super::{isolation, now, short, throttle};
 use crate::app::{self, App};
 use crate::cli::{self, ContainerArgs, HealthArgs, LimitsMode, MountArgs};
 use crate::error::{EXIT_BOX, Failure};
 use crate::executor;
 use crate::mounts::{self, Asked, MountPlan};
 use crate::resolv::Wishes;
-use crate::values::{BuildArg, HostArg, signal_number};
+use crate::values::{BuildArg, HostArg, Userns, signal_number};
 use crate::{named, networks};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,7 +26,12 @@ const SECOND: u64 = 1_000_000_000;
 /// What the container with this id is to be.
 pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) -> Result<Config, Failure> {
     let of_image = &image.config.config;
-    let hostname = args.hostname.clone().unwrap_or_else(|| short(id).to_owned());
+    let namespaces = isolation::namespaces(app, args)?;
+    let network = network(app, args, of_image)?;
+    let hostname = match isolation::hostname(app, &namespaces, &network)? {
+        Some(others) => others,
+        None => args.hostname.clone().unwrap_or_else(|| short(id).to_owned()),
+    };
     let stop_signal = match args.stop_signal.as_ref().or(of_image.stop_signal.as_ref()) {
         Some(text) => signal_number(text).map_err(Failure::own)?,
         None => SIGTERM,
@@ -40,15 +45,15 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         args: command(args, of_image)?,
         env: environment(args, of_image, &hostname)?,
         cwd: workdir(args, of_image),
-        user: args.user.clone().unwrap_or_else(|| of_image.user.clone()),
+        user: user(args, of_image, &namespaces.user),
         labels: labels(args, of_image)?,
         hostname,
         tty: args.tty,
         interactive: args.interactive,
         init: args.init,
-        network: network(app, args, of_image)?,
+        network,
         dns: Wishes::of(&args.net),
-        hosts: args.hosts.iter().map(HostArg::pair).collect(),
+        hosts: args.hosts.iter().filter_map(HostArg::pair).collect(),
         cap_add: args.cap_add.clone(),
         cap_drop: args.cap_drop.clone(),
         no_new_privs: true,
@@ -67,34 +72,20 @@ pub(crate) fn resolve(app: &App, args: &ContainerArgs, image: &Image, id: &str) 
         stop_timeout: args.stop_timeout.unwrap_or(STOP_TIMEOUT),
         health: health(&args.health, of_image.healthcheck.as_ref())?,
         log: args.log.options()?,
+        namespaces,
+        privileged: args.namespaces.privileged,
+        security_opt: Vec::new(),
+        system_paths: SystemPaths::Confined,
+        label: None,
+        host_names: args
+            .hosts
+            .iter()
+            .filter_map(HostArg::gateway)
+            .map(str::to_owned)
+            .collect(),
     };
-    security(&args.security_opt, &mut config)?;
+    isolation::security(&args.security_opt, &mut config)?;
     Ok(config)
-}
-
-/// `--security-opt`, each one understood or refused.
-fn security(given: &[String], config: &mut Config) -> Result<(), Failure> {
-    for option in given {
-        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
-        match (name, value) {
-            ("no-new-privileges", "" | "true") => config.no_new_privs = true,
-            ("no-new-privileges", "false") => config.no_new_privs = false,
-            ("seccomp", "unconfined") => config.seccomp = Seccomp::Unconfined,
-            ("seccomp", "builtin") => config.seccomp = Seccomp::Default,
-            ("seccomp", file) if !file.is_empty() => {
-                let text = String::from_utf8(app::read_file(std::path::Path::new(file))?);
-                config.seccomp =
-                    Seccomp::Profile(text.map_err(|_| Failure::own(format!("{file} is not UTF-8")))?);
-            }
-            _ => {
-                return Err(
-                    Failure::own(format!("the security option {option:?} is not supported yet"))
-                        .hint("no-new-privileges[=true|false] and seccomp=FILE|unconfined|builtin are"),
-                );
-            }
-        }
-    }
-    Ok(())
 }
 
 fn process(args: &ContainerArgs) -> ProcessOptions {
@@ -145,6 +136,10 @@ fn network(app: &App, args: &ContainerArgs, image: &ContainerConfig) -> Result<N
     Ok(match networks::mode(args.net.network.as_ref()) {
         box_runner::Network::None => Network::None,
         box_runner::Network::Host => Network::Host,
+        box_runner::Network::Joined => match &args.net.network {
+            Some(cli::Network::Container(name)) => Network::Container(super::find(app, name)?.id),
+            _ => Network::None,
+        },
         box_runner::Network::Private => Network::Private {
             ports,
             network,
@@ -243,6 +238,22 @@ pub(crate) fn merge(env: &mut Vec<(OsString, OsString)>, more: Vec<(OsString, Os
             Some((_, old)) => *old = value,
             None => env.push((name, value)),
         }
+    }
+}
+
+/// Who is asked for, else whom the image says, else the user whose id is kept.
+fn user(args: &ContainerArgs, image: &ContainerConfig, userns: &Userns) -> String {
+    match (&args.user, image.user.as_str(), userns) {
+        (Some(user), ..) => user.clone(),
+        (
+            None,
+            "",
+            Userns::KeepId {
+                uid: Some(uid),
+                gid: Some(gid),
+            },
+        ) => format!("{uid}:{gid}"),
+        (None, of_image, _) => of_image.to_owned(),
     }
 }
 

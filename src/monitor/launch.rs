@@ -36,12 +36,8 @@ pub(crate) fn launch(app: &App, id: &str, attach: bool) -> Result<UnixStream, Fa
     let _child = monitor.spawn().map_err(failed)?;
     drop(monitor);
     let ids = |rootless: &Rootless| {
-        rootless
-            .ids
-            .extents
-            .iter()
-            .map(|e| (e.container, e.len))
-            .collect()
+        let extents = rootless.ids.extents.iter();
+        (rootless.user, extents.map(|e| (e.container, e.len)).collect())
     };
     let start = Start {
         root: app.store.layout().root().to_owned(),
@@ -100,10 +96,9 @@ fn keep(line: &UnixStream) -> Result<(), Failure> {
         host: first,
         len,
     };
-    let rootless = start.rootless.as_ref().map(|ids| Rootless {
-        ids: IdMap {
-            extents: ids.iter().map(extent).collect(),
-        },
+    let rootless = start.rootless.as_ref().map(|(user, ids)| Rootless {
+        ids: IdMap::of(ids.iter().map(extent).collect()),
+        user: *user,
     });
     let app = App::open_in(&start.root, rootless, start.cgroup_parent)?;
     let lock = containers::lock(&app, &start.id)?;

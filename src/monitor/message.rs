@@ -14,8 +14,8 @@ use crate::containers::Limits;
 pub(super) struct Start {
     pub(super) root: PathBuf,
     pub(super) cgroup_parent: Option<PathBuf>,
-    /// The ids of the ordinary user's namespace, which the monitor is in already: first and number.
-    pub(super) rootless: Option<Vec<(u32, u32)>>,
+    /// The ordinary user, and the ids of its namespace, which the monitor is in already: first and number.
+    pub(super) rootless: Option<(u32, Vec<(u32, u32)>)>,
     pub(super) id: String,
     /// Who starts it, by its id in the store: the container may be taken by that one.
     pub(super) owner: String,
@@ -45,6 +45,10 @@ pub(crate) enum Request {
     Wait,
     /// Other limits.
     Update(Limits),
+    /// Its namespaces, for another container.
+    Share,
+    /// The user namespace that its monitor is in.
+    Home,
 }
 
 /// Another process in a container.
@@ -56,6 +60,8 @@ pub(crate) struct Exec {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) tty: bool,
+    /// It has every right that there is in the container's user namespace.
+    pub(crate) privileged: bool,
     /// It goes on when the connection ends, and its output goes nowhere.
     pub(crate) detach: bool,
     /// Instead of all that but the streams.
@@ -71,6 +77,7 @@ impl Exec {
             cwd: None,
             user: None,
             tty: false,
+            privileged: false,
             detach: false,
             copy: Some(copy),
         }
@@ -92,11 +99,36 @@ pub(crate) enum Reply {
     Started,
     Stats(Figures),
     Top(Vec<Process>),
+    /// With the descriptors of its first process, its user namespace, and what keeps the ids of that from others.
+    Shared(Box<Shared>),
     /// It has ended.
     Exited {
         code: i32,
         error: String,
     },
+}
+
+/// A run of ids: the first inside, the first outside, how many.
+pub(crate) type Extent = (u32, u32, u32);
+
+/// A container as one is told of it that joins its namespaces.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    /// The user namespace that its monitor is in, by device and inode.
+    pub(crate) home: (u64, u64),
+    pub(crate) users: Vec<Extent>,
+    pub(crate) groups: Option<Vec<Extent>>,
+    pub(crate) keeps_owners: bool,
+    /// Its user namespace is box's own.
+    pub(crate) is_runners: bool,
+    pub(crate) is_network_hosts: bool,
+    pub(crate) is_pid_hosts: bool,
+    pub(crate) is_uts_hosts: bool,
+    /// None: its IPC is for nobody else.
+    pub(crate) is_ipc_hosts: Option<bool>,
+    pub(crate) hostname: String,
+    /// `resolv.conf`, `hosts` and `hostname` as it was started with.
+    pub(crate) files: [Vec<u8>; 3],
 }
 
 /// As [`box_runner::Stats`].

@@ -6,6 +6,8 @@
 
 mod client;
 mod health;
+mod home;
+mod joins;
 mod launch;
 mod life;
 mod message;
@@ -15,6 +17,7 @@ mod streams;
 mod supervise;
 
 pub(crate) use client::{Connection, connect, connect_in, failure_of};
+pub(crate) use home::home;
 pub(crate) use launch::{EXIT_RUNS, HIDDEN_ARGUMENT, launch, main};
 pub(crate) use message::{Exec, Figures, Frame, Process, Reply, Request};
 pub(crate) use supervise::{Io, Supervisor, exit_code};

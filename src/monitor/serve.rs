@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::life::{Life, Live};
 use super::message::{Exec, Figures, Frame, Process, Reply, Request};
+use super::{home, joins};
 use crate::containers::{self, Status};
 use crate::error::{EXIT_BOX, Failure, runner_failure};
 
@@ -79,6 +80,8 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
     let reply = match request {
         Request::Exec(exec) => return another(life, exec, fds, stream),
         Request::Attach => return answer_attach(life, stream),
+        Request::Share => return joins::answer(life, stream),
+        Request::Home => return home::answer(stream),
         request => reply_to(life, request),
     };
     let reply = reply.unwrap_or_else(|failure| failed(&failure));
@@ -86,7 +89,7 @@ fn answer(life: &Arc<Life>, stream: &UnixStream) {
     let _ = send_message(stream, &reply, &[]);
 }
 
-fn failed(failure: &Failure) -> Reply {
+pub(super) fn failed(failure: &Failure) -> Reply {
     Reply::Failed {
         message: failure.message().to_owned(),
         hint: failure.cure().map(ToOwned::to_owned),
@@ -138,7 +141,9 @@ fn reply_to(life: &Arc<Life>, request: Request) -> Result<Reply, Failure> {
                 .map_err(of)?;
             Ok(Reply::Done)
         }
-        Request::Exec(_) | Request::Attach => Err(Failure::own("misplaced request")),
+        Request::Exec(_) | Request::Attach | Request::Share | Request::Home => {
+            Err(Failure::own("misplaced request"))
+        }
     }
 }
 
@@ -147,7 +152,7 @@ fn ended(life: &Life) -> Reply {
     Reply::Exited { code, error }
 }
 
-fn live(life: &Life) -> Result<Arc<Live>, Failure> {
+pub(super) fn live(life: &Life) -> Result<Arc<Live>, Failure> {
     life.live()
         .ok_or_else(|| Failure::own("the container does not run at the moment"))
 }
@@ -285,6 +290,9 @@ fn start_another(life: &Life, exec: &Exec, fds: Vec<OwnedFd>) -> Result<box_runn
         spec.process.user.clone_from(user);
     }
     spec.terminal = exec.tty;
+    if exec.privileged {
+        containers::open(&mut spec);
+    }
     // It would be an init of its own otherwise.
     spec.init = false;
     if let Some(copy) = &exec.copy {

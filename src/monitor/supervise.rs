@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use box_runner::{Mount, Outcome, PrivateNetwork, RunnerError, Running, Runtime};
+use box_store::OverlayDirs;
 use box_store::disk::Durability;
-use box_store::{OverlayDirs, PrepareOptions};
 
+use super::joins::Donors;
 use super::life::{Life, Live};
 use super::outlet::Outlet;
 use super::streams::{Attempt, stdio};
@@ -47,6 +48,9 @@ pub(crate) struct Supervisor<'a> {
     io: Io,
     runtime: Arc<Runtime>,
     ids: Arc<Ids>,
+    /// Those whose namespaces it joins, as they were at the last start.
+    donors: Option<Donors>,
+    pages: BTreeSet<u32>,
     dirs: OverlayDirs,
     /// And what they need.
     mounts: (Vec<Mount>, MountGuard),
@@ -66,7 +70,7 @@ pub(crate) struct Ended {
 impl<'a> Supervisor<'a> {
     /// Takes what the container needs. Nobody else may change or start it meanwhile.
     pub(crate) fn new(app: &'a App, container: &Container, io: Io) -> Result<Self, Failure> {
-        let runtime = Arc::new(app.runtime()?);
+        let runtime = Arc::new(app.runtime(matches!(io, Io::Kept(_)))?);
         if let Io::Own = io {
             // The container's init loads while the rest is made ready.
             runtime.start_ahead(stdio(&io, &container.config));
@@ -75,9 +79,12 @@ impl<'a> Supervisor<'a> {
         let plan = &container.config.mounts;
         let pages: BTreeSet<u32> =
             containers::id_pages(layers.iter().chain(&mounts::image_layers(app, plan)?));
-        let ids = Ids::take(app, &runtime, &pages).map_err(|e| runner_failure(&e))?;
-        let stubs = PrepareOptions::standard_stubs();
-        let dirs = app.store.container_dirs(&container.id, &layers, &stubs)?;
+        let donors = Donors::find(app, &container.config)?;
+        let ids = match &donors {
+            Some(donors) => donors.ids(&pages)?,
+            None => containers::ids(app, &runtime, &container.config.namespaces.user, &pages)?,
+        };
+        let dirs = containers::dirs(app, container, &layers)?;
         let opening = mounts::Opening {
             layers: &layers,
             is_fleeting: container.is_transient,
@@ -116,6 +123,8 @@ impl<'a> Supervisor<'a> {
             io,
             runtime,
             ids: Arc::new(ids),
+            donors,
+            pages,
             dirs,
             mounts,
             network,
@@ -187,7 +196,30 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Those that it joins may be others than before, or the same ones started again.
+    fn join_again(&mut self) -> Result<(), Failure> {
+        let Some(donors) = Donors::find(self.app, &self.life.config)? else {
+            return Ok(());
+        };
+        self.ids = Arc::new(donors.ids(&self.pages)?);
+        self.donors = Some(donors);
+        if self.network.take().is_some() {
+            // It belongs to the user namespace that it had before.
+            self.network =
+                containers::network(self.app, &self.runtime, &self.ids.namespace, &self.life.config)?;
+            let state = self.network.as_ref().map(NetworkState::of);
+            self.life.set(Durability::Later, |of| of.network = state)?;
+        }
+        Ok(())
+    }
+
     fn start(&mut self, number: u32) -> Result<Option<(Running, Attempt)>, RunnerError> {
+        if number > 0 {
+            self.join_again().map_err(|failure| RunnerError::Os {
+                doing: "join the other container again".into(),
+                source: std::io::Error::other(failure.message().to_owned()),
+            })?;
+        }
         let config = &self.life.config;
         let root_fs = step_mounts::root_fs(&self.dirs, self.is_transient, config.read_only);
         let id = match number {
@@ -198,12 +230,20 @@ impl<'a> Supervisor<'a> {
             doing: "keep the container's state".into(),
             source: std::io::Error::other(failure.message().to_owned()),
         };
-        let mut spec = containers::spec(config, &id, root_fs, self.network.as_ref()).map_err(failed)?;
+        let around = (&self.ids.namespace, self.network.as_ref());
+        let mut spec = containers::spec(config, &id, root_fs, around).map_err(failed)?;
         spec.mounts.clone_from(&self.mounts.0);
-        let joined = self.network.as_ref().map(PrivateNetwork::namespace);
-        let mut running =
-            self.runtime
-                .spawn_in(&spec, &self.ids.namespace, joined, stdio(&self.io, config))?;
+        let network = self.network.as_ref().map(PrivateNetwork::namespace);
+        let joined = self.donors.as_ref().map(|donors| {
+            donors.apply(&mut spec);
+            donors.joined()
+        });
+        let mut running = self.runtime.spawn_joined(
+            &spec,
+            &self.ids.namespace,
+            (network, &joined.unwrap_or_default()),
+            stdio(&self.io, config),
+        )?;
         let mut attempt = Attempt::default();
         let terminal = running.take_terminal();
         let terminal = match (&self.io, terminal) {

@@ -4,6 +4,8 @@
 //! `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`; files are opened `O_PATH | O_NOFOLLOW`, looked at, and only then
 //! opened again for reading, so that a fifo never blocks and a link is never followed.
 
+mod ownership;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -14,6 +16,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 
 use crate::stamp::Stamp;
+
+pub(crate) use ownership::{give, give_at, is_record as is_owner_record, record as record_owners};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,23 +161,34 @@ pub(crate) fn open_file(dir: impl AsFd, path: &Path) -> io::Result<File> {
 /// `lstat` of any path beneath `dir`; none if it (or a directory on the way) is not there. An empty path is `dir` itself.
 pub(crate) fn lookup(dir: impl AsFd, path: &Path) -> io::Result<Option<Metadata>> {
     if path.as_os_str().is_empty() {
-        return Ok(Some(Metadata::from_stat(&rustix::fs::fstat(dir)?)));
+        return stat(dir, OsStr::new("."));
     }
     let is_single = !path.as_os_str().as_bytes().contains(&b'/');
     if is_single {
         return stat(dir, path.as_os_str());
     }
-    match open_with(dir, path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Ok(handle) => Ok(Some(Metadata::from_stat(&rustix::fs::fstat(handle)?))),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(error),
+    let handle = match open_with(&dir, path, OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(handle) => handle,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut found = Metadata::from_stat(&rustix::fs::fstat(handle)?);
+    if ownership::is_recorded()
+        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+    {
+        ownership::apply(open_dir(dir, parent)?, name, &mut found)?;
     }
+    Ok(Some(found))
 }
 
 /// `lstat` of one name in `dir`; none if it is not there.
 pub(crate) fn stat(dir: impl AsFd, name: &OsStr) -> io::Result<Option<Metadata>> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(Metadata::from_stat(&stat))),
+    match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => {
+            let mut found = Metadata::from_stat(&stat);
+            ownership::apply(dir, name, &mut found)?;
+            Ok(Some(found))
+        }
         Err(error) if is_absent(&error.into()) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -10,13 +10,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, Gid, Mode, Uid};
+use rustix::fs::{FlockOperation, Mode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath;
 use crate::digest::Digest;
 use crate::disk::Durability;
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Result, StoreError};
 use crate::root::Root;
 
 /// The file that says what a directory is called.
@@ -79,6 +80,8 @@ impl CacheMount {
 pub struct CacheMountInfo {
     /// What it is called.
     pub id: String,
+    /// All that says which it is; none if that is damaged.
+    pub spec: Option<CacheMountSpec>,
     /// How many instances it has.
     pub instances: usize,
     /// Bytes on disk.
@@ -90,14 +93,17 @@ pub struct CacheMountInfo {
     key: Digest,
 }
 
-fn key_of(spec: &CacheMountSpec) -> Digest {
-    let text = serde_json::to_vec(spec).unwrap_or_default();
-    Digest::of(&[b"box cache mount 1\n", text.as_slice()].concat())
+impl CacheMountSpec {
+    /// What names its directory.
+    pub(crate) fn key(&self) -> Digest {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Digest::of(&[b"box cache mount 1\n", text.as_slice()].concat())
+    }
 }
 
 /// Takes the directory, making it when it is missing; none if its users leave no room for another one now.
 pub(crate) fn take(root: &Root, spec: &CacheMountSpec, sharing: CacheSharing) -> Result<Option<CacheMount>> {
-    let dir = root.layout.cache_mount(&key_of(spec));
+    let dir = root.layout.cache_mount(&spec.key());
     let operation = match sharing {
         CacheSharing::Shared => FlockOperation::NonBlockingLockShared,
         CacheSharing::Private | CacheSharing::Locked => FlockOperation::NonBlockingLockExclusive,
@@ -125,17 +131,38 @@ pub(crate) fn take(root: &Root, spec: &CacheMountSpec, sharing: CacheSharing) ->
     }
 }
 
+/// Makes a directory that `fill` puts something into, unless there is one of that name; says whether it did. Whole or not at all.
+pub(crate) fn restore<E: From<StoreError>>(
+    root: &Root,
+    spec: &CacheMountSpec,
+    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<bool, E> {
+    let dir = root.layout.cache_mount(&spec.key());
+    make_with(root, spec, &dir, &dir.join("0"), fill)
+}
+
 /// Makes what is missing of an instance, whole or not at all.
 fn make(root: &Root, spec: &CacheMountSpec, dir: &Path, instance: &Path) -> Result<()> {
+    make_with(root, spec, dir, instance, |_| Ok::<_, StoreError>(())).map(drop)
+}
+
+/// The same, with something in it; says whether it was missing.
+fn make_with<E: From<StoreError>>(
+    root: &Root,
+    spec: &CacheMountSpec,
+    dir: &Path,
+    instance: &Path,
+    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<bool, E> {
     if instance.is_dir() && dir.join(LABEL).exists() {
-        return Ok(());
+        return Ok(false);
     }
     fs::create_dir_all(dir).at("make directory", dir)?;
     let label = serde_json::to_vec(spec).unwrap_or_default();
     root.disk
         .replace(&root.temp_path()?, &dir.join(LABEL), &label, Durability::Later)?;
     if instance.is_dir() {
-        return Ok(());
+        return Ok(false);
     }
     let temp = root.temp_dir()?;
     let made = temp.path().join("instance");
@@ -143,11 +170,12 @@ fn make(root: &Root, spec: &CacheMountSpec, dir: &Path, instance: &Path) -> Resu
     root.disk.make_dir(&made.join(WORK))?;
     let data = made.join(DATA);
     root.disk.make_dir(&data)?;
-    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
-    rustix::fs::chown(&data, Some(uid), Some(gid)).at("set the owner of", &data)?;
+    let open = beneath::open_root(&data).at("open", &data)?;
+    beneath::give(open, spec.uid, spec.gid).at("set the owner of", &data)?;
     rustix::fs::chmod(&data, Mode::from_raw_mode(spec.mode & 0o7777)).at("set the mode of", &data)?;
+    fill(&data)?;
     // Another process may have been first.
-    root.disk.rename_new(&made, instance).map(drop)
+    Ok(root.disk.rename_new(&made, instance)?)
 }
 
 /// Locks the directory, if it is still the one of that name; none if others hold it.
@@ -179,7 +207,10 @@ pub(crate) fn list(root: &Root) -> Result<Vec<CacheMountInfo>> {
         let label = root.disk.read(&dir.join(LABEL), LABEL_LIMIT)?;
         let label = label.and_then(|label| serde_json::from_slice::<CacheMountSpec>(&label).ok());
         let mut info = CacheMountInfo {
-            id: label.map_or_else(|| format!("(damaged: {name})"), |label| label.id),
+            id: label
+                .as_ref()
+                .map_or_else(|| format!("(damaged: {name})"), |label| label.id.clone()),
+            spec: label,
             instances: 0,
             size: 0,
             used: 0,

@@ -43,6 +43,17 @@ pub enum StoreError {
         /// The version this code understands.
         understood: u32,
     },
+    /// The store was made by a process with other ids than this one has.
+    #[error("{} {}", root.display(), match has_single_id {
+        true => "is a store without subordinate ids: owners are recorded beside the files, and a process with more ids does not read it; use another --root (`box save` and `box load` carry images over), or remove it",
+        false => "is a store of many ids, and this user has no subordinate ids; as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, or use another --root",
+    })]
+    OtherIds {
+        /// The store's root.
+        root: PathBuf,
+        /// Whether it is the store that has a single id.
+        has_single_id: bool,
+    },
     /// Bytes are not those their digest promises.
     #[error("{what} is damaged: expected {expected}, found {found}; load or build it again")]
     Mismatch {

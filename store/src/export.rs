@@ -21,14 +21,23 @@ use crate::tree::{Tree, TreeEntry};
 /// # Errors
 /// When a layer can't be read, or the tar can't be written.
 pub fn write_rootfs(layers: &[Layer], out: &mut dyn Write) -> Result<u64> {
+    write_rootfs_as(layers, &|owner| owner, out)
+}
+
+/// What becomes of a user and a group on the way out.
+pub type Owners<'a> = dyn Fn((u32, u32)) -> (u32, u32) + Sync + 'a;
+
+fn write_rootfs_as<'a>(layers: &[Layer], owners: &'a Owners<'a>, out: &'a mut dyn Write) -> Result<u64> {
     let mut writer = Writer::new(Tree::new(layers), Subtree::default(), out);
+    writer.owners = owners;
     let root = writer.tree.root_attrs();
+    let (uid, gid) = owners((root.uid, root.gid));
     writer.archive.header(&Header {
         path: b".",
         flag: b'5',
         mode: root.mode,
-        uid: root.uid,
-        gid: root.gid,
+        uid,
+        gid,
         xattrs: &root.xattrs,
         ..Header::default()
     })?;
@@ -74,10 +83,24 @@ pub fn write_subtree(layers: &[Layer], subtree: &Subtree, out: &mut dyn Write) -
 /// # Errors
 /// When a layer can't be read, or the directory can't be written.
 pub fn extract_rootfs(layers: &[Layer], directory: &Path) -> std::result::Result<(), ApplyError> {
+    extract_rootfs_as(layers, directory, &|owner| owner)
+}
+
+/// The same with other owners: each user and group as `owners` has it.
+///
+/// # Errors
+/// As those of [`extract_rootfs`].
+pub fn extract_rootfs_as(
+    layers: &[Layer],
+    directory: &Path,
+    owners: &Owners<'_>,
+) -> std::result::Result<(), ApplyError> {
     let is_new = !directory.exists();
-    extract_written(directory, |out| write_rootfs(layers, out))?;
+    extract_written(directory, |out| write_rootfs_as(layers, owners, out))?;
     if is_new {
-        set_dir_attrs(directory, &Tree::new(layers).root_attrs())?;
+        let mut root = Tree::new(layers).root_attrs();
+        (root.uid, root.gid) = owners((root.uid, root.gid));
+        set_dir_attrs(directory, &root)?;
     }
     Ok(())
 }
@@ -151,6 +174,7 @@ struct Writer<'a> {
     tree: Tree,
     part: Subtree,
     archive: Archive<'a>,
+    owners: &'a Owners<'a>,
     /// The first path of every file with several names.
     links: HashMap<(u64, u64), PathBuf>,
 }
@@ -161,6 +185,7 @@ impl<'a> Writer<'a> {
             tree,
             part,
             archive: Archive::new(out),
+            owners: &|owner| owner,
             links: HashMap::new(),
         }
     }
@@ -194,7 +219,10 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, entry: &TreeEntry) -> Result<()> {
         let metadata = &entry.metadata;
         let name = self.name(&entry.path);
-        let (uid, gid) = self.part.owner.unwrap_or((metadata.uid, metadata.gid));
+        let (uid, gid) = self
+            .part
+            .owner
+            .unwrap_or_else(|| (self.owners)((metadata.uid, metadata.gid)));
         let special = if self.part.owner.is_some() { 0o6000 } else { 0 };
         let base = Header {
             path: name.as_os_str().as_bytes(),

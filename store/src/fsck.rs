@@ -333,7 +333,7 @@ impl Store {
     /// The few files that say the same in every store, and the index.
     fn check_files(&self, repair: bool, findings: &mut Vec<Finding>) -> Result<u64> {
         let (root, _) = self.parts();
-        let files = files(&root.layout);
+        let files = files(&root.layout, root.has_single_id);
         let index = root.layout.index();
         for (path, text) in &files {
             let problem = if *path == index {

@@ -29,6 +29,7 @@ mod owner;
 pub mod record;
 pub mod reference;
 pub mod registry;
+pub mod remote;
 mod remove;
 mod root;
 pub mod scratch;
@@ -39,6 +40,7 @@ pub mod transfer;
 pub mod tree;
 mod unpack;
 mod volume;
+pub mod weigh;
 
 pub use blob::{BlobReader, BlobWriter};
 pub use build_log::{BuildLog, BuildLogInfo, LogBounds};

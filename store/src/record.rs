@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::disk::Durability;
 use crate::error::Result;
 use crate::lock;
-use crate::root::Root;
+use crate::root::{Root, entries};
 
 /// The largest record that is read.
 const LIMIT: u64 = 256 << 20;
@@ -114,6 +114,22 @@ pub(crate) fn get(root: &Root, kind: &RecordKind, key: &Digest) -> Result<Option
         root.disk.remove_file(&path)?;
     }
     Ok(record)
+}
+
+/// All records of a kind, sorted by key; damaged ones are left out.
+pub(crate) fn all(root: &Root, kind: &RecordKind) -> Result<Vec<(Digest, Record)>> {
+    let mut found = Vec::new();
+    for (_, shard) in entries(&root.layout.records(kind.as_str()))? {
+        for (name, path) in entries(&shard)? {
+            let Ok(key) = Digest::from_hex(&name) else {
+                continue;
+            };
+            let sealed = root.disk.read(&path, LIMIT)?;
+            let record = sealed.and_then(|sealed| open(kind.as_str(), &name, &sealed));
+            found.extend(record.map(|record| (key, record)));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes a record unless an equal one is there; durable with the next sync.

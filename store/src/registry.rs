@@ -6,6 +6,7 @@
 //! token server that it names, and never along a redirect elsewhere.
 
 mod answer;
+mod artifact;
 mod auth;
 mod body;
 mod challenge;
@@ -19,10 +20,11 @@ mod push;
 mod session;
 mod upload;
 
+pub(crate) use artifact::{Artifact, ArtifactSession};
 pub use error::RegistryError;
 pub use options::{
     Credential, Credentials, CredentialsError, NoCredentials, RegistryOptions, TransferProgress,
 };
-pub use pull::{Pulled, pull, resolve};
+pub use pull::{Pulled, pull, pull_telling, resolve};
 pub use push::{Pushed, push};
 pub use session::check_login;

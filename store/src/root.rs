@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
+use crate::beneath;
 use crate::digest::DiffId;
 use crate::disk::{Disk, Durability};
 use crate::error::{IoContext, Result, StoreError};
@@ -43,6 +44,8 @@ impl OverlayXattrs {
 pub struct StoreOptions {
     /// Which attributes overlayfs keeps its marks in.
     pub overlay_xattrs: OverlayXattrs,
+    /// Whether this process' user namespace has one id alone: owners are recorded beside the files. Such a store is of another kind.
+    pub has_single_id: bool,
     /// What stands for the running kernel's boot; read from `/proc` when not given (tests give one).
     pub boot_id: Option<String>,
     /// Seconds added to the clock; tests live in other years.
@@ -57,6 +60,7 @@ pub(crate) struct Root {
     pub(crate) layout: Layout,
     pub(crate) disk: Disk,
     pub(crate) overlay_xattrs: OverlayXattrs,
+    pub(crate) has_single_id: bool,
     pub(crate) boot_id: String,
     pub(crate) clock_offset: i64,
     owner: Mutex<Option<Arc<Owner>>>,
@@ -82,8 +86,11 @@ impl Root {
         let layout = Layout::new(path);
         let disk = options.disk;
         match disk.read(&layout.version(), 64)? {
-            Some(version) => check_version(&layout, &version)?,
-            None => create(&layout, &disk)?,
+            Some(version) => check_version(&layout, &version, options.has_single_id)?,
+            None => create(&layout, &disk, options.has_single_id)?,
+        }
+        if options.has_single_id {
+            beneath::record_owners();
         }
         let boot_id = match options.boot_id {
             Some(boot_id) => boot_id,
@@ -96,6 +103,7 @@ impl Root {
             layout,
             disk,
             overlay_xattrs: options.overlay_xattrs,
+            has_single_id: options.has_single_id,
             boot_id,
             clock_offset: options.clock_offset,
             owner: Mutex::new(None),
@@ -259,30 +267,35 @@ impl Root {
     }
 }
 
-fn check_version(layout: &Layout, version: &[u8]) -> Result<()> {
-    let found = String::from_utf8_lossy(version).trim().to_owned();
-    if version == VERSION.as_bytes() {
+fn check_version(layout: &Layout, version: &[u8], has_single_id: bool) -> Result<()> {
+    if version == self::version(has_single_id).as_bytes() {
         return Ok(());
+    }
+    if version == self::version(!has_single_id).as_bytes() {
+        return Err(StoreError::OtherIds {
+            root: layout.root().to_owned(),
+            has_single_id: !has_single_id,
+        });
     }
     Err(StoreError::Format {
         root: layout.root().to_owned(),
-        found,
+        found: String::from_utf8_lossy(version).trim().to_owned(),
         understood: FORMAT,
     })
 }
 
 /// Makes a store, unless another command did so first: the root directory itself is locked meanwhile.
 /// `version` is written last: without it, the next command makes the rest again.
-fn create(layout: &Layout, disk: &Disk) -> Result<()> {
+fn create(layout: &Layout, disk: &Disk, has_single_id: bool) -> Result<()> {
     disk.make_dir(layout.root())?;
     let _lock = lock::directory(layout.root())?;
     if let Some(version) = disk.read(&layout.version(), 64)? {
-        return check_version(layout, &version);
+        return check_version(layout, &version, has_single_id);
     }
     for directory in Layout::DIRECTORIES {
         disk.make_dir(&layout.root().join(directory))?;
     }
-    for (path, text) in files(layout) {
+    for (path, text) in files(layout, has_single_id) {
         let temp = layout.root().join("new");
         disk.remove_file(&temp)?;
         disk.replace(&temp, &path, text.as_bytes(), Durability::Later)?;
@@ -291,13 +304,20 @@ fn create(layout: &Layout, disk: &Disk) -> Result<()> {
 }
 
 /// The files of an empty store, in the order in which they are made.
-pub(crate) fn files(layout: &Layout) -> [(PathBuf, &'static str); 4] {
+pub(crate) fn files(layout: &Layout, has_single_id: bool) -> [(PathBuf, &'static str); 4] {
     [
         (layout.store_lock(), ""),
         (layout.oci_layout(), OCI_LAYOUT),
         (layout.index(), EMPTY_INDEX),
-        (layout.version(), VERSION),
+        (layout.version(), version(has_single_id)),
     ]
+}
+
+fn version(has_single_id: bool) -> &'static str {
+    match has_single_id {
+        true => SINGLE_ID_VERSION,
+        false => VERSION,
+    }
 }
 
 /// The largest record there is.
@@ -341,6 +361,8 @@ const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 const VERSION: &str = "1\n";
+/// Of a store whose trees are one user's: what they mean is another thing, so nobody else reads it.
+const SINGLE_ID_VERSION: &str = "1 single-id\n";
 
 fn read_boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";

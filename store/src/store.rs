@@ -212,6 +212,11 @@ impl Store {
         record::put(&self.root, kind, key, bytes, keeps)
     }
 
+    /// All records of a kind, sorted by key; damaged ones are left out.
+    pub fn records(&self, kind: &RecordKind) -> Result<Vec<(Digest, Record)>> {
+        record::all(&self.root, kind)
+    }
+
     /// Removes a record; says whether it was there.
     pub fn remove_record(&self, kind: &RecordKind, key: &Digest) -> Result<bool> {
         record::remove(&self.root, kind, key)

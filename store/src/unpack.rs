@@ -96,12 +96,23 @@ impl Store {
         about: &LayerBlob,
         options: &ApplyOptions,
     ) -> Result<Layer, ApplyError> {
+        self.apply_blob_at(blob, about, options, Stamp::now())
+    }
+
+    /// The same; entries of the layer's logical time get this time on disk.
+    pub(crate) fn apply_blob_at(
+        &self,
+        blob: impl Read,
+        about: &LayerBlob,
+        options: &ApplyOptions,
+        time: Stamp,
+    ) -> Result<Layer, ApplyError> {
         let _once = self.lock("apply", &about.diff_id.0)?;
         if let Some(layer) = self.layer(&about.diff_id)? {
             return Ok(layer);
         }
         let opaque_xattr = self.overlay_xattrs().opaque();
-        let retime = about.logical_time.map(retime_now);
+        let retime = about.logical_time.map(|logical| retime(logical, time));
         let how = Extract {
             is_into_users: false,
             source: Source::Layer { opaque_xattr },
@@ -218,8 +229,7 @@ impl Place {
     }
 }
 
-fn retime_now(logical: i64) -> Retime {
-    let now = Stamp::now();
+fn retime(logical: i64, now: Stamp) -> Retime {
     Retime {
         from: Time {
             seconds: logical,

@@ -437,3 +437,37 @@ fn implied_parents_hide_nothing() {
     let top = fixture.written(&lowers, &[("usr/bin/more", "x")]);
     assert_eq!(entries(&top)[0].1.mode, 0o1750);
 }
+
+#[test]
+fn what_later_layers_hide_is_weighed() {
+    let fixture = Fixture::new();
+    let big = "x".repeat(1000);
+    let one = fixture.written(
+        &[],
+        &[
+            ("d/a", &big),
+            ("d/b", "four"),
+            ("dir/x", "123"),
+            ("dir/y", ""),
+            ("kept", "12"),
+        ],
+    );
+    let upper = fixture.prepare(&[one.clone()]);
+    upper.file("d/a", "replaced").file("dir", "a file");
+    let two = upper.commit();
+    let weights = box_store::weigh::weigh(&[one, two], 2).unwrap();
+    let lower = &weights[0];
+    assert_eq!((lower.bytes, lower.files, lower.hidden), (1009, 5, 1003));
+    let named = |files: &[(std::path::PathBuf, u64)]| -> Vec<(String, u64)> {
+        files
+            .iter()
+            .map(|(path, size)| (path.display().to_string(), *size))
+            .collect()
+    };
+    assert_eq!(named(&lower.largest), [("d/a".into(), 1000), ("d/b".into(), 4)]);
+    assert_eq!(
+        named(&lower.largest_hidden),
+        [("d/a".into(), 1000), ("dir/x".into(), 3)]
+    );
+    assert_eq!((weights[1].bytes, weights[1].hidden), (14, 0));
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that panics has failed
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod bucket;
 pub mod machines;
 pub mod registry;
 pub mod server;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use box_store::Store;
 use box_store::error::StoreError;
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
@@ -19,6 +18,7 @@ use crate::steps::{Tools, Unpacked};
 use crate::url::without_credentials;
 
 use super::announce::{Ended, Failed, Outcome};
+use super::pulls::Pulls;
 use super::record::{Recorder, chain};
 
 /// What the stages of a build share.
@@ -26,6 +26,8 @@ pub(super) struct Shared<'a> {
     pub(super) tools: Tools<'a>,
     pub(super) cache: Cache<'a>,
     pub(super) recorder: Recorder,
+    /// Images whose layers are on their way.
+    pub(super) pulls: &'a Pulls,
 }
 
 /// A stage that was built.
@@ -93,7 +95,7 @@ impl Results {
     /// The layers that are read, with their name; none for a context.
     pub(super) fn layers_of(
         &self,
-        store: &Store,
+        shared: &Shared<'_>,
         from: &CopyFrom,
     ) -> Result<Option<(Vec<Layer>, String)>, StepError> {
         Ok(match from {
@@ -103,7 +105,8 @@ impl Results {
                 Some((result.layers, format!("stage {}", stage.0)))
             }
             CopyFrom::Image(name, image) => {
-                let layers = store.image_layers(image)?;
+                shared.pulls.wait(&image.id)?;
+                let layers = shared.tools.store.image_layers(image)?;
                 Some((layers, format!("image {name}")))
             }
         })
@@ -132,6 +135,7 @@ pub(super) fn begin(
             });
         }
         BasePlan::Image(image) => {
+            shared.pulls.wait(&image.id)?;
             let layers = tools.store.image_layers(image)?;
             let value = on(
                 &named(&plan.base_name, &image.id.0.hex()),

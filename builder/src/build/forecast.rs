@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use box_store::Store;
 
-use crate::cache::{Cache, Hit};
+use crate::cache::{Cache, Hit, UsesLog};
 use crate::error::{BuildError, StepError};
 use crate::exec::{ExecError, ExecIo, ExecOutcome, ExecRequest, Executor};
 use crate::explain::{Cause, Verdict};
@@ -26,6 +26,7 @@ use super::ahead::Ahead;
 use super::begin::{Results, Shared, StageResult, begin, unknown};
 use super::explained::{Lists, Lookup, of_outcome};
 use super::front::Planned;
+use super::pulls::Pulls;
 use super::record::Recorder;
 use super::stage::Stage;
 use super::{front, named_contexts, open_context};
@@ -75,11 +76,13 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
             contexts: &contexts,
             source_date_epoch,
             is_forecast: true,
+            uses: &UsesLog::default(),
             turns: &turns,
             cancel: &request.cancel,
         },
-        cache: Cache::new(store),
+        cache: Cache::new(store, None),
         recorder: Recorder::default(),
+        pulls: &Pulls::default(),
     };
     let mut forecast = Forecast {
         shared: &shared,
@@ -147,6 +150,11 @@ impl Forecast<'_> {
             (Some(base), _) => base,
             (None, BasePlan::Stage(id)) if self.partial.contains_key(id) => self.partial[id].clone(),
             (None, _) => unknown()?,
+        };
+        // A FROM that names a stage has nothing to do, whatever becomes of that.
+        let verdict = match plan.base {
+            BasePlan::Stage(_) => Verdict::Nothing,
+            _ => verdict,
         };
         self.push(plan, 0, &plan.from, verdict);
         let results = std::mem::take(&mut self.results);

@@ -17,9 +17,11 @@ use crate::lint::{LintOptions, lint};
 use crate::lower::{Loaded, LowerError, Plan, lower};
 use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, NamedContext, Platform};
+use crate::request::{BuildRequest, NamedContext};
 use crate::source::Source;
 
+use super::given::{platform_args, source_date_epoch};
+use super::pulls::Puller;
 use super::{images, layouts};
 
 /// The build argument that goes before `# check=`.
@@ -33,21 +35,27 @@ pub(super) struct Planned {
 }
 
 /// Reads the Boxfile; tells what is odd in it.
-pub(super) fn plan(
-    store: &Store,
-    request: &BuildRequest,
-    context: &Context<'_>,
-    events: &dyn EventSink,
-) -> Result<Planned, BuildError> {
+pub(super) fn plan(way: Puller<'_, '_>, context: &Context<'_>) -> Result<Planned, BuildError> {
+    let Puller {
+        store,
+        request,
+        events,
+        ..
+    } = way;
     let front = Front::read(store, request, context).map_err(boxfile_error)?;
     check_stages(request, &front.boxfile)?;
     if let Some(lock) = &request.lock {
         events.event(Event::Note(&format!("{} is honoured: {}", lock.name, lock.lock)));
     }
-    let (graph, loaded) = front.loaded(events)?;
+    let (graph, loaded) = front.loaded(way)?;
     let lowered = lower(&graph, request, store, &loaded);
     let check = front.check();
-    warn(&front.lint(Some(&graph))?, &check, &front.boxfile, events)?;
+    warn(
+        &front.lint(Some(&graph), &loaded)?,
+        &check,
+        &front.boxfile,
+        events,
+    )?;
     let plan = lowered.map_err(|error| match error {
         LowerError::Boxfile { diagnostics, .. } => front.error(diagnostics),
         LowerError::Store(error) => BuildError::Store(error),
@@ -176,14 +184,14 @@ impl<'a> Front<'a> {
 
     /// The stages that are built, with the images of OCI layouts and registries brought in. Triggers of such an image may lead to further
     /// stages, which may be on one, too.
-    fn loaded(&self, events: &dyn EventSink) -> Result<(StageGraph, Loaded), BuildError> {
+    fn loaded(&self, way: Puller<'_, '_>) -> Result<(StageGraph, Loaded), BuildError> {
         let mut loaded = Loaded::default();
         layouts::load_contexts(self.store, self.request, &mut loaded)?;
         loop {
             let graph = self.built_graph(&loaded)?;
             let before = (loaded.stages.len(), loaded.pulled.len());
             layouts::load_stages(self.store, self.request, self.context, &graph, &mut loaded)?;
-            images::pull(self.store, self.request, &graph, &mut loaded, events)?;
+            images::pull(way, &graph, &mut loaded)?;
             if (loaded.stages.len(), loaded.pulled.len()) == before {
                 return Ok((graph, loaded));
             }
@@ -201,6 +209,7 @@ impl<'a> Front<'a> {
         loaded: &Loaded,
         find: &dyn Fn(&str) -> Option<Image>,
     ) -> Result<StageGraph, Vec<Diagnostic>> {
+        let find = |name: &str| loaded.coming.get(name).cloned().or_else(|| find(name));
         let triggers = |stage: StageId, base: &Base| {
             let image = match base {
                 Base::Image(name) => find(name),
@@ -238,13 +247,18 @@ impl<'a> Front<'a> {
     }
 
     /// What the lints say.
-    pub(crate) fn lint(&self, graph: Option<&StageGraph>) -> Result<Vec<Diagnostic>, FilesError> {
+    pub(crate) fn lint(
+        &self,
+        graph: Option<&StageGraph>,
+        loaded: &Loaded,
+    ) -> Result<Vec<Diagnostic>, FilesError> {
         let check = self.check();
         // The ignore file is read for the sake of one lint, which must be asked for.
         if !check.experimental.is_empty() {
             self.context.load_rules()?;
         }
-        let base_env = |name: &str| base_env(self.store, name);
+        let find = |name: &str| self.store.resolve_base(name).ok().flatten();
+        let base_env = |name: &str| base_env(loaded.coming.get(name).cloned().or_else(|| find(name))?);
         let options = LintOptions {
             graph,
             ignore: self.context.rules(),
@@ -316,9 +330,8 @@ fn warn(
     Ok(())
 }
 
-/// The environment of an image of the store, if it is one.
-fn base_env(store: &Store, name: &str) -> Option<Vec<(String, String)>> {
-    let image = store.resolve_base(name).ok().flatten()?;
+/// The environment of an image.
+fn base_env(image: Image) -> Option<Vec<(String, String)>> {
     let pairs = image
         .config
         .config
@@ -330,68 +343,4 @@ fn base_env(store: &Store, name: &str) -> Option<Vec<(String, String)>> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
     )
-}
-
-fn platform_args(request: &BuildRequest, boxfile: &Boxfile) -> BTreeMap<String, String> {
-    let of = |prefix: &str, platform: &Platform| {
-        [
-            (format!("{prefix}PLATFORM"), platform.to_string()),
-            (format!("{prefix}OS"), platform.os.clone()),
-            (format!("{prefix}ARCH"), platform.architecture.clone()),
-            (
-                format!("{prefix}VARIANT"),
-                platform.variant.clone().unwrap_or_default(),
-            ),
-        ]
-    };
-    let last = boxfile
-        .instructions
-        .iter()
-        .rev()
-        .find_map(|instruction| match &instruction.kind {
-            InstructionKind::From(from) => Some(from.alias.as_ref().map(|alias| alias.name.clone())),
-            _ => None,
-        });
-    let target = request.target.clone().or(last.flatten());
-    let stage = target.unwrap_or_else(|| "default".to_owned());
-    let all = of("TARGET", &request.platform)
-        .into_iter()
-        .chain(of("BUILD", &Platform::native()));
-    all.chain([("TARGETSTAGE".to_owned(), stage)]).collect()
-}
-
-/// SOURCE_DATE_EPOCH of the caller, of a build argument or of a global ARG. `context` asks for the time of a context that
-/// has one, a commit or an archive; a directory has none.
-fn source_date_epoch(
-    boxfile: &Boxfile,
-    graph: &StageGraph,
-    request: &BuildRequest,
-) -> Result<Option<i64>, BuildError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let text = graph
-        .global_args
-        .get(NAME)
-        .or(request.build_args.get(NAME))
-        .filter(|text| !text.is_empty() && *text != "context");
-    let (Some(text), None) = (text, request.source_date_epoch) else {
-        return Ok(request.source_date_epoch);
-    };
-    if let Some(time) = text.parse().ok().filter(|time| *time >= 0) {
-        return Ok(Some(time));
-    }
-    let declared = boxfile
-        .instructions
-        .iter()
-        .find(|instruction| match &instruction.kind {
-            InstructionKind::Arg(args) => args.iter().any(|arg| arg.name.value == NAME),
-            _ => false,
-        });
-    let span = declared
-        .or(boxfile.instructions.first())
-        .map(|instruction| instruction.span);
-    let problem = Diagnostic::error(span.unwrap_or_default(), format!("invalid {NAME}: {text}"));
-    Err(BuildError::Boxfile {
-        diagnostics: vec![problem.expected("seconds since 1970")],
-        sources: boxfile.sources.clone(),
-    })
 }

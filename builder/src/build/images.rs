@@ -1,32 +1,23 @@
-//! Images of registries, brought into the store before the stages are lowered: their configs are needed then.
+//! Images of registries: what they are must be known before the stages are lowered; their layers may come later.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use box_store::{Image, Reference, Store, StoreError};
 
 use crate::error::BuildError;
 use crate::graph::StageGraph;
 use crate::lower::{Loaded, Locked, locked_anywhere, locked_image};
-use crate::progress::EventSink;
 use crate::request::{BuildRequest, NamedContext, Platform};
 
-/// The most images that are pulled at once; each has several connections.
-const PULLS: usize = 4;
+use super::pulls::Puller;
 
 /// Asks for the images that are not here (or for all, if the puller says so), each once, several at a time. What can't be had is noted, and told of
 /// where the image is named.
 ///
 /// # Errors
 /// When the store can't be read.
-pub(super) fn pull(
-    store: &Store,
-    request: &BuildRequest,
-    graph: &StageGraph,
-    loaded: &mut Loaded,
-    events: &dyn EventSink,
-) -> Result<(), BuildError> {
+pub(super) fn pull(way: Puller<'_, '_>, graph: &StageGraph, loaded: &mut Loaded) -> Result<(), BuildError> {
+    let Puller { store, request, .. } = way;
     let Some(puller) = &request.puller else {
         return Ok(());
     };
@@ -67,31 +58,7 @@ pub(super) fn pull(
         }
         missing.insert(name, (reference, platform));
     }
-    let missing: Vec<_> = missing.into_iter().collect();
-    let next = AtomicUsize::new(0);
-    let pulled = Mutex::new(&mut loaded.pulled);
-    let work = || {
-        while let Some((name, (reference, platform))) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if request.cancel.is_cancelled() {
-                return;
-            }
-            let failed = puller.pull(store, reference, platform, events).err();
-            let mut pulled = pulled.lock().unwrap_or_else(PoisonError::into_inner);
-            pulled.insert(name.clone(), failed);
-        }
-    };
-    let pulls = match request.jobs {
-        0 | 1 => 1,
-        _ => missing.len().min(PULLS),
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..pulls {
-            // Without another thread this one does it all.
-            let thread = std::thread::Builder::new().name("box-pull".into());
-            let _ = thread.spawn_scoped(scope, work);
-        }
-        work();
-    });
+    way.pull(missing, loaded);
     Ok(())
 }
 
@@ -123,7 +90,8 @@ pub(super) fn find(
     }
     match locked_anywhere(store, request, name)? {
         Locked::Here(image) => Ok(Some(*image)),
-        Locked::Elsewhere(_) | Locked::Gone(_) => Ok(None),
+        Locked::Elsewhere(pinned) => Ok(loaded.coming.get(&pinned.full()).cloned()),
+        Locked::Gone(_) => Ok(None),
         Locked::Free | Locked::Missing => store.resolve_base(name),
     }
 }

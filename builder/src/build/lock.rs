@@ -160,7 +160,7 @@ impl Locking<'_> {
         platform: &Platform,
     ) -> Result<(LockedImage, box_store::Image), String> {
         self.events.event(Event::Note(&format!("asking for {name}")));
-        let (manifest, image) = puller.resolve(name, platform)?;
+        let (manifest, image) = puller.resolve(name, platform, &self.request.cancel)?;
         Ok((LockedImage::Manifest(manifest), image))
     }
 

@@ -10,12 +10,16 @@
 mod ahead;
 mod announce;
 mod begin;
+mod elsewhere;
 mod explained;
 mod forecast;
 mod front;
+mod given;
 mod images;
 mod layouts;
 mod lock;
+mod parts;
+mod pulls;
 mod record;
 mod schedule;
 mod stage;
@@ -27,7 +31,7 @@ use box_store::error::StoreError;
 use box_store::image::{Image, ImageConfig, format_rfc3339};
 use box_store::layer::Layer;
 
-use crate::cache::Cache;
+use crate::cache::{BuildUses, Cache, UsesLog};
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::exec::{CancelToken, Executor};
@@ -44,6 +48,7 @@ pub use forecast::{Foreseen, forecast};
 pub(crate) use front::{Front, boxfile_error};
 use front::{Planned, plan};
 pub use lock::lock;
+use pulls::{Puller, Pulls};
 use record::{Recorder, diff_ids};
 
 /// What a build gives.
@@ -53,6 +58,8 @@ pub struct BuildOutcome {
     pub image: Image,
     /// Whether every step was found in the cache (or changed the config alone).
     pub is_cached: bool,
+    /// What was used, if the request wants to know ([`BuildRequest::notes_uses`]).
+    pub uses: BuildUses,
     /// The layers that the steps gave, made now or before, stage by stage in the order of the plan.
     pub layers: Vec<BuiltLayer>,
 }
@@ -80,33 +87,64 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
+    // What stops the steps and pulls: the caller, or one of them that failed.
+    let (cancel, pulls) = (CancelToken::new(), Pulls::default());
+    let stop = cancel.clone();
+    let _link = request.cancel.on_cancel(move || stop.cancel());
+    std::thread::scope(|scope| {
+        let way = Puller {
+            scope,
+            store,
+            request,
+            events,
+            pulls: &pulls,
+            cancel: &cancel,
+        };
+        let built = build_in(way, executor);
+        if built.is_err() {
+            cancel.cancel();
+        }
+        built
+    })
+}
+
+fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome, BuildError> {
+    let Puller {
+        store,
+        request,
+        events,
+        pulls,
+        ..
+    } = way;
     let context = open_context(store, request)?;
     let contexts = named_contexts(store, request)?;
     let Planned {
         plan,
         source_date_epoch,
-    } = plan(store, request, &context, events)?;
-    // What stops the steps: the caller, or one of them that failed.
-    let cancel = CancelToken::new();
-    let stop = cancel.clone();
-    let _link = request.cancel.on_cancel(move || stop.cancel());
-    let shared = Shared {
-        tools: Tools {
-            store,
-            executor,
-            request,
-            events,
-            context: &context,
-            contexts: &contexts,
-            source_date_epoch,
-            turns: &Turns::new(request.jobs),
-            cancel: &cancel,
-            is_forecast: false,
-        },
-        cache: Cache::new(store),
-        recorder: Recorder::default(),
-    };
-    let built = keep(&shared, schedule::stages(&shared, &plan))?;
+    } = plan(way, &context)?;
+    let uses = UsesLog::new(request.notes_uses);
+    let built = elsewhere::attempts(way, &uses, |cancel| {
+        let shared = Shared {
+            tools: Tools {
+                store,
+                executor,
+                request,
+                events,
+                context: &context,
+                contexts: &contexts,
+                source_date_epoch,
+                turns: &Turns::new(request.jobs),
+                cancel,
+                is_forecast: false,
+                uses: &uses,
+            },
+            cache: Cache::new(store, request.imports.as_ref()),
+            recorder: Recorder::default(),
+            pulls,
+        };
+        let built = schedule::stages(&shared, &plan);
+        keep(&shared, elsewhere::fetched(request, built))
+    })?;
     save(&context, &contexts)?;
     let mut config = config(request, built.plan, &built.result)?;
     if let (Some(limit), true) = (source_date_epoch, built.result.has_own_layers) {
@@ -117,10 +155,12 @@ pub fn build(
     let image = store.put_image(&config)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
+    let target = elsewhere::stages_of(&plan, built.plan);
     Ok(BuildOutcome {
         image,
         is_cached: built.is_cached,
         layers: built.layers,
+        uses: uses.finish(store, request.imports.as_deref(), &target)?,
     })
 }
 
@@ -156,7 +196,13 @@ fn save(context: &Context<'_>, contexts: &BTreeMap<String, Context<'_>>) -> Resu
 /// Records what was done, whatever came after it.
 fn keep<'a>(shared: &Shared<'_>, built: Result<Target<'a>, BuildError>) -> Result<Target<'a>, BuildError> {
     match built {
-        Ok(built) => Ok(shared.recorder.finish(&shared.cache).map(|()| built)?),
+        Ok(built) => {
+            shared.recorder.finish(&shared.cache)?;
+            if let Some(elsewhere) = shared.cache.elsewhere() {
+                elsewhere.keep(shared.tools.store)?;
+            }
+            Ok(built)
+        }
         // Whoever presses Ctrl-C waits for no digest and no disk.
         Err(BuildError::Cancelled) => {
             let _ = shared.recorder.poll(&shared.cache);

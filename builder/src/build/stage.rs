@@ -8,18 +8,16 @@
 //! where it needs it: for its base at once, for what it copies or mounts when it comes to that step.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use box_store::image::{History, format_rfc3339};
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{About, Hit, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+use crate::cache::{About, Hit, KeyParts, PartsId, Recipe, StepKind};
 use crate::error::{BuildError, StepError};
 use crate::explain::Verdict;
 use crate::files::FilesError;
-use crate::graph::StageId;
 use crate::plan::{Action, BasePlan, CopyFrom, CopyStep, Reuse, RunStep, StagePlan, Step, WorkdirStep};
 use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
@@ -72,29 +70,13 @@ pub(super) fn build_stage(
         is_open: Cell::new(false),
     };
     for (index, step) in plan.steps.iter().enumerate() {
-        for stage in read_stages(&step.action) {
+        for stage in step.action.stages() {
             results.wait(stage, cancel)?;
         }
         ahead.claim(StepId(first + index + 1))?;
         announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
     }
     Ok(stage.result)
-}
-
-/// The stages that a step copies or mounts from.
-fn read_stages(action: &Action) -> Vec<StageId> {
-    let stage = |from: &CopyFrom| match from {
-        CopyFrom::Stage(stage) => Some(*stage),
-        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
-    };
-    match action {
-        Action::Run(run) => {
-            let binds = run.mounts.iter().filter_map(mounts::bind_of);
-            binds.filter_map(|bind| stage(&bind.from)).collect()
-        }
-        Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
-        Action::Config | Action::Workdir(_) => Vec::new(),
-    }
 }
 
 pub(super) struct Stage<'a, 'b> {
@@ -203,7 +185,7 @@ impl Stage<'_, '_> {
     fn mount_sources<'b>(&self, id: StepId, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
         let source = |mount| match mounts::bind_of(mount) {
             Some(bind) => {
-                let layers = self.results.layers_of(self.shared.tools.store, &bind.from)?;
+                let layers = self.results.layers_of(self.shared, &bind.from)?;
                 Source::new(&self.shared.tools, id, bind, layers).map(Some)
             }
             None => Ok(None),
@@ -234,7 +216,7 @@ impl Stage<'_, '_> {
             }
         }
         let tools = &self.shared.tools;
-        let layers = self.results.layers_of(tools.store, &step.from)?;
+        let layers = self.results.layers_of(self.shared, &step.from)?;
         let layers = layers
             .as_ref()
             .map(|(layers, name)| (layers.as_slice(), name.clone()));
@@ -278,32 +260,6 @@ impl Stage<'_, '_> {
         }
     }
 
-    /// The parts of every key of this stage.
-    fn parts(&self, kind: StepKind, instruction: Vec<String>) -> KeyParts {
-        let tools = &self.shared.tools;
-        KeyParts {
-            version: VERSION,
-            kind,
-            platform: self.plan.platform.to_string(),
-            instruction,
-            env: BTreeMap::new(),
-            user: String::new(),
-            workdir: String::new(),
-            network: None,
-            hosts: Vec::new(),
-            inputs: Vec::new(),
-            layer: LayerMode {
-                ownership: "ids".to_owned(),
-                mtimes: match tools.request.mtimes {
-                    TimesMode::Logical => "logical".to_owned(),
-                    TimesMode::Real => "real".to_owned(),
-                },
-                source_date_epoch: tools.source_date_epoch,
-                base_created: self.result.base_created,
-            },
-        }
-    }
-
     /// The step's layer from the cache; else it is done, and recorded.
     fn cached(
         &self,
@@ -315,6 +271,17 @@ impl Stage<'_, '_> {
         let shared = self.shared;
         let id = parts.id();
         let recipe = self.result.recipe.then(id);
+        let start = Instant::now();
+        let forced = self.forced(reuse);
+        let find = || match forced {
+            None => self.lookup(below, id, reuse),
+            Some(_) => Ok(None),
+        };
+        if !shared.tools.is_forecast
+            && let Some(hit) = find()?
+        {
+            return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
+        }
         let about = self.about(step);
         let lookup = Lookup {
             id: step,
@@ -324,24 +291,17 @@ impl Stage<'_, '_> {
             about: &about,
             whence: &self.whence(step, parts.kind),
         };
-        let forced = self.forced(reuse);
         if shared.tools.is_forecast {
             let hit = self.foresee(&lookup, forced, below, lists)?;
             return Ok((hit.flatten(), recipe, Outcome::Cached));
         }
-        let start = Instant::now();
-        let mut lock = None;
-        if forced.is_none() {
-            if let Some(hit) = self.lookup(below, id, reuse)? {
-                shared.tell(step, &Verdict::Hit);
-                return Ok((hit, recipe, Outcome::Cached));
-            }
-            lock = Some(self.lock(step, recipe)?);
-            // An equal build or stage may have done it meanwhile.
-            if let Some(hit) = self.lookup(below, id, reuse)? {
-                shared.tell(step, &Verdict::Hit);
-                return Ok((hit, recipe, Outcome::Cached));
-            }
+        let lock = match forced {
+            None => Some(self.lock(step, recipe)?),
+            Some(_) => None,
+        };
+        // An equal build or stage may have done it meanwhile.
+        if let Some(hit) = find()? {
+            return Ok((self.hit(step, below, id, hit), recipe, Outcome::Cached));
         }
         let lists = lists()?;
         self.tell_miss(&lookup, forced, &lists)?;
@@ -365,6 +325,7 @@ impl Stage<'_, '_> {
             layer: layer.clone(),
             lock,
         };
+        self.note_use(below, id, reuse, layer.as_ref());
         shared.recorder.add(&shared.cache, done)?;
         Ok((layer, recipe, outcome))
     }
@@ -394,6 +355,7 @@ impl Stage<'_, '_> {
             tools,
             cache,
             recorder,
+            ..
         } = self.shared;
         tools.lock(step, ("step", &recipe.0), || recorder.poll(cache))
     }

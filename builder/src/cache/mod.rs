@@ -7,14 +7,18 @@
 //! computed; and where it is there, the digest is waited for, so that a step which made an equal layer is an equal parent
 //! (early cutoff).
 //!
-//! Lookup goes through [`Level`]s in order. Today there is one, by the chain of layers below; nothing but that level
+//! Lookup goes through [`Level`]s in order: by the chain of layers below, here and then in caches elsewhere; nothing but these levels
 //! assumes that a record belongs to one chain.
 
 mod about;
+mod elsewhere;
 mod key;
 mod list;
 mod runs;
+mod uses;
+mod whole;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use box_store::Store;
@@ -22,13 +26,18 @@ use box_store::digest::{ChainId, DiffId, Digest};
 use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
+use box_store::remote::Imports;
 use serde::{Deserialize, Serialize};
 
 pub use about::{About, Figures};
+pub(crate) use elsewhere::Elsewhere;
 pub use list::{FileFact, FileFacts, FileList, Short};
 pub use runs::{Standing, Whence};
 
 pub use key::{CacheKey, Input, KeyId, KeyParts, LayerMode, PartsId, Recipe, StepKind, VERSION};
+pub use uses::BuildUses;
+pub(crate) use uses::{StepUse, UsesLog};
+pub use whole::{Imported, bring_in, everything};
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,16 +99,28 @@ pub type Hit = Option<Layer>;
 /// The cache of one build.
 pub struct Cache<'a> {
     store: &'a Store,
-    levels: Vec<Box<dyn Level>>,
+    levels: Vec<Box<dyn Level + 'a>>,
+    elsewhere: Option<Elsewhere<'a>>,
 }
 
 impl<'a> Cache<'a> {
-    /// The records of this store.
-    pub fn new(store: &'a Store) -> Cache<'a> {
+    /// The records of this store, and of caches elsewhere.
+    pub fn new(store: &'a Store, imports: Option<&'a Arc<Imports>>) -> Cache<'a> {
+        let elsewhere = imports.map(Elsewhere::new);
+        let mut levels: Vec<Box<dyn Level + 'a>> = vec![Box::new(ByChain)];
+        if let Some(elsewhere) = &elsewhere {
+            levels.push(Box::new(elsewhere.clone()));
+        }
         Cache {
             store,
-            levels: vec![Box::new(ByChain)],
+            levels,
+            elsewhere,
         }
+    }
+
+    /// The caches elsewhere, if there are some.
+    pub(crate) fn elsewhere(&self) -> Option<&Elsewhere<'a>> {
+        self.elsewhere.as_ref()
     }
 
     /// Whether any step with these parts was recorded, on whatever parent.
@@ -107,7 +128,12 @@ impl<'a> Cache<'a> {
     /// # Errors
     /// When the store can't be read.
     pub fn knows(&self, parts: PartsId) -> Result<bool, StoreError> {
-        Ok(self.store.get_record(&kind("parts")?, &parts.0)?.is_some())
+        let is_here = self.store.get_record(&kind("parts")?, &parts.0)?.is_some();
+        Ok(is_here
+            || self
+                .elsewhere
+                .as_ref()
+                .is_some_and(|elsewhere| elsewhere.knows(parts)))
     }
 
     /// Whether a record has this key, whatever became of its layer, and when it was made (seconds since 1970).
@@ -163,7 +189,9 @@ impl<'a> Cache<'a> {
             let Some(diff_id) = record.layer else {
                 return Ok(Some(None));
             };
-            if let Some(layer) = self.store.layer(&diff_id)? {
+            let layer = self.store.layer(&diff_id)?;
+            let layer = layer.or_else(|| self.elsewhere.as_ref()?.layer(&diff_id));
+            if let Some(layer) = layer {
                 return Ok(Some(Some(layer)));
             }
         }
@@ -217,7 +245,7 @@ fn is_young(made: i64, now: i64, ttl: Duration) -> bool {
     u64::try_from(now.saturating_sub(made)).is_ok_and(|age| age < ttl.as_secs().max(1))
 }
 
-fn kind(name: &str) -> Result<RecordKind, StoreError> {
+pub(crate) fn kind(name: &str) -> Result<RecordKind, StoreError> {
     RecordKind::new(name)
 }
 

@@ -92,8 +92,12 @@ pub(super) fn known(store: &Store, whence: &Whence) -> Result<Vec<KeyId>, StoreE
 fn read(store: &Store, at: &Digest) -> Result<Vec<Digest>, StoreError> {
     let record = store.get_record(&RecordKind::new("runs")?, at)?;
     let runs = record.and_then(|record| serde_json::from_slice::<Runs>(&record.bytes).ok());
-    let keys = runs.filter(|runs| runs.version == VERSION).map(|runs| runs.keys);
-    Ok(keys.unwrap_or_default())
+    let mut keys = runs
+        .filter(|runs| runs.version == VERSION)
+        .map_or_else(Vec::new, |runs| runs.keys);
+    // Whoever wrote it.
+    keys.truncate(MOST);
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -28,10 +28,11 @@ impl fmt::Display for Cause {
             Cause::NoCache => f.write_str("--no-cache"),
             Cause::NoCacheFilter => f.write_str("--no-cache-filter names its stage"),
             Cause::Never => f.write_str("it says --cache=never"),
-            Cause::Expired { ttl, age } => {
-                let (ttl, age) = (since(*ttl), since(*age));
-                write!(f, "it was done {age} ago, and its --cache=ttl allows {ttl}")
-            }
+            Cause::Expired { ttl, .. } => write!(
+                f,
+                "it was done longer ago than its --cache=ttl:{} allows",
+                since(*ttl)
+            ),
             Cause::Removed => f.write_str("its record was removed"),
             Cause::LayerGone => f.write_str("its layer was removed, or is damaged"),
             Cause::NotUnpacked => f.write_str("this archive was not unpacked before"),

@@ -101,6 +101,9 @@ impl Lowering<'_> {
                 .push(problem.maybe_suggest(self.near_image(&name.value)?));
             return Ok(None);
         }
+        if let Some(image) = self.loaded.coming.get(&name.value) {
+            return Ok(Some(image.clone()));
+        }
         let problem = match self.store.resolve_base(&name.value) {
             Ok(Some(image)) => return Ok(Some(image)),
             Ok(None) => {

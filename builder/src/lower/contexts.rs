@@ -25,6 +25,8 @@ pub struct Loaded {
     pub pulled: BTreeMap<String, Option<String>>,
     /// Images that are known without being in the store, by their names in the Boxfile and their platforms.
     pub resolved: BTreeMap<(String, String), Image>,
+    /// Those of them whose layers are still on their way.
+    pub coming: BTreeMap<String, Image>,
 }
 
 /// What a named context gives.

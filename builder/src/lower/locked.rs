@@ -103,6 +103,9 @@ impl Lowering<'_> {
                 return Ok(Ok(None));
             }
             Locked::Here(image) => return Ok(Ok(Some(*image))),
+            Locked::Elsewhere(pinned) if self.loaded.coming.contains_key(&pinned.full()) => {
+                return Ok(Ok(self.loaded.coming.get(&pinned.full()).cloned()));
+            }
             Locked::Elsewhere(pinned) => match self.loaded.pulled.get(&pinned.full()) {
                 Some(Some(reason)) => format!("cannot pull {pinned}, to which {name} is locked: {reason}"),
                 _ if self.request.offline => {

@@ -1,4 +1,4 @@
-//! Which directory a cache mount is, and taking it.
+//! Which directory a cache mount is, taking it, and bringing it in from a cache elsewhere.
 
 use box_store::error::StoreError;
 use box_store::{CacheMount, CacheMountSpec, CacheSharing};
@@ -6,7 +6,7 @@ use box_store::{CacheMount, CacheMountSpec, CacheSharing};
 use crate::ast::Sharing;
 use crate::error::StepError;
 use crate::plan::{MountPlan, MountSource};
-use crate::progress::{Awaited, StepId};
+use crate::progress::{Awaited, Event, StepId};
 
 use super::Tools;
 use super::bind::Source;
@@ -44,6 +44,20 @@ pub(super) fn cache_of(
         gid: owner.gid,
     };
     Ok(Some((spec, sharing)))
+}
+
+/// Brings in a cache that is not here from a cache elsewhere. One that lies on something is no directory by itself and stays where it is.
+pub(super) fn restore(tools: &Tools<'_>, spec: &CacheMountSpec) {
+    if !spec.base.is_empty() {
+        return;
+    }
+    tools.uses.mount(spec);
+    if let Some(imports) = &tools.request.imports
+        && imports.restore_mount(spec)
+    {
+        let note = format!("the cache {} came from elsewhere", spec.id);
+        tools.events.event(Event::Note(&note));
+    }
 }
 
 /// Takes a cache, waiting for others who have it for themselves.

@@ -103,7 +103,14 @@ impl<'a> Reading<'a> {
         let record = RecordKind::new("tree")?;
         let key = self.memo_key(origin);
         let known = self.tools.store.get_record(&record, &key)?;
-        if let Some(inputs) = known.and_then(|known| serde_json::from_slice(&known.bytes).ok()) {
+        let known = known.map(|known| known.bytes).or_else(|| {
+            let imports = self.tools.request.imports.as_ref()?;
+            Some(imports.record("tree", &key)?.bytes)
+        });
+        if let Some(bytes) = known
+            && let Ok(inputs) = serde_json::from_slice(&bytes)
+        {
+            self.tools.uses.tree(key, &bytes);
             return Ok(inputs);
         }
         let inputs = self.hash_inputs()?;
@@ -115,6 +122,7 @@ impl<'a> Reading<'a> {
         }
         let bytes = serde_json::to_vec(&inputs).unwrap_or_default();
         self.tools.store.put_record(&record, &key, &bytes, &[])?;
+        self.tools.uses.tree(key, &bytes);
         Ok(inputs)
     }
 

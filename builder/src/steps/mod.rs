@@ -29,6 +29,7 @@ use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 use box_store::snapshot::{Mtimes, PrepareOptions};
 
+use crate::cache::UsesLog;
 use crate::context::Context;
 use crate::error::StepError;
 use crate::exec::{CancelToken, Executor, Usage};
@@ -50,6 +51,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) contexts: &'a BTreeMap<String, Context<'a>>,
     /// SOURCE_DATE_EPOCH as the caller gave it.
     pub(crate) source_date_epoch: Option<i64>,
+    /// What was used so far.
+    pub(crate) uses: &'a UsesLog,
     /// How many steps work at once.
     pub(crate) turns: &'a Turns,
     /// Stops the steps: the caller's wish, or the failure of one of them.

@@ -17,7 +17,7 @@ use crate::plan::{BindPlan, MountPlan, MountSource, Owned, RunStep};
 use crate::progress::StepId;
 
 use super::bind::Source;
-use super::caches::{cache_of, take_cache};
+use super::caches::{cache_of, restore, take_cache};
 use super::{At, Tools};
 
 /// What of the mounts is in the step's key: where and what each is, and what binds hold. No content of a secret.
@@ -128,6 +128,7 @@ impl Ready {
         }
         wanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (spec, sharing) in wanted {
+            restore(tools, &spec);
             let cache = take_cache(tools, id, &spec, sharing)?;
             self.caches.push((spec, cache));
         }

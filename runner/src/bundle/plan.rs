@@ -205,6 +205,8 @@ pub(super) fn plan(
         path: "/dev/null".to_owned(),
         major: 1,
         minor: 3,
+        // It hides what is masked; the container's /dev is another matter.
+        read_only: true,
     });
     let label = parts
         .linux

@@ -3,9 +3,12 @@
 //! As with the controller of version 1, the last rule that speaks of an access decides on it. So the rules are gone through from the
 //! last to the first: what one allows is no longer asked of those before it, and what one denies ends it.
 
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-use crate::sys::EbpfInsn;
+use crate::sys::{EbpfInsn, attach_device_program};
 
 const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
@@ -29,8 +32,44 @@ const JUMP_EQUAL: u8 = 0x15;
 const JUMP_NOT_EQUAL: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
+/// Allows a version 2 group these devices (rules as `c 1:3 rw`), and no others.
+pub(super) fn attach(group: &Path, allowed: &[&str]) -> Result<(), String> {
+    let rules = allowed.iter().map(|rule| parsed(rule, true));
+    let rules: Result<Vec<_>, String> = std::iter::once(parsed("a *:* rwm", false)).chain(rules).collect();
+    load(group, &rules?)
+}
+
+/// Has these rules decide on what the processes of a version 2 group do with devices.
+pub(super) fn load(group: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), String> {
+    let program = compile(rules)?;
+    let dir = std::fs::File::open(group).map_err(super::told("open", group))?;
+    attach_device_program(dir.as_fd(), &program)
+        .map_err(|e| format!("load the program that limits devices: {e}"))
+}
+
+/// A rule in the kernel's own words.
+pub(super) fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, String> {
+    let wrong = || format!("{text:?} is no rule");
+    let mut parts = text.split([' ', ':']);
+    let mut next = || parts.next().ok_or_else(wrong);
+    let typ = match next()? {
+        "a" => LinuxDeviceType::A,
+        "b" => LinuxDeviceType::B,
+        _ => LinuxDeviceType::C,
+    };
+    let (major, minor, access) = (next()?, next()?, next()?);
+    let number = |text: &str| text.parse().unwrap_or(-1);
+    let mut rule = LinuxDeviceCgroup::default();
+    rule.set_allow(allow)
+        .set_typ(Some(typ))
+        .set_major(Some(number(major)))
+        .set_minor(Some(number(minor)))
+        .set_access(Some(access.to_owned()));
+    Ok(rule)
+}
+
 /// The program for these rules; what they ask for and can't be had, otherwise.
-pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
+fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<EbpfInsn>, String> {
     let insn = |code, to: u8, from: u8, offset, immediate| EbpfInsn {
         code,
         registers: to | from << 4,

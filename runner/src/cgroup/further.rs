@@ -101,22 +101,12 @@ impl Cgroups {
         name: &str,
         controller: (&str, &str),
     ) -> std::result::Result<(PathBuf, bool), String> {
-        let parent = hierarchies
-            .parent
-            .as_deref()
-            .ok_or("no cgroup is delegated to this user")?;
+        let parent = hierarchies.parent()?;
         if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has(controller.0)) {
             let group = v1::Group::join(&mut self.v1, hierarchy, parent, name)?;
             return Ok((group.dir.clone(), false));
         }
-        let hierarchy = hierarchies
-            .v2
-            .as_ref()
-            .ok_or("this machine has no such cgroup controller")?;
-        if self.v2.is_none() {
-            self.v2 = Some(hierarchy.group(parent, name)?);
-        }
-        let group = self.v2.as_ref().ok_or("no group")?;
+        let group = self.join_unified(hierarchies, name)?;
         group.activate(controller.1)?;
         Ok((group.dir.clone(), true))
     }

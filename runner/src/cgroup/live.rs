@@ -70,7 +70,7 @@ impl Cgroups {
             .first()
             .map(|g| &g.dir)
             .or(self.v2.as_ref().map(|g| &g.dir))?;
-        processes_in(dir).ok()
+        Some(super::processes_below(dir))
     }
 
     /// Sets those limits that are given; a limit whose controller the container was started without is an error.
@@ -122,8 +122,7 @@ impl Cgroups {
 
     /// Where no group in use can stop its processes: one of version 1's freezer, or of version 2, made when first needed.
     fn freeze_apart(&self, hierarchies: &Hierarchies, name: &str, stop: bool) -> io::Result<()> {
-        let parent = hierarchies.parent.as_deref();
-        let parent = parent.ok_or_else(|| io::Error::other("no cgroup is delegated to this user"))?;
+        let parent = hierarchies.parent().map_err(io::Error::other)?;
         let v1 = hierarchies.v1.iter().find(|h| h.has("freezer"));
         let dir = match (v1, &hierarchies.v2) {
             (Some(hierarchy), _) => hierarchy.dir.join(parent).join(name),
@@ -165,7 +164,7 @@ impl Cgroups {
     }
 }
 
-fn processes_in(dir: &Path) -> io::Result<Vec<i32>> {
+pub(super) fn processes_in(dir: &Path) -> io::Result<Vec<i32>> {
     let text = fs::read_to_string(dir.join("cgroup.procs"))?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }

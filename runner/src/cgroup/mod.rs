@@ -10,6 +10,7 @@ mod further;
 mod live;
 mod placed;
 mod resources;
+mod scope;
 mod v1;
 mod v2;
 
@@ -26,6 +27,7 @@ pub use placed::PlacedGroups;
 use crate::error::{Result, RunnerError};
 use crate::setup::CgroupView;
 use crate::spec::{Limits, LimitsPolicy};
+use crate::systemd;
 
 /// Containers without a limit of their own get this many processes.
 const DEFAULT_PIDS: u64 = 2048;
@@ -65,6 +67,12 @@ pub(crate) struct Hierarchies {
     v1: Vec<v1::Hierarchy>,
     v2: Option<v2::Hierarchy>,
     parent: Option<PathBuf>,
+    /// The parent was chosen by the caller: there and nowhere else.
+    is_chosen: bool,
+    /// Why there is no parent, beside that nothing is delegated.
+    refusal: Option<String>,
+    /// Where scopes of systemd may be.
+    slices: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -75,6 +83,10 @@ impl Hierarchies {
             |path: &str| fs::read_to_string(path).map_err(|e| RunnerError::os(format!("read {path}"), e));
         let mounts = read("/proc/self/mountinfo")?;
         let mut found = Hierarchies::parse(&mounts);
+        if found.v1.is_empty() && found.v2.is_some() {
+            found.slices = systemd::slices(rootless);
+        }
+        found.is_chosen = parent.is_some();
         found.parent = match (parent, rootless) {
             (Some(parent), _) => Some(parent.strip_prefix("/").unwrap_or(parent).to_owned()),
             (None, false) => Some(PathBuf::new()),
@@ -128,6 +140,9 @@ impl Hierarchies {
             dirs.extend(self.v1.iter().map(|h| h.dir.join(parent)));
             dirs.extend(self.v2.iter().map(|h| h.dir.join(parent)));
         }
+        for slice in &self.slices {
+            dirs.extend(self.v2.iter().map(|h| h.dir.join(slice)));
+        }
         dirs.iter().flat_map(|dir| existing_in(dir)).collect()
     }
 }
@@ -142,14 +157,7 @@ impl Existing {
     /// Kills what is in it and in the groups below it (a container that runs containers makes some), and removes them,
     /// the deepest first, as the kernel wants it.
     pub(crate) fn end(&self) -> io::Result<()> {
-        let groups = walkdir::WalkDir::new(&self.dir)
-            .contents_first(true)
-            .into_iter()
-            .flatten();
-        let groups = groups.filter(|entry| entry.file_type().is_dir());
-        groups
-            .map(walkdir::DirEntry::into_path)
-            .try_for_each(|dir| end_one(&dir))
+        below(&self.dir).try_for_each(|dir| end_one(&dir))
     }
 }
 
@@ -238,23 +246,29 @@ impl Cgroups {
         controller: Controller,
         value: Option<u64>,
     ) -> std::result::Result<(), String> {
-        let no_parent = "no cgroup is delegated to this user";
-        let parent = hierarchies.parent.as_deref().ok_or(no_parent)?;
+        let parent = hierarchies.parent()?;
         if let Some(hierarchy) = hierarchies.v1.iter().find(|h| h.has(controller.name())) {
             let group = v1::Group::join(&mut self.v1, hierarchy, parent, name)?;
             return value.map_or(Ok(()), |value| group.limit(controller, value));
         }
+        self.join_unified(hierarchies, name)?.limit(controller, value)
+    }
+
+    /// The container's group of version 2, made when it is not there yet.
+    fn join_unified(
+        &mut self,
+        hierarchies: &Hierarchies,
+        name: &str,
+    ) -> std::result::Result<&v2::Group, String> {
         let hierarchy = hierarchies
             .v2
             .as_ref()
             .ok_or("this machine has no such cgroup controller")?;
-        if self.v2.is_none() {
-            self.v2 = Some(hierarchy.group(parent, name)?);
-        }
-        match &self.v2 {
-            Some(group) => group.limit(controller, value),
-            None => Ok(()),
-        }
+        let group = match self.v2.take() {
+            Some(group) => group,
+            None => hierarchy.group(hierarchies.parent()?, name)?,
+        };
+        Ok(self.v2.insert(group))
     }
 
     /// The files by which a process of version 1 enters.
@@ -265,6 +279,11 @@ impl Cgroups {
     /// The directory of version 2, for clone.
     pub(crate) fn unified(&self) -> io::Result<Option<OwnedFd>> {
         self.v2.as_ref().map(v2::Group::open).transpose()
+    }
+
+    /// The file of version 2 by which a process enters; whoever opened it needs the right to it, not who writes.
+    pub(crate) fn unified_processes(&self) -> io::Result<Option<OwnedFd>> {
+        self.v2.as_ref().map(v2::Group::processes).transpose()
     }
 
     /// What they have counted; to be read when the container has ended.
@@ -279,15 +298,58 @@ impl Cgroups {
         figures
     }
 
-    /// Removes them; what still can't be removed is left to the next reaping.
-    pub(crate) fn remove(&self) {
-        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
-        let dirs = self.v1.iter().map(|g| &g.dir);
-        for dir in dirs.chain(self.v2.iter().map(|g| &g.dir)).chain(freezer.iter()) {
-            // The next command reaps what is left.
-            let _ = remove(dir);
+    /// Where they are.
+    pub(crate) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        let v1 = self.v1.iter().map(|g| g.dir.as_path());
+        v1.chain(self.v2.iter().map(|g| g.dir.as_path()))
+    }
+
+    /// Kills all that is in them.
+    pub(crate) fn kill(&self) {
+        for dir in self.dirs().flat_map(below) {
+            // What is left is the next reaping's.
+            let _ = v1::kill(&dir);
         }
     }
+
+    /// Removes them, with those that a container made below; what still can't be removed is left to the next reaping.
+    pub(crate) fn remove(&self) {
+        let freezer = self.freezer.lock().unwrap_or_else(PoisonError::into_inner);
+        for dir in self.dirs().chain(freezer.as_deref()) {
+            // Only a privileged one can have made any.
+            let is_busy = |e: io::Error| e.raw_os_error() == Some(libc::EBUSY) && has_groups(dir);
+            let removed = fs::remove_dir(dir);
+            if removed.is_err_and(is_busy) {
+                let _ = below(dir).try_for_each(|dir| remove(&dir));
+            } else {
+                let _ = remove(dir);
+            }
+        }
+    }
+}
+
+fn has_groups(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .into_iter()
+        .any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+}
+
+/// A group and those below it, the deepest first.
+fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let all = walkdir::WalkDir::new(dir)
+        .contents_first(true)
+        .into_iter()
+        .flatten();
+    all.filter(|entry| entry.file_type().is_dir())
+        .map(walkdir::DirEntry::into_path)
+}
+
+/// The processes in a group and in those below it, by the ids that the caller sees.
+pub(crate) fn processes_below(dir: &Path) -> Vec<i32> {
+    let found = below(dir).flat_map(|dir| live::processes_in(&dir).unwrap_or_default());
+    // 0 stands for one that the caller can't see.
+    found.filter(|pid| *pid > 1).collect()
 }
 
 /// Makes a container's group. Its programs may read what they are allowed (it is how a Java machine finds its size), whatever the caller's mask.

@@ -5,6 +5,7 @@ use oci_spec::runtime::{
     LinuxThrottleDevice,
 };
 
+use super::device_program;
 use super::devices::USUAL;
 use super::placed::{PlacedGroup, PlacedGroups};
 
@@ -239,40 +240,15 @@ impl PlacedGroups {
 
 /// The same rules for version 2, with what every container needs at the end.
 fn device_program(group: &PlacedGroup, rules: &[LinuxDeviceCgroup]) -> Done {
-    use std::os::fd::AsFd;
     let mut all: Vec<LinuxDeviceCgroup> = Vec::new();
     if rules.is_empty() {
-        all.push(parsed("a *:* rwm", false)?);
+        all.push(device_program::parsed("a *:* rwm", false)?);
     }
     all.extend(rules.iter().cloned());
     for rule in ["c *:* m", "b *:* m"].into_iter().chain(USUAL) {
-        all.push(parsed(rule, true)?);
+        all.push(device_program::parsed(rule, true)?);
     }
-    let program = super::device_program::compile(&all)?;
-    let dir = std::fs::File::open(&group.dir).map_err(super::told("open", &group.dir))?;
-    crate::sys::attach_device_program(dir.as_fd(), &program)
-        .map_err(|e| format!("load the program that limits devices: {e}"))
-}
-
-/// A rule in the kernel's own words.
-fn parsed(text: &str, allow: bool) -> Result<LinuxDeviceCgroup, String> {
-    let wrong = || format!("{text:?} is no rule");
-    let mut parts = text.split([' ', ':']);
-    let mut next = || parts.next().ok_or_else(wrong);
-    let typ = match next()? {
-        "a" => LinuxDeviceType::A,
-        "b" => LinuxDeviceType::B,
-        _ => LinuxDeviceType::C,
-    };
-    let (major, minor, access) = (next()?, next()?, next()?);
-    let number = |text: &str| text.parse().unwrap_or(-1);
-    let mut rule = LinuxDeviceCgroup::default();
-    rule.set_allow(allow)
-        .set_typ(Some(typ))
-        .set_major(Some(number(major)))
-        .set_minor(Some(number(minor)))
-        .set_access(Some(access.to_owned()));
-    Ok(rule)
+    device_program::load(&group.dir, &all)
 }
 
 fn device_rule(rule: &LinuxDeviceCgroup) -> Result<String, String> {

@@ -79,14 +79,22 @@ impl Group {
     /// Has the controller act in this group.
     pub(super) fn activate(&self, controller: &str) -> Result<(), String> {
         let active = fs::read_to_string(self.dir.join("cgroup.controllers")).unwrap_or_default();
-        match active.split_whitespace().any(|c| c == controller) {
-            true => Ok(()),
-            false => set(
-                &self.parent,
-                "cgroup.subtree_control",
-                format_args!("+{controller}"),
-            ),
+        if active.split_whitespace().any(|c| c == controller) {
+            return Ok(());
         }
+        let file = self.parent.join("cgroup.subtree_control");
+        fs::write(&file, format!("+{controller}")).map_err(|e| match e.raw_os_error() {
+            Some(libc::ENOENT) => format!(
+                "the cgroup {} was not given the {controller} controller",
+                self.parent.display()
+            ),
+            // No cgroup both holds processes and hands controllers down.
+            Some(libc::EBUSY) => format!(
+                "processes are in the cgroup {} itself; move them into one below it, or name another by --cgroup-parent",
+                self.parent.display()
+            ),
+            _ => told("write", &file)(e),
+        })
     }
 
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
@@ -95,6 +103,11 @@ impl Group {
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?)
+    }
+
+    pub(super) fn processes(&self) -> io::Result<OwnedFd> {
+        let file = self.dir.join("cgroup.procs");
+        Ok(fs::OpenOptions::new().write(true).open(file)?.into())
     }
 
     pub(super) fn read(&self, figures: &mut Figures) {

@@ -125,9 +125,8 @@ pub(super) fn become_root() -> Done {
         .map_err(failed("become the container's root"))
 }
 
-pub(super) fn unshare() -> Done {
-    let namespaces = libc::CLONE_NEWCGROUP | libc::CLONE_NEWIPC;
-    sys::unshare(namespaces as u64).map_err(failed("make the cgroup and ipc namespaces"))
+pub(super) fn unshare(kinds: libc::c_int) -> Done {
+    sys::unshare(kinds as u64).map_err(failed("make the cgroup and ipc namespaces"))
 }
 
 pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {
@@ -137,6 +136,16 @@ pub(super) fn switch_user(ctx: &mut Context, text: &str) -> Done {
         errno: None,
     };
     let user = user::lookup(text, &ctx.extra_groups).map_err(unknown)?;
+    let has_single_id = sys::are_groups_fixed();
+    if has_single_id && !(user.uid == 0 && user.gid == 0 && ctx.extra_groups.is_empty()) {
+        return Err(unknown(format!(
+            "of its ids {}:{} and groups {:?} only 0:0 is there; {}",
+            user.uid,
+            user.gid,
+            user.groups,
+            crate::rootless::SINGLE_ID
+        )));
+    }
     if let Some(terminal) = &ctx.terminal {
         rustix::fs::fchown(terminal.as_fd(), owner(user.uid), None)
             .map_err(|e| failed("give the terminal to the user")(e.into()))?;

@@ -133,6 +133,7 @@ fn context(told: &Detached, received: Vec<OwnedFd>, report: UnixStream) -> Optio
         extra_groups: Vec::new(),
         user: None,
         terminal: None,
+        devices: Vec::new(),
         bundle: Bundle {
             joins,
             start,

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
+use super::crowd::{self, Crowd};
 use super::{Context, Inside, Outside, failed, fds, first_process, perform, report};
-use crate::channel::{self, Failure, FromKeeper};
+use crate::channel::{self, Failure, FromKeeper, Raw};
 use crate::setup::SetupOp;
 use crate::sys::{self, Ended, Fork};
 
 /// Containers that end sooner are not worth making the keeper smaller for.
 const SOON: Duration = Duration::from_secs(1);
-const NAMESPACES: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
 
 /// Runs the keeper and gives its exit code; a code other than 0 is told in words on the channel.
 pub(super) fn main() -> i32 {
@@ -51,7 +51,8 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
         return Ok(());
     };
     let container = Container {
-        namespaces: if inside.is_further { 0 } else { NAMESPACES as u64 },
+        namespaces: inside.namespaces as u64,
+        crowd: inside.crowd.clone(),
         time_limit: inside.time_limit.map(Duration::from_millis),
         null,
     };
@@ -66,6 +67,7 @@ fn keep(control: &UnixStream, report_to: UnixStream) -> Result<(), Failure> {
 /// What the keeper needs to make the first process and to stay with it.
 struct Container {
     namespaces: u64,
+    crowd: Option<Vec<Raw>>,
     time_limit: Option<Duration>,
     null: OwnedFd,
 }
@@ -83,20 +85,27 @@ fn fork(
 ) -> Result<(), Failure> {
     let layers = std::mem::take(&mut ctx.layers);
     let unified = ctx.unified.as_ref().map(AsFd::as_fd);
+    let line = crowd::line(container.crowd.as_ref()).map_err(failed("make a socket"))?;
     let forked = sys::fork_into(container.namespaces, unified).map_err(failed("make the namespaces"))?;
     match forked {
         Fork::Child => {
             sys::die_with_parent().map_err(failed("die with the keeper"))?;
             drop(layers);
-            let failure = first_process(&mut ctx, inside);
+            let told = crowd::tell(line).map_err(failed("tell of its mount namespace"));
+            let failure = match told {
+                Ok(()) => first_process(&mut ctx, inside),
+                Err(failure) => failure,
+            };
             report(ctx.report.as_ref(), failure);
             sys::exit_now(125)
         }
         Fork::Parent { pid, pidfd } => {
             drop(ctx);
-            let watched = let_go_of_streams(&container.null)
-                .map_err(failed("let go of the streams"))
-                .and_then(|()| watch(control, pid, &pidfd, container.time_limit));
+            let crowd = Crowd::of(container.crowd, line).map_err(failed("find the container's processes"));
+            let watched = crowd.and_then(|crowd| {
+                let_go_of_streams(&container.null).map_err(failed("let go of the streams"))?;
+                watch(control, (pid, &pidfd), crowd.as_ref(), container.time_limit)
+            });
             if watched.is_err() {
                 // Nobody else can end it now; it fails only when the container is gone already.
                 let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -115,12 +124,18 @@ fn let_go_of_streams(null: &OwnedFd) -> io::Result<()> {
 }
 
 fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
+    let mut received = received.into_iter();
+    let entrance = received.next()?;
+    let bundle = super::detached::Bundle {
+        joins: received.collect(),
+        ..Default::default()
+    };
     Some(Context {
         slots: Default::default(),
         locked: Vec::new(),
         inside: Default::default(),
         layers: Vec::new(),
-        entrance: received.into_iter().next()?,
+        entrance,
         net: None,
         tasks: Vec::new(),
         unified: None,
@@ -128,7 +143,8 @@ fn context(received: Vec<OwnedFd>, report: UnixStream) -> Option<Context> {
         extra_groups: Vec::new(),
         user: None,
         terminal: None,
-        bundle: Default::default(),
+        bundle,
+        devices: Vec::new(),
     })
 }
 
@@ -146,7 +162,12 @@ fn take_descriptors(ctx: &mut Context, inside: &Inside, received: Vec<OwnedFd>) 
 
 /// Waits for the container's end, for its time to be up, or for the runner's end; the last two it
 /// answers by killing the container.
-fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd, limit: Option<Duration>) -> Result<(), Failure> {
+fn watch(
+    control: &UnixStream,
+    (pid, pidfd): (i32, &OwnedFd),
+    crowd: Option<&Crowd>,
+    limit: Option<Duration>,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let told = channel::send(control, &FromKeeper::Spawned, &[pidfd.as_fd()]);
     let mut event = if told.is_ok() {
@@ -168,7 +189,11 @@ fn watch(control: &UnixStream, pid: i32, pidfd: &OwnedFd, limit: Option<Duration
     if event != Event::ContainerGone {
         sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).map_err(failed("kill"))?;
     }
-    match sys::wait_for(pid, false).map_err(failed("wait"))? {
+    let ended = sys::wait_for(pid, false).map_err(failed("wait"))?;
+    if let Some(crowd) = crowd {
+        crowd.end();
+    }
+    match ended {
         Some(ended) => channel::send(control, &exited(ended, event == Event::TimeUp), &[]).or(Ok(())),
         None => Ok(()),
     }

@@ -12,6 +12,7 @@ mod bundle_mounts;
 mod confine;
 mod copy;
 mod copy_up;
+mod crowd;
 pub(crate) mod detached;
 mod exec;
 mod keeper;
@@ -20,6 +21,7 @@ mod masks;
 mod mounts;
 mod overlay;
 mod reaper;
+mod shared;
 mod sources;
 mod targets;
 
@@ -44,7 +46,7 @@ pub(crate) mod fds {
 }
 
 /// The first part of a container's description. The user namespace comes along, or the first process of the container that is
-/// entered.
+/// entered; then the first processes of those containers whose namespaces are joined.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outside {
     pub(crate) ops: Vec<SetupOp>,
@@ -62,8 +64,10 @@ pub(crate) struct Inside {
     pub(crate) unified: bool,
     /// Milliseconds after which the keeper kills the container.
     pub(crate) time_limit: Option<u64>,
-    /// Whether this is another process of a container that runs: it gets no namespaces of its own.
-    pub(crate) is_further: bool,
+    /// `CLONE_NEW*` that its first process begins in; none for another process of a container that runs.
+    pub(crate) namespaces: i32,
+    /// Whether its processes don't end with the first one by themselves; then the directories of its cgroups, if it has any.
+    pub(crate) crowd: Option<Vec<Raw>>,
 }
 
 /// To be called on the first line of `main`: when the program was started as the init of a
@@ -122,8 +126,10 @@ struct Context {
     user: Option<user::User>,
     /// Set by Terminal: the slave side.
     terminal: Option<OwnedFd>,
-    /// Of a container of a bundle.
+    /// Of a container of a bundle, and what both kinds have: processes whose namespaces are joined, labels.
     bundle: detached::Bundle,
+    /// Set by FindHostDevices.
+    devices: Vec<shared::HostDevice>,
 }
 
 impl Context {
@@ -182,17 +188,28 @@ fn perform(ctx: &mut Context, op: SetupOp) -> Done {
             path,
             major,
             minor,
-        } => mounts::host_node(ctx, slot, &path, (major, minor)),
+            read_only,
+        } => mounts::host_node(ctx, slot, &path, (major, minor), read_only),
         SetupOp::HostSys => mounts::host_sys(ctx),
+        SetupOp::HostTree {
+            slot,
+            path,
+            attrs,
+            may_be_missing,
+        } => shared::host_tree(ctx, slot, &path, attrs, may_be_missing),
+        SetupOp::SharedShm { number } => shared::shm(ctx, number),
+        SetupOp::FindHostDevices => shared::find_devices(ctx),
         SetupOp::GivePipes { uid } => confine::give_pipes(uid),
         SetupOp::Rlimits(limits) => confine::rlimits(&limits),
         SetupOp::RaiseRlimits(limits) => confine::raise_rlimits(&limits),
         SetupOp::LockMounts(on) => lock::attach(ctx, on.as_path()),
         SetupOp::JoinUser => join(Some(ctx.entrance.as_fd()), libc::CLONE_NEWUSER, "user"),
-        SetupOp::EnterContainer { net } => enter(ctx.entrance.as_fd(), net),
+        SetupOp::Hide => sys::set_undumpable().map_err(failed("hide from other containers' processes")),
+        SetupOp::JoinOf { number, kind } => shared::join(ctx, number, kind),
+        SetupOp::EnterContainer { kinds } => enter(ctx.entrance.as_fd(), kinds),
         SetupOp::JoinNet => join(ctx.net.as_ref().map(AsFd::as_fd), libc::CLONE_NEWNET, "network"),
         SetupOp::JoinCgroups => confine::join_cgroups(ctx),
-        SetupOp::Unshare => confine::unshare(),
+        SetupOp::Unshare { kinds } => confine::unshare(kinds),
         SetupOp::BecomeRoot => confine::become_root(),
 
         SetupOp::SessionKeyring => sys::new_session_keyring().map_err(failed("new session keyring")),
@@ -258,6 +275,13 @@ fn perform_mount(ctx: &mut Context, op: SetupOp) -> Done {
             uid,
             gid,
         } => mounts::set_owner(ctx, slot, &path, mode, (uid, gid)),
+        SetupOp::MakeNode {
+            slot,
+            path,
+            major,
+            minor,
+        } => shared::make_node(ctx, slot, &path, (major, minor)),
+        SetupOp::MakeHostDevices { slot } => shared::make_devices(ctx, slot),
         SetupOp::MakeLink { slot, path, target } => mounts::make_link(ctx, slot, &path, &target),
         SetupOp::Attach {
             slot,
@@ -297,14 +321,7 @@ fn join(namespace: Option<BorrowedFd<'_>>, kind: libc::c_int, name: &str) -> Don
 
 /// All at once: the rights in them are those of the outside, until the user namespace is entered with them. From here on no process of the
 /// container may look into this one.
-fn enter(first: BorrowedFd<'_>, net: bool) -> Done {
-    let own = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWCGROUP;
-    let kinds = if net { own | libc::CLONE_NEWNET } else { own };
+fn enter(first: BorrowedFd<'_>, kinds: libc::c_int) -> Done {
     sys::set_undumpable().map_err(failed("hide from the container's processes"))?;
     sys::setns(first, kinds).map_err(|e| match e.raw_os_error() {
         Some(libc::ESRCH) => refused("the container has ended"),

@@ -63,12 +63,23 @@ pub(super) fn bind_source(
     Ok(())
 }
 
+/// Through a read-only mount a device can be used, but its node, which is the host's, can't be changed.
+pub(super) fn node_attrs(read_only: bool) -> u64 {
+    attr::NOSUID | attr::NOEXEC | if read_only { attr::RDONLY } else { 0 }
+}
+
 /// The node is checked on the clone itself, so nothing can be exchanged afterwards.
-pub(super) fn host_node(ctx: &mut Context, slot: Slot, path: &str, device: (u32, u32)) -> Done {
+pub(super) fn host_node(
+    ctx: &mut Context,
+    slot: Slot,
+    path: &str,
+    device: (u32, u32),
+    read_only: bool,
+) -> Done {
     let node = || -> io::Result<OwnedFd> {
         let clone = clone_of(CWD, Path::new(path), false)?;
         check_device(&clone, device)?;
-        sys::mount_setattr(clone.as_fd(), false, attr::NOSUID | attr::NOEXEC, None)?;
+        sys::mount_setattr(clone.as_fd(), false, node_attrs(read_only), None)?;
         Ok(clone)
     };
     let node = node().map_err(failed(format!("device {path}")))?;

@@ -3,15 +3,16 @@
 //! Files on disk keep their real ids. The overlay is made with the file system ids of the mapped
 //! root, or the kernel silently makes it read-only.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2, stat};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    mount_change, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
 
 use super::{Context, Done, failed};
@@ -63,12 +64,33 @@ fn make_by(ctx: &mut Context, way: Way, overlay: &Overlay) -> Result<io::Result<
     if way == Way::OneLine {
         own_mounts().map_err(failed("make a mount namespace"))?;
     }
-    let layers = open_layers(ctx, overlay)?;
+    let opener = Opener {
+        idmap: overlay.idmapped_root.map(|_| ctx.entrance.as_fd()),
+        clones: RefCell::default(),
+    };
+    let layers = open_layers(&opener, overlay)?;
+    let place = overlay.dir.as_path();
+    // Kernels that take all layers in one line take none of a detached mount.
+    let clones = opener.clones.take();
+    let attached = if way == Way::OneLine {
+        clones.as_slice()
+    } else {
+        &[]
+    };
+    for clone in attached {
+        // One over the other.
+        move_mount(clone, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|e| failed("attach the layers")(e.into()))?;
+    }
     let make = || mount_by(way, overlay, &layers);
     let made = match overlay.idmapped_root {
         Some(root) => sys::with_fs_ids(root, root, make),
         None => make(),
     };
+    // What is opened by path later must not go through them.
+    for _ in attached {
+        unmount(place, UnmountFlags::DETACH).map_err(|e| failed("take the layers away again")(e.into()))?;
+    }
     ctx.layers.push(layers);
     Ok(made)
 }
@@ -83,13 +105,12 @@ pub(super) fn own_mounts() -> io::Result<()> {
     )?)
 }
 
-fn open_layers(ctx: &Context, overlay: &Overlay) -> Result<Layers, Failure> {
-    let idmap = overlay.idmapped_root.map(|_| ctx.entrance.as_fd());
+fn open_layers(opener: &Opener<'_>, overlay: &Overlay) -> Result<Layers, Failure> {
     let dir = overlay.dir.as_path();
-    let common = idmap.and_then(|idmap| Common::open(overlay, idmap));
+    let common = opener.idmap.and_then(|_| Common::open(overlay, opener));
     let open = |path: &Path| {
         let in_common = common.as_ref().and_then(|common| common.layer(path));
-        let opened = in_common.map_or_else(|| open_layer(path, idmap), Ok);
+        let opened = in_common.map_or_else(|| opener.open(path), Ok);
         opened.map_err(failed(format!("open the layer {}", path.display())))
     };
     let lower = overlay
@@ -123,14 +144,14 @@ struct Common {
 
 impl Common {
     /// None where there is no such directory, or it can't be mapped as a whole.
-    fn open(overlay: &Overlay, idmap: BorrowedFd<'_>) -> Option<Common> {
+    fn open(overlay: &Overlay, opener: &Opener<'_>) -> Option<Common> {
         let mut path = overlay.dir.as_path();
         for lower in &overlay.lower {
             while !lower.as_path().starts_with(path) {
                 path = path.parent()?;
             }
         }
-        let clone = open_layer(path, Some(idmap)).ok()?;
+        let clone = opener.open(path).ok()?;
         let path = path.to_owned();
         Some(Common { path, clone })
     }
@@ -149,19 +170,29 @@ impl Common {
     }
 }
 
-/// A layer's directory as the container's ids see it: a detached clone when mapped.
-fn open_layer(path: &Path, idmap: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
-    if idmap.is_none() {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+/// Opens layers' directories as the container's ids see them.
+struct Opener<'a> {
+    idmap: Option<BorrowedFd<'a>>,
+    /// The clones that were made.
+    clones: RefCell<Vec<OwnedFd>>,
+}
+
+impl Opener<'_> {
+    /// The directory, or a clone of it when mapped.
+    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+        if self.idmap.is_none() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            return Ok(rustix::fs::open(path, flags, Mode::empty())?);
+        }
+        let clone = open_tree(
+            CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?;
+        sys::mount_setattr(clone.as_fd(), false, 0, self.idmap)?;
+        self.clones.borrow_mut().push(clone.try_clone()?);
+        Ok(clone)
     }
-    let clone = open_tree(
-        CWD,
-        path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )?;
-    sys::mount_setattr(clone.as_fd(), false, 0, idmap)?;
-    Ok(clone)
 }
 
 /// How the kernel is told of the layers; each kernel takes one of these.
@@ -184,7 +215,10 @@ fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd>
         fsconfig_set_string(&fs, key, value)?;
     }
     for flag in &overlay.flags {
-        fsconfig_set_flag(&fs, flag.as_str())?;
+        match flag.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
+            None => fsconfig_set_flag(&fs, flag.as_str())?,
+        }
     }
     let set = |key: &str, layer: &OwnedFd| match way {
         Way::Descriptors => fsconfig_set_fd(&fs, key, layer),
@@ -199,7 +233,7 @@ fn mount_by(way: Way, overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd>
     Ok(fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain((attr::NODEV | overlay.attrs) as u32),
+        MountAttrFlags::from_bits_retain(overlay.attrs as u32),
     )?)
 }
 
@@ -213,7 +247,11 @@ fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> 
             .join(":")
     };
     let mut options: Vec<String> = OPTIONS.iter().skip(1).map(|(k, v)| format!("{k}={v}")).collect();
-    options.extend(overlay.flags.iter().cloned());
+    // A comma may stand in a value only between quotation marks.
+    options.extend(overlay.flags.iter().map(|flag| match flag.split_once('=') {
+        Some((key, value)) => format!("{key}=\"{value}\""),
+        None => flag.clone(),
+    }));
     options.push(format!("lowerdir={}", paths(&layers.lower)));
     options.push(format!("upperdir={}", fd_path(layers.upper.as_fd())));
     options.push(format!("workdir={}", fd_path(layers.work.as_fd())));
@@ -223,7 +261,10 @@ fn mount_in_one_line(overlay: &Overlay, layers: &Layers) -> io::Result<OwnedFd> 
         "overlay",
         place,
         "overlay",
-        MountFlags::NODEV,
+        match overlay.attrs & attr::NODEV {
+            0 => MountFlags::empty(),
+            _ => MountFlags::NODEV,
+        },
         Some(options.as_c_str()),
     )?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -270,7 +311,11 @@ mod tests {
             // Mount namespaces are per thread, and this thread is the test's own.
             own_mounts().unwrap();
         }
-        let open = |path: &Path| open_layer(path, None).unwrap();
+        let opener = Opener {
+            idmap: None,
+            clones: RefCell::default(),
+        };
+        let open = |path: &Path| opener.open(path).unwrap();
         let layers = Layers {
             lower: vec![open(&at("a")), open(&at("b"))],
             upper: open(&at("active/upper")),

@@ -9,6 +9,10 @@ use crate::sys::{self, Ended};
 /// Starts the command and stays; returns only when it could not be started.
 pub(super) fn run(ctx: &mut Context, command: &Command) -> Failure {
     sys::block_signals();
+    // In a pid namespace of others orphans would go to whoever is first there.
+    if let Err(e) = sys::become_reaper() {
+        return failed("reap orphans")(e);
+    }
     match sys::fork() {
         Err(e) => failed("start the command below init")(e),
         Ok(None) => {

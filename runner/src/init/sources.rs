@@ -8,7 +8,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, mknodat,
 };
 
-use super::mounts::{clone_of, new_file_system};
+use super::mounts::{self, clone_of, new_file_system};
 use super::{Context, Done, failed};
 use crate::channel::{Failure, FailureKind, Raw};
 use crate::setup::Slot;
@@ -57,7 +57,7 @@ pub(super) fn host_device(ctx: &mut Context, slot: Slot, source: &Raw, owner: Op
         });
     }
     let Some(owner) = owner else {
-        sys::mount_setattr(clone.as_fd(), false, attr::NOSUID | attr::NOEXEC, None).map_err(fail())?;
+        sys::mount_setattr(clone.as_fd(), false, mounts::node_attrs(true), None).map_err(fail())?;
         ctx.slots.insert(slot, clone);
         return Ok(());
     };

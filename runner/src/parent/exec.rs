@@ -31,19 +31,21 @@ pub(super) fn exec(
     };
     tell(&keeper.control, &outside, &[handle.first()?])?;
     let opening = |e| RunnerError::os("open the container's cgroups", e);
-    let tasks = handle.groups().tasks().map_err(opening)?;
-    let unified = handle.groups().unified().map_err(opening)?;
+    // Of version 2 as well it enters by a file: one made in a group from within the container's cgroup namespace would have to
+    // come from there.
+    let mut tasks = handle.groups().tasks().map_err(opening)?;
+    tasks.extend(handle.groups().unified_processes().map_err(opening)?);
     let milliseconds = |t: Duration| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1);
     let inside = Inside {
         ops: plan_exec_inside(spec),
         net: false,
         tasks: tasks.len(),
-        unified: unified.is_some(),
+        unified: false,
         time_limit: spec.limits.time.map(milliseconds),
-        is_further: true,
+        namespaces: 0,
+        crowd: None,
     };
-    let mut fds: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
-    fds.extend(unified.as_ref().map(AsFd::as_fd));
+    let fds: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
     tell(&keeper.control, &inside, &fds)?;
     // The groups are the container's, and end with it.
     let mut running = Running::new(Cgroups::default(), Place::default());

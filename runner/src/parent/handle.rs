@@ -21,6 +21,8 @@ const MAX_COMMAND: u64 = 4096;
 pub(super) struct Place {
     pub(super) hierarchies: Hierarchies,
     pub(super) name: String,
+    /// Whether others are in the pid namespace of its first process.
+    pub(super) shares_pids: bool,
 }
 
 /// A container, from any thread, also while another waits for its end. When it has ended, signals do nothing, and the rest is an
@@ -141,6 +143,12 @@ impl Handle {
         &self.groups
     }
 
+    /// The descriptor (pidfd) of its first process, for those who join its namespaces. It says for ever that process, and no other.
+    pub fn first_process(&self) -> Result<BorrowedFd<'_>> {
+        self.pid()?;
+        self.first()
+    }
+
     /// What it uses now.
     pub fn stats(&self) -> Result<Stats> {
         let pid = self.pid()?;
@@ -178,7 +186,8 @@ impl Handle {
             return Ok(pids);
         }
         // Without cgroups: all that are in the namespace of its first process.
-        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let kind = if self.place.shares_pids { "mnt" } else { "pid" };
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
         let own = namespace(self.pid()?);
         let all = fs::read_dir("/proc").map_err(|e| RunnerError::os("read /proc", e))?;
         let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

@@ -22,7 +22,8 @@ pub use stdio::{Stdio, Stream};
 use crate::cgroup::Hierarchies;
 use crate::error::{Result, RunnerError};
 use crate::private::{NetworkRequest, PrivateNetwork};
-use crate::spec::{ContainerSpec, IdMap};
+use crate::spec::{ContainerSpec, IdMap, Limits};
+use crate::systemd::Systemd;
 use crate::userns::UserNamespace;
 use spawn::Started;
 use stdio::Kinds;
@@ -40,6 +41,39 @@ pub struct RuntimeConfig {
     pub rootless: bool,
     /// A cgroup (a path below each hierarchy's root) to make the containers' groups in.
     pub cgroup_parent: Option<PathBuf>,
+    /// Whoever is asked for a cgroup where groups are not the caller's to make.
+    pub systemd: Option<Systemd>,
+    /// Containers are kept: paused, changed and looked at later. So they have groups even where no limit needs them.
+    pub is_keeping: bool,
+}
+
+/// The containers whose namespaces are joined, by the descriptors of their first processes (see [`Handle::first_process`]).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Joined<'a> {
+    /// For [`Network::Joined`](crate::Network::Joined).
+    pub network: Option<BorrowedFd<'a>>,
+    /// Whose processes are seen.
+    pub pid: Option<BorrowedFd<'a>>,
+    /// Whose IPC and /dev/shm are shared.
+    pub ipc: Option<BorrowedFd<'a>>,
+    /// Whose host name is shared.
+    pub uts: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Joined<'a> {
+    /// For a kind (`CLONE_NEW*`) that is to be joined.
+    fn of(&self, kind: i32) -> Result<BorrowedFd<'a>> {
+        let (given, name) = match kind {
+            libc::CLONE_NEWNET => (self.network, "network"),
+            libc::CLONE_NEWPID => (self.pid, "pid"),
+            libc::CLONE_NEWIPC => (self.ipc, "ipc"),
+            _ => (self.uts, "uts"),
+        };
+        given.ok_or_else(|| RunnerError::InvalidSpec {
+            what: "container to join (none is given)",
+            value: name.to_owned(),
+        })
+    }
 }
 
 /// Starts containers. Cheap to make; share it between threads.
@@ -47,6 +81,8 @@ pub struct RuntimeConfig {
 pub struct Runtime {
     config: RuntimeConfig,
     hierarchies: Hierarchies,
+    /// The same after systemd was asked for a scope.
+    scoped: Mutex<Option<Hierarchies>>,
     /// The program as a detached read-only mount of its own.
     program: OwnedFd,
     /// An init that was started ahead of its container.
@@ -68,9 +104,27 @@ impl Runtime {
         Ok(Runtime {
             config,
             hierarchies,
+            scoped: Mutex::default(),
             program,
             ahead: Mutex::default(),
         })
+    }
+
+    /// Where the groups of a container with these limits are made. Where systemd rules, it is asked for a scope when the
+    /// first container needs it: that takes some milliseconds.
+    fn hierarchies(&self, limits: &Limits) -> Hierarchies {
+        let Some(systemd) = &self.config.systemd else {
+            return self.hierarchies.clone();
+        };
+        let mut scoped = self.scoped.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_needed = self.config.is_keeping || limits.need_group();
+        if scoped.is_none() && is_needed && self.hierarchies.is_ruled_by(systemd) {
+            // An init that was started before is not moved with this process.
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            *ahead = None;
+            *scoped = Some(self.hierarchies.in_scope(systemd, &self.config.owner));
+        }
+        scoped.as_ref().unwrap_or(&self.hierarchies).clone()
     }
 
     /// Makes the user namespace that containers are spawned in.
@@ -101,7 +155,7 @@ impl Runtime {
     /// Starts a container; when this returns its command has been started.
     pub fn spawn(&self, spec: &ContainerSpec, user: &UserNamespace, stdio: Stdio) -> Result<Running> {
         spec.validate()?;
-        spawn::spawn(self, spec, user, None, stdio)
+        spawn::spawn(self, spec, user, (None, &Joined::default()), stdio)
     }
 
     /// The same for one that is in a private network: with [`Network::Private`](crate::Network::Private) it is started in this
@@ -114,7 +168,19 @@ impl Runtime {
         stdio: Stdio,
     ) -> Result<Running> {
         spec.validate()?;
-        spawn::spawn(self, spec, user, network, stdio)
+        spawn::spawn(self, spec, user, (network, &Joined::default()), stdio)
+    }
+
+    /// The same for one that joins namespaces of other containers, all of which are in this user namespace.
+    pub fn spawn_joined(
+        &self,
+        spec: &ContainerSpec,
+        user: &UserNamespace,
+        (network, joined): (Option<BorrowedFd<'_>>, &Joined<'_>),
+        stdio: Stdio,
+    ) -> Result<Running> {
+        spec.validate()?;
+        spawn::spawn(self, spec, user, (network, joined), stdio)
     }
 
     /// Makes a private network for containers in this user namespace.

@@ -184,7 +184,12 @@ impl Running {
             _,
         )) = message
         else {
-            return Err(keeper.died());
+            let error = keeper.died();
+            if self.place.shares_pids {
+                // The keeper would have.
+                self.groups.kill();
+            }
+            return Err(error);
         };
         let wall = self.started.elapsed();
         // The keeper, which is in none of the groups, leaves meanwhile.
@@ -210,7 +215,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let was_left = self.keeper.is_some();
         self.keeper = None;
+        if self.place.shares_pids && was_left {
+            self.groups.kill();
+        }
         self.groups.remove();
     }
 }

@@ -6,17 +6,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::Runtime;
 use super::handle::Place;
 use super::running::{Keeper, Running};
 use super::stdio::{Ends, Stdio};
+use super::{Joined, Runtime};
 use crate::cgroup::Cgroups;
-use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper};
+use crate::channel::{self, Failure, FailureKind, FromInit, FromKeeper, Raw};
 use crate::error::{Result, RunnerError};
 use crate::init::{HIDDEN_ARGUMENT, Inside, Outside};
 use crate::net::Network;
-use crate::setup::{Surroundings, plan_inside, plan_outside};
-use crate::spec::ContainerSpec;
+use crate::setup::{Surroundings, joins, plan_inside, plan_outside};
+use crate::spec::{ContainerSpec, Sharing};
 use crate::sys::{self, ExecStrings};
 use crate::userns::UserNamespace;
 
@@ -24,14 +24,26 @@ pub(super) fn spawn(
     runtime: &Runtime,
     spec: &ContainerSpec,
     user: &UserNamespace,
-    net: Option<BorrowedFd<'_>>,
+    (net, joined): (Option<BorrowedFd<'_>>, &Joined<'_>),
     stdio: Stdio,
 ) -> Result<Running> {
+    if user.is_runners() != (spec.namespaces.user == Sharing::Host) {
+        return Err(RunnerError::InvalidSpec {
+            what: "user namespace (is not the one that the spec asks for)",
+            value: format!("{:?}", spec.namespaces.user),
+        });
+    }
+    let mut entrances = vec![user.fd()];
+    for kind in joins(spec) {
+        entrances.push(joined.of(kind)?);
+    }
     let net = match spec.network {
-        Network::Host => None,
+        Network::Host | Network::Joined => None,
         Network::None => Some(user.isolated_network()?),
         Network::Private => Some(net.ok_or(RunnerError::NoPrivateNetwork)?),
     };
+    // Before its init is started, which is where this process is.
+    let hierarchies = runtime.hierarchies(&spec.limits);
     let keeper_error = |e| RunnerError::os("start the container's init", e);
     let stdio = if spec.terminal { Stdio::null() } else { stdio };
     let (ends, mut keeper) = match runtime.take_ahead(&stdio) {
@@ -41,19 +53,20 @@ pub(super) fn spawn(
     let outside = Outside {
         ops: plan_outside(spec, user.ids()),
     };
-    tell(&keeper.control, &outside, &[user.fd()])?;
+    tell(&keeper.control, &outside, &entrances)?;
     // The new program loads and prepares the root meanwhile.
     let name = format!("box-{}-{}", runtime.config.owner, spec.id);
-    let mut groups = Cgroups::create(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    groups.limit_further(&runtime.hierarchies, &name, &spec.limits, spec.limits_policy)?;
-    let limited = groups.limit_devices(&runtime.hierarchies, &name, &spec.mounts);
+    let mut groups = Cgroups::create(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    groups.limit_further(&hierarchies, &name, &spec.limits, spec.limits_policy)?;
+    let limited = groups.limit_devices(&hierarchies, &name, spec);
     let place = Place {
-        hierarchies: runtime.hierarchies.clone(),
+        hierarchies,
         name,
+        shares_pids: spec.namespaces.shares_pids(),
     };
     let mut running = Running::new(groups, place);
     limited?;
-    describe_inside(runtime, spec, (user, net), &keeper.control, &running.groups)?;
+    describe_inside(spec, (user, net), &keeper.control, &running)?;
     let [stdin, stdout, stderr] = ends;
     running.stdin = stdin.map(File::from);
     running.stdout = stdout.map(File::from);
@@ -120,15 +133,15 @@ pub(crate) fn tell<T: serde::Serialize>(
 }
 
 fn describe_inside(
-    runtime: &Runtime,
     spec: &ContainerSpec,
     (user, net): (&UserNamespace, Option<BorrowedFd<'_>>),
     control: &UnixStream,
-    groups: &Cgroups,
+    running: &Running,
 ) -> Result<()> {
+    let groups = &running.groups;
     let around = Surroundings {
         ids: user.ids().clone(),
-        cgroups: runtime.hierarchies.view(groups),
+        cgroups: running.place.hierarchies.view(groups),
     };
     let opening = |e| RunnerError::os("open the container's cgroups", e);
     let tasks = groups.tasks().map_err(opening)?;
@@ -140,7 +153,8 @@ fn describe_inside(
         tasks: tasks.len(),
         unified: unified.is_some(),
         time_limit: spec.limits.time.map(milliseconds),
-        is_further: false,
+        namespaces: spec.namespaces.new_at_start(),
+        crowd: (spec.namespaces.shares_pids()).then(|| groups.dirs().map(Raw::from).collect()),
     };
     let mut fds: Vec<BorrowedFd<'_>> = net.into_iter().collect();
     fds.extend(tasks.iter().map(AsFd::as_fd));
@@ -178,7 +192,7 @@ pub(crate) fn error(failure: Failure) -> RunnerError {
     let what = failure.what;
     match failure.kind {
         FailureKind::Setup => RunnerError::Setup { step: what, source },
-        FailureKind::Forbidden => RunnerError::Forbidden { step: what, source },
+        FailureKind::Forbidden => RunnerError::forbidden(what, source),
         FailureKind::BindSource => RunnerError::BindSource {
             path: what.into(),
             source,

@@ -107,7 +107,7 @@ impl PrivateNetwork {
         request: &NetworkRequest,
     ) -> Result<PrivateNetwork> {
         request.check()?;
-        let namespace = net::isolated(user.fd())?;
+        let namespace = net::isolated(user.to_enter())?;
         if is_rootless {
             let (pasta, ports) = pasta::start(program, namespace.as_fd(), &request.ports)?;
             let addresses = inside::addresses(namespace.as_fd())
@@ -136,6 +136,14 @@ impl PrivateNetwork {
     /// The container's addresses: of IPv4, and of IPv6 where the host has a way out by it.
     pub fn addresses(&self) -> &[NetAddress] {
         &self.addresses
+    }
+
+    /// The host, as the container reaches it; an ordinary user's does not.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        match &self.way {
+            Way::Bridge(_) => self.addresses.first().and_then(|own| own.gateway),
+            Way::Pasta(_) => None,
+        }
     }
 
     /// Where the container has a name server of its own, or reaches those that the host has on its loopback; nowhere as a rule.

@@ -12,7 +12,8 @@ pub(super) fn directory(rootfs: &RootFs) -> Raw {
     rootfs.upper.parent().map(Raw::from).unwrap_or_default()
 }
 
-pub(super) fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
+/// `attrs` are those of the mount.
+pub(super) fn overlay(rootfs: &RootFs, ids: &IdMap, attrs: u64) -> Overlay {
     let name = |p: &std::path::Path| p.file_name().map(Raw::from).unwrap_or_default();
     let mut flags = Vec::new();
     if rootfs.volatile {
@@ -23,22 +24,22 @@ pub(super) fn overlay(rootfs: &RootFs, ids: &IdMap) -> Overlay {
     }
     Overlay {
         slot: Slot::Root,
-        attrs: 0,
+        attrs,
         inside: Raw::default(),
         lower: rootfs.lower.iter().map(Raw::from).collect(),
         dir: directory(rootfs),
         upper: name(&rootfs.upper),
         work: name(&rootfs.work),
-        idmapped_root: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),
+        idmapped_root: ids.maps_mounts().then(|| ids.to_host(0)).flatten(),
         flags,
     }
 }
 
-/// What comes from outside the container, as detached mounts.
-pub(super) fn sources(mounts: &[Mount], ids: &IdMap) -> impl Iterator<Item = SetupOp> {
-    mounts.iter().zip(0..).filter_map(|(mount, index)| {
+/// What comes from outside the container, as detached mounts; `nodev` is that attribute, or 0 where nodes may be used.
+pub(super) fn sources(mounts: &[Mount], ids: &IdMap, nodev: u64) -> impl Iterator<Item = SetupOp> {
+    mounts.iter().zip(0..).filter_map(move |(mount, index)| {
         let slot = Slot::Mount(index);
-        let attrs = attrs(mount);
+        let attrs = nodev | attrs(mount);
         match &mount.kind {
             MountKind::Bind {
                 source,
@@ -49,19 +50,18 @@ pub(super) fn sources(mounts: &[Mount], ids: &IdMap) -> impl Iterator<Item = Set
                 source: Raw::from(source),
                 part: Raw::from(part),
                 recursive: *is_recursive,
-                idmapped: !ids.is_identity(),
-                attrs: NODEV | attrs,
+                idmapped: ids.maps_mounts(),
+                attrs,
             }),
             MountKind::Overlay { layers, source } => Some(SetupOp::Overlay(Overlay {
                 slot,
-                attrs,
                 inside: Raw::from(source),
-                ..overlay(layers, ids)
+                ..overlay(layers, ids, attrs)
             })),
             MountKind::Device { source, .. } => Some(SetupOp::HostDevice {
                 slot,
                 source: Raw::from(source),
-                owner: (!ids.is_identity()).then(|| ids.to_host(0)).flatten(),
+                owner: ids.maps_mounts().then(|| ids.to_host(0)).flatten(),
             }),
             MountKind::Tmpfs(_) | MountKind::File { .. } => None,
         }

@@ -14,7 +14,7 @@ pub(crate) use ops::{Links, Missing, Overlay, RlimitOp, SetupOp, Slot};
 use crate::channel::Raw;
 use crate::confine::{Capabilities, seccomp};
 use crate::net::Network;
-use crate::spec::{ContainerSpec, IdMap, Resource, Rlimit, Seccomp};
+use crate::spec::{ContainerSpec, IdMap, Resource, Rlimit, Seccomp, Sharing, SystemPaths};
 
 /// What the list depends on besides the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,10 @@ pub(crate) enum CgroupView {
 /// The first part, done in the namespaces of the runner; it needs to know nothing of cgroups, so it
 /// can be done while those are made.
 pub(crate) fn plan_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupOp> {
-    let mut ops = mounts::sources(spec, ids);
+    let mut ops = mounts::sources(spec, ids, joins(spec).position(|kind| kind == libc::CLONE_NEWIPC));
+    if spec.label.is_some() {
+        ops.push(SetupOp::Bundle(bundle::BundleOp::HoldProc));
+    }
     if let Some(uid) = ids.to_host(0) {
         ops.push(SetupOp::GivePipes { uid });
     }
@@ -57,13 +60,33 @@ fn limits_outside(spec: &ContainerSpec) -> Vec<SetupOp> {
     ops
 }
 
+/// `CLONE_NEW*` of the namespaces that are other containers', in the order in which the first processes of those come along.
+pub(crate) fn joins(spec: &ContainerSpec) -> impl Iterator<Item = i32> {
+    let of = &spec.namespaces;
+    let network = match spec.network {
+        Network::Joined => Sharing::Joined,
+        _ => Sharing::Own,
+    };
+    let all = [
+        (network, libc::CLONE_NEWNET),
+        (of.ipc, libc::CLONE_NEWIPC),
+        (of.uts, libc::CLONE_NEWUTS),
+        (of.pid, libc::CLONE_NEWPID),
+    ];
+    all.into_iter()
+        .filter(|(sharing, _)| *sharing == Sharing::Joined)
+        .map(|(_, kind)| kind)
+}
+
 /// The second part: into the namespaces and all that is done there.
 pub(crate) fn plan_inside(spec: &ContainerSpec, around: &Surroundings) -> Vec<SetupOp> {
-    let mut ops = entering(spec.network);
+    let mut ops = entering(spec);
     ops.extend(mounts::root_and_kernel_mounts(spec, around));
     ops.extend(identity(spec));
     ops.push(SetupOp::PivotRoot);
-    ops.extend(mounts::confined_paths());
+    if spec.system_paths != SystemPaths::Unconfined {
+        ops.extend(mounts::confined_paths(&spec.system_paths));
+    }
     if spec.terminal {
         ops.push(SetupOp::Terminal);
     }
@@ -79,20 +102,24 @@ pub(crate) fn plan_exec_outside(spec: &ContainerSpec, ids: &IdMap) -> Vec<SetupO
         .map(|uid| SetupOp::GivePipes { uid })
         .into_iter()
         .collect();
+    if spec.label.is_some() && spec.copy.is_none() {
+        ops.push(SetupOp::Bundle(bundle::BundleOp::HoldProc));
+    }
     ops.extend(limits_outside(spec));
     ops
 }
 
 /// The second part of it.
 pub(crate) fn plan_exec_inside(spec: &ContainerSpec) -> Vec<SetupOp> {
-    let net = spec.network != Network::Host;
+    let kinds = spec.namespaces.apart(spec.network);
     let mut ops = vec![
-        SetupOp::EnterContainer { net },
+        SetupOp::EnterContainer { kinds },
         SetupOp::Fork,
         SetupOp::JoinCgroups,
         SetupOp::BecomeRoot,
         SetupOp::SessionKeyring,
     ];
+    ops.extend(open_label(spec));
     if spec.terminal {
         ops.push(SetupOp::FurtherTerminal);
     }
@@ -101,21 +128,42 @@ pub(crate) fn plan_exec_inside(spec: &ContainerSpec) -> Vec<SetupOp> {
     ops
 }
 
-fn entering(network: Network) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::JoinUser];
-    if network != Network::Host {
+/// Others' namespaces are joined before the container's user namespace: with the rights of the outside.
+fn entering(spec: &ContainerSpec) -> Vec<SetupOp> {
+    let mut ops = Vec::new();
+    if spec.namespaces.shares_pids() {
+        ops.push(SetupOp::Hide);
+    }
+    ops.extend(
+        joins(spec)
+            .enumerate()
+            .map(|(number, kind)| SetupOp::JoinOf { number, kind }),
+    );
+    if spec.namespaces.user == Sharing::Own {
+        ops.push(SetupOp::JoinUser);
+    }
+    if matches!(spec.network, Network::None | Network::Private) {
         ops.push(SetupOp::JoinNet);
     }
+    ops.extend([SetupOp::Fork, SetupOp::JoinCgroups, SetupOp::BecomeRoot]);
+    match spec.namespaces.new_inside() {
+        0 => {}
+        kinds => ops.push(SetupOp::Unshare { kinds }),
+    }
     ops.extend([
-        SetupOp::Fork,
-        SetupOp::JoinCgroups,
-        SetupOp::BecomeRoot,
-        SetupOp::Unshare,
         SetupOp::SessionKeyring,
         SetupOp::PrivateMounts,
         SetupOp::TakeLocked,
     ]);
+    ops.extend(open_label(spec));
     ops
+}
+
+/// By the host's proc, before anything of the container could stand in its place.
+fn open_label(spec: &ContainerSpec) -> Option<SetupOp> {
+    let label = spec.label.as_ref().filter(|_| spec.copy.is_none())?;
+    let path = label.attribute().0.to_owned();
+    Some(SetupOp::Bundle(bundle::BundleOp::OpenLabel { path }))
 }
 
 fn default_rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
@@ -149,8 +197,11 @@ fn asked_rlimits(asked: &[Rlimit]) -> Vec<RlimitOp> {
 
 /// Host name, network and the kernel's parameters.
 fn identity(spec: &ContainerSpec) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::Hostname(spec.hostname.clone())];
-    if spec.network != Network::Host {
+    let mut ops = Vec::new();
+    if spec.namespaces.uts == Sharing::Own {
+        ops.push(SetupOp::Hostname(spec.hostname.clone()));
+    }
+    if matches!(spec.network, Network::None | Network::Private) {
         ops.push(SetupOp::Loopback);
         ops.push(SetupOp::Sysctl {
             name: "net/ipv4/ip_unprivileged_port_start".into(),
@@ -180,6 +231,10 @@ fn privileges(spec: &ContainerSpec) -> Vec<SetupOp> {
     if !spec.rlimits.is_empty() {
         // Not earlier: a small one would stop the setting up itself.
         ops.push(SetupOp::Rlimits(asked_rlimits(&spec.rlimits)));
+    }
+    if let Some(label) = spec.label.as_ref().filter(|_| spec.copy.is_none()) {
+        let text = label.attribute().1;
+        ops.push(SetupOp::Bundle(bundle::BundleOp::WriteLabel(text)));
     }
     ops.extend([SetupOp::CloseFds, SetupOp::RegainCaps]);
     let filter = match &spec.seccomp {

@@ -56,7 +56,7 @@ pub(crate) enum Links {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Overlay {
     pub(crate) slot: Slot,
-    /// Attributes of the mount besides nodev.
+    /// Attributes of the mount.
     pub(crate) attrs: u64,
     /// The file or directory in it that is meant; empty for the whole.
     pub(crate) inside: Raw,
@@ -67,7 +67,7 @@ pub(crate) struct Overlay {
     pub(crate) work: Raw,
     /// The outside ids of the container's root, when the layers are to be mapped.
     pub(crate) idmapped_root: Option<u32>,
-    /// Further flags: `volatile`, `userxattr`.
+    /// Further flags: `volatile`, `userxattr`; and options with a value, `context=…`.
     pub(crate) flags: Vec<String>,
 }
 
@@ -102,6 +102,7 @@ pub(crate) enum SetupOp {
         path: String,
         major: u32,
         minor: u32,
+        read_only: bool,
     },
     /// A device of the host, checked to be one: a node of its own that belongs to this outside id, or a clone of the host's.
     HostDevice {
@@ -111,6 +112,20 @@ pub(crate) enum SetupOp {
     },
     /// A detached read-only clone of the runner's own /sys.
     HostSys,
+    /// A detached clone of another of the runner's own trees of the kernel, with what is mounted below; where there is none, an empty
+    /// directory if it may be missing.
+    HostTree {
+        slot: Slot,
+        path: String,
+        attrs: u64,
+        may_be_missing: bool,
+    },
+    /// The /dev/shm of the container whose first process came along under this number, detached.
+    SharedShm {
+        number: usize,
+    },
+    /// Looks which devices the runner has in its /dev.
+    FindHostDevices,
     /// Gives pipes among the standard streams to this outside id.
     GivePipes {
         uid: u32,
@@ -121,11 +136,18 @@ pub(crate) enum SetupOp {
     LockMounts(Raw),
     JoinUser,
     JoinNet,
-    /// Enters all namespaces of a running container, its network's only if it has one of its own; instead of the two above.
-    EnterContainer {
-        net: bool,
+    /// Keeps this process, and those that it forks, from others that share a namespace with it.
+    Hide,
+    /// Joins a namespace of the process that came along under this number.
+    JoinOf {
+        number: usize,
+        kind: i32,
     },
-    /// New mount, pid and uts namespaces; what follows runs as pid 1 in them.
+    /// Enters these namespaces (`CLONE_NEW*`) of a running container; instead of the joins above.
+    EnterContainer {
+        kinds: i32,
+    },
+    /// New mount, pid and uts namespaces, as many of them as the container has of its own; what follows runs as the first process in them.
     Fork,
 
     /// Enters the container's own cgroups.
@@ -133,7 +155,9 @@ pub(crate) enum SetupOp {
     /// Root of the user namespace, no supplementary groups.
     BecomeRoot,
     /// New cgroup and ipc namespaces, rooted in those cgroups and owned by that root.
-    Unshare,
+    Unshare {
+        kinds: i32,
+    },
     SessionKeyring,
     /// No mount made from now on shows outside.
     PrivateMounts,
@@ -164,6 +188,17 @@ pub(crate) enum SetupOp {
         slot: Slot,
         path: String,
         target: String,
+    },
+    /// A node of a character device.
+    MakeNode {
+        slot: Slot,
+        path: String,
+        major: u32,
+        minor: u32,
+    },
+    /// Nodes of the devices that were found, but for names that are there already.
+    MakeHostDevices {
+        slot: Slot,
     },
     /// Gives an entry of a mount that we made its permissions and its owner.
     SetOwner {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::spec::{Mount, MountKind, Process, RootFs, Tmpfs};
+use crate::spec::{Label, Mount, MountKind, Namespaces, Process, RootFs, Tmpfs};
 
 fn spec() -> ContainerSpec {
     let rootfs = RootFs {
@@ -93,6 +93,69 @@ fn an_ordinary_users_interactive_container() {
         },
     ];
     check("user", &spec, IdMap::range(0, 1), CgroupView::None);
+}
+
+#[test]
+fn what_is_shared_with_the_host() {
+    let mut spec = spec();
+    let host = Sharing::Host;
+    spec.namespaces = Namespaces {
+        user: host,
+        pid: host,
+        ipc: host,
+        uts: host,
+        cgroup: host,
+    };
+    spec.network = Network::Host;
+    check("host", &spec, IdMap::range(0, u32::MAX), CgroupView::Unified);
+}
+
+#[test]
+fn what_is_shared_with_another_container() {
+    let mut spec = spec();
+    let joined = Sharing::Joined;
+    spec.namespaces = Namespaces {
+        pid: joined,
+        ipc: joined,
+        uts: joined,
+        ..Namespaces::default()
+    };
+    spec.network = Network::Joined;
+    spec.label = Some(Label::AppArmor("some-profile".into()));
+    check("joined", &spec, IdMap::range(100_000, 65_536), legacy());
+}
+
+#[test]
+fn a_privileged_container() {
+    let mut spec = spec();
+    spec.namespaces.user = Sharing::Host;
+    (spec.privileged, spec.no_new_privs) = (true, false);
+    (spec.caps, spec.seccomp) = (Capabilities::ALL, Seccomp::Unconfined);
+    spec.system_paths = SystemPaths::Unconfined;
+    check("privileged", &spec, IdMap::range(0, u32::MAX), legacy());
+}
+
+/// Nobody whose pid namespace it shares sees it before it hides, and none of its own rights are in the container before others' are joined.
+#[test]
+fn the_order_of_joining() {
+    let mut spec = spec();
+    spec.namespaces.pid = Sharing::Joined;
+    spec.label = Some(Label::AppArmor("some-profile".into()));
+    let around = Surroundings {
+        ids: IdMap::range(100_000, 65_536),
+        cgroups: legacy(),
+    };
+    let ops = plan(&spec, &around);
+    let at = |wanted: SetupOp| position(&ops, |op| *op == wanted);
+    let join = position(&ops, |op| matches!(op, SetupOp::JoinOf { .. }));
+    assert!(at(SetupOp::Hide) < join && join < at(SetupOp::JoinUser));
+    assert!(at(SetupOp::JoinUser) < at(SetupOp::Fork));
+    let bundle =
+        |is: fn(&bundle::BundleOp) -> bool| position(&ops, |op| matches!(op, SetupOp::Bundle(op) if is(op)));
+    let open = bundle(|op| matches!(op, bundle::BundleOp::OpenLabel { .. }));
+    let write = bundle(|op| matches!(op, bundle::BundleOp::WriteLabel(_)));
+    assert!(at(SetupOp::Fork) < open && open < at(SetupOp::AttachRoot));
+    assert!(at(SetupOp::PivotRoot) < write && write < at(SetupOp::NoNewPrivs));
 }
 
 fn position(ops: &[SetupOp], wanted: impl Fn(&SetupOp) -> bool) -> usize {

@@ -1,6 +1,6 @@
 //! The kernel's parameters that belong to a namespace of the container.
 
-use super::{ContainerSpec, invalid};
+use super::{ContainerSpec, Sharing, invalid};
 use crate::error::RunnerError;
 use crate::net::Network;
 
@@ -49,6 +49,9 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), RunnerError> {
                 "sysctl (with the host's network it would be the host's; --network none gives the container its own)",
                 name,
             );
+        }
+        if !is_net && spec.namespaces.ipc == Sharing::Host {
+            return invalid("sysctl (with the host's IPC it would be the host's)", name);
         }
         if !is_net && !OF_IPC.contains(&path.as_str()) && !path.starts_with("fs/mqueue/") {
             return invalid(

@@ -26,10 +26,18 @@ pub(crate) fn with_fs_ids<T>(uid: u32, gid: u32, work: impl FnOnce() -> io::Resu
     result
 }
 
-/// Sets all three user ids, all three group ids and the supplementary groups of this process.
+/// Whether nobody can set supplementary groups here: so in namespaces of a single id, whose map an ordinary user wrote.
+pub(crate) fn are_groups_fixed() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
+/// Sets all three user ids, all three group ids and the supplementary groups of this process; but no groups where they are fixed.
 pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `groups`.
-    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }.into())?;
+    match check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }.into()) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) && are_groups_fixed() => {}
+        other => drop(other?),
+    }
     // SAFETY: numbers only.
     check(unsafe { libc::setresgid(gid, gid, gid) }.into())?;
     // SAFETY: numbers only.

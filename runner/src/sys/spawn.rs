@@ -180,9 +180,9 @@ impl NamespaceHolder {
         NamespaceHolder::start(libc::CLONE_NEWUSER, None, 0)
     }
 
-    /// A process in new namespaces (`CLONE_NEW*`) that belong to the given user namespace.
-    pub(crate) fn new_in(user: BorrowedFd<'_>, namespaces: u64) -> io::Result<NamespaceHolder> {
-        NamespaceHolder::start(0, Some(user), namespaces as usize)
+    /// A process in new namespaces (`CLONE_NEW*`) that belong to the given user namespace, or to the caller's.
+    pub(crate) fn new_in(user: Option<BorrowedFd<'_>>, namespaces: u64) -> io::Result<NamespaceHolder> {
+        NamespaceHolder::start(0, user, namespaces as usize)
     }
 
     fn start(flags: i32, user: Option<BorrowedFd<'_>>, unshare: usize) -> io::Result<NamespaceHolder> {

@@ -92,6 +92,8 @@ impl Fixture {
             owner: owner.clone(),
             rootless: false,
             cgroup_parent: None,
+            systemd: None,
+            is_keeping: false,
         })
         .unwrap();
         let user = runtime.user_namespace(&IdMap::range(2_000_000, 65_536)).unwrap();

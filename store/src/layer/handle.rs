@@ -36,6 +36,52 @@ pub(super) struct Shared {
     digest_known: Condvar,
     dir: OnceLock<OwnedFd>,
     mtimes: OnceLock<HashSet<Stamp>>,
+    /// Where its tree is to be had, if it is not here.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// A layer whose tree is fetched when somebody needs it.
+struct Elsewhere {
+    diff_id: DiffId,
+    source: Arc<dyn LayerSource>,
+    fetched: OnceLock<Layer>,
+}
+
+/// Brings the trees of layers in that are not in the store.
+///
+/// Contract: called from any thread. What it gives has the digests that were asked for, verified.
+pub(crate) trait LayerSource: Send + Sync {
+    /// These layers, each once, in their order from the bottom. One that could be had is there for the next call, whatever becomes of
+    /// the others.
+    fn fetch(&self, diff_ids: &[DiffId]) -> Result<Vec<Layer>>;
+}
+
+/// Fetches what is not here of these layers, side by side.
+pub(crate) fn fetch_all(layers: &[Layer]) -> Result<()> {
+    let mut missing: Vec<(&Elsewhere, &Layer)> = Vec::new();
+    for layer in layers {
+        if let Some(elsewhere) = &layer.shared.elsewhere
+            && elsewhere.fetched.get().is_none()
+            && missing
+                .iter()
+                .all(|(known, _)| known.diff_id != elsewhere.diff_id)
+        {
+            missing.push((elsewhere, layer));
+        }
+    }
+    let Some((first, _)) = missing.first() else {
+        return Ok(());
+    };
+    let source = &first.source;
+    let (together, apart): (Vec<_>, Vec<_>) = missing
+        .iter()
+        .partition(|(elsewhere, _)| Arc::ptr_eq(&elsewhere.source, source));
+    let diff_ids: Vec<_> = together.iter().map(|(elsewhere, _)| elsewhere.diff_id).collect();
+    let fetched = source.fetch(&diff_ids)?;
+    for ((elsewhere, _), layer) in together.iter().zip(fetched) {
+        let _ = elsewhere.fetched.set(layer);
+    }
+    apart.iter().try_for_each(|(_, layer)| layer.fetched().map(drop))
 }
 
 impl std::fmt::Debug for Layer {
@@ -66,8 +112,62 @@ impl Layer {
             digest_known: Condvar::new(),
             dir: OnceLock::new(),
             mtimes: OnceLock::new(),
+            elsewhere: None,
         };
         Layer::of(Arc::new(shared))
+    }
+
+    /// A layer that is not here: `facts` is what is said of it until its tree comes from `source`, when somebody needs it.
+    pub(crate) fn elsewhere(
+        diff_id: DiffId,
+        facts: LayerFacts,
+        overlay_xattrs: OverlayXattrs,
+        source: Arc<dyn LayerSource>,
+    ) -> Layer {
+        let shared = Shared {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            facts,
+            overlay_xattrs,
+            place: Mutex::default(),
+            temp: Mutex::new(None),
+            digest: Mutex::new(Some(Ok(diff_id))),
+            digest_known: Condvar::new(),
+            dir: OnceLock::new(),
+            mtimes: OnceLock::new(),
+            elsewhere: Some(Elsewhere {
+                diff_id,
+                source,
+                fetched: OnceLock::new(),
+            }),
+        };
+        Layer::of(Arc::new(shared))
+    }
+
+    /// Whether its tree is here.
+    pub fn is_here(&self) -> bool {
+        let elsewhere = self.shared.elsewhere.as_ref();
+        elsewhere.is_none_or(|elsewhere| elsewhere.fetched.get().is_some())
+    }
+
+    /// The layer that has the tree: itself, or the one that is fetched now.
+    fn fetched(&self) -> Result<&Layer> {
+        let Some(elsewhere) = &self.shared.elsewhere else {
+            return Ok(self);
+        };
+        if elsewhere.fetched.get().is_none() {
+            let layer = elsewhere.source.fetch(&[elsewhere.diff_id])?.pop();
+            let layer = layer.ok_or(StoreError::MissingLayer {
+                diff_id: elsewhere.diff_id,
+            })?;
+            let _ = elsewhere.fetched.set(layer);
+        }
+        Ok(elsewhere.fetched.get().unwrap_or(self))
+    }
+
+    /// What holds the tree's place and facts, as far as they are known.
+    fn known(&self) -> &Shared {
+        let fetched = self.shared.elsewhere.as_ref().and_then(|e| e.fetched.get());
+        fetched.map_or(&self.shared, |layer| &layer.shared)
     }
 
     /// Another handle.
@@ -90,7 +190,7 @@ impl Layer {
 
     /// The tree's place; it can't change while this is held.
     pub(super) fn place(&self) -> MutexGuard<'_, PathBuf> {
-        self.shared.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known().place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of where the tree was made, when nothing of it is there any more.
@@ -134,20 +234,20 @@ impl Layer {
     }
 
     /// Where the tree is. The path stays good while a handle lives: when the tree moves to its final place, a symbolic link
-    /// takes the old one, in the same instant.
+    /// takes the old one, in the same instant. Empty for a layer that is not here.
     pub fn path(&self) -> PathBuf {
         self.place().clone()
     }
 
     /// The logical time L that its canonical tar gives to what its step wrote, in seconds since 1970.
     pub fn logical_time(&self) -> i64 {
-        self.shared.facts.times.logical
+        self.facts().times.logical
     }
 
     /// The newest canonical time of its entries that counts for later layers; none if it has no entries but removals. It follows
     /// from the layer's digest alone: L, which an equal layer of another origin need not have, is in it only where an entry has it.
     pub fn newest_time(&self) -> Option<i64> {
-        match (self.shared.facts.newest, self.kept_limit) {
+        match (self.facts().newest, self.kept_limit) {
             (Some(newest), Some(limit)) if newest > limit => self.newest_until(limit),
             (newest, _) => newest,
         }
@@ -155,27 +255,27 @@ impl Layer {
 
     /// Bytes of its files.
     pub fn size(&self) -> u64 {
-        self.shared.facts.size
+        self.facts().size
     }
 
     /// How many entries it has (removals included).
     pub fn entries(&self) -> u64 {
-        self.shared.facts.entries
+        self.facts().entries
     }
 
     /// The ids its entries use, divided by 65,536; sorted.
     pub fn id_pages(&self) -> &[u32] {
-        &self.shared.facts.id_pages
+        &self.facts().id_pages
     }
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.shared.facts.entries == 0 && self.shared.facts.root.is_none()
+        self.facts().entries == 0 && self.facts().root.is_none()
     }
 
     /// All that is known of it without its digest.
     pub fn facts(&self) -> &LayerFacts {
-        &self.shared.facts
+        &self.known().facts
     }
 
     /// A handle whose kept times later than `created` (its image's own) don't count for later layers' logical time.
@@ -212,6 +312,7 @@ impl Layer {
         if let Some(dir) = self.shared.dir.get() {
             return Ok(dir.as_fd());
         }
+        self.fetched()?;
         // The place can't change while it is held.
         let place = self.place();
         let dir = beneath::open_root(&place).at("open", &*place)?;
@@ -220,7 +321,7 @@ impl Layer {
 
     /// Whether the directory at `path` hides what is below it.
     pub(crate) fn is_opaque(&self, path: &Path) -> Result<bool> {
-        if self.shared.facts.opaque == Some(0) {
+        if self.facts().opaque == Some(0) {
             return Ok(false);
         }
         let dir = beneath::open_dir(self.dir()?, path).at("open", path)?;
@@ -251,7 +352,7 @@ impl Layer {
 
     fn newest_until(&self, limit: i64) -> Option<i64> {
         let mut newest = None;
-        let times = &self.shared.facts.times;
+        let times = &self.facts().times;
         // An unreadable tree is an error where it is used; here it only has no times.
         let _ = self.each_mtime(|mtime| {
             let time = times.canonical(mtime);

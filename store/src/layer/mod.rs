@@ -19,6 +19,6 @@ pub(crate) mod tar;
 pub(crate) mod whiteout;
 
 pub use handle::Layer;
-pub(crate) use handle::visible;
+pub(crate) use handle::{LayerSource, fetch_all, visible};
 pub use meta::{DirAttrs, EPOCH, LayerFacts, LayerMeta, LayerTimes};
 pub(crate) use registry::{Condition, Draft, Layers};

@@ -32,7 +32,7 @@ pub(crate) fn is_kept_xattr(name: &OsStr) -> bool {
             bytes,
             b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default"
         );
-    kept && !is_overlay_xattr(name)
+    kept && !is_overlay_xattr(name) && !crate::beneath::is_owner_record(name)
 }
 
 /// Version 3 file capabilities of root are written as version 2, which says the same in any user namespace

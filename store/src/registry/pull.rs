@@ -19,6 +19,7 @@ use crate::layer::Layer;
 use crate::layer::apply::ApplyError;
 use crate::layer::decompress::Decompressor;
 use crate::reference::Reference;
+use crate::stamp::Stamp;
 use crate::store::Store;
 use crate::transfer::Progress;
 use crate::transfer::packed::{self, Packed};
@@ -56,11 +57,30 @@ pub fn pull(
     options: &RegistryOptions<'_>,
     progress: &dyn TransferProgress,
 ) -> Result<Pulled, RegistryError> {
+    pull_telling(store, name, options, progress, &|_| ())
+}
+
+/// The same; `tell` is called with what the image is as soon as that is known, before its layers are here.
+///
+/// # Errors
+/// As [`pull`].
+pub fn pull_telling(
+    store: &Store,
+    name: &Reference,
+    options: &RegistryOptions<'_>,
+    progress: &dyn TransferProgress,
+    tell: &dyn Fn(Image),
+) -> Result<Pulled, RegistryError> {
     let failed = AtomicBool::new(false);
     let cancelled = || failed.load(Ordering::Relaxed) || progress.cancelled();
     let session = Session::open(options, (name.domain(), name.path()), Action::Pull, &cancelled)?;
     let found = find(&Client::new(&session, &cancelled)?, name)?;
     let wanted = wanted(&found)?;
+    tell(Image {
+        id: ImageId(Digest::of(&found.config_bytes)),
+        config: found.config.clone(),
+        built: Stamp::now().sec,
+    });
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Done::default());
     let work = || -> Result<(), RegistryError> {

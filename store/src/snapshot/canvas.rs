@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid};
+use rustix::fs::{AtFlags, Mode, Timestamps};
 
 use crate::beneath;
 use crate::error::{IoContext, Result};
@@ -137,8 +137,7 @@ impl Canvas {
             rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o700)).at("make directory", path)?;
         }
         let dir = beneath::open_dir(&self.dir, path).at("open", path)?;
-        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
-        rustix::fs::fchown(&dir, owner.0, owner.1).at("set the owner of", path)?;
+        beneath::give(&dir, attrs.uid, attrs.gid).at("set the owner of", path)?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
         for (name, value) in attrs.xattrs.iter() {
             beneath::set_xattr(&dir, OsStr::new("."), name, value).at("set an attribute of", path)?;

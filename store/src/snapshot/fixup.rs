@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Gid, Mode, Timestamps, Uid};
+use rustix::fs::{AtFlags, Mode, Timestamps};
 
 use crate::beneath::{self, Kind};
 use crate::digest::Digest;
@@ -188,9 +188,7 @@ fn make(tree: &Path, plan: &Plan) -> Result<()> {
 
 fn set_attrs(dir: impl AsFd, path: &Path, planned: &Planned) -> Result<()> {
     let attrs = &planned.attrs;
-    let (uid, gid) = (Uid::from_raw(attrs.uid), Gid::from_raw(attrs.gid));
-    rustix::fs::chownat(&dir, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .at("set the owner of", path)?;
+    beneath::give_at(&dir, path.as_os_str(), attrs.uid, attrs.gid).at("set the owner of", path)?;
     rustix::fs::chmodat(&dir, path, Mode::from_raw_mode(attrs.mode), AtFlags::empty())
         .at("set the mode of", path)?;
     for (name, value) in &attrs.xattrs {
@@ -208,8 +206,7 @@ fn set_attrs(dir: impl AsFd, path: &Path, planned: &Planned) -> Result<()> {
 pub(crate) fn set_dir_attrs(path: &Path, attrs: &DirAttrs) -> Result<()> {
     let dir = beneath::open_root(path).at("open", path)?;
     if (attrs.uid, attrs.gid) != (0, 0) {
-        let (uid, gid) = (Uid::from_raw(attrs.uid), Gid::from_raw(attrs.gid));
-        rustix::fs::fchown(&dir, Some(uid), Some(gid)).at("set the owner of", path)?;
+        beneath::give(&dir, attrs.uid, attrs.gid).at("set the owner of", path)?;
     }
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
     for (name, value) in &attrs.xattrs {

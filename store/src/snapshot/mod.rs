@@ -16,7 +16,7 @@ pub use writer::{Attrs, LayerWriter};
 
 use crate::beneath;
 use crate::error::{IoContext, Result};
-use crate::layer::{Draft, Layer, Layers, visible};
+use crate::layer::{Draft, Layer, Layers, fetch_all, visible};
 use crate::root::{Root, TempDir};
 pub(crate) use crate::snapshot::clock::logical_time;
 
@@ -74,6 +74,7 @@ pub(crate) fn prepare(
     lowers: &[Layer],
     options: &PrepareOptions,
 ) -> Result<ActiveSnapshot> {
+    fetch_all(lowers)?;
     let tree = Tree::new(lowers);
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);

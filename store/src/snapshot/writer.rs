@@ -13,14 +13,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::beneath::{self, Kind, Metadata};
 use crate::digest::Digest;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::survey;
 use crate::layer::whiteout::{self, is_kept_xattr};
-use crate::layer::{DirAttrs, Draft, Layer, Layers};
+use crate::layer::{DirAttrs, Draft, Layer, Layers, fetch_all};
 use crate::root::{Root, TempDir};
 use crate::snapshot::canvas::{Canvas, timestamps};
 use crate::snapshot::clock::Clock;
@@ -64,6 +64,7 @@ impl LayerWriter {
         lowers: &[Layer],
         options: &PrepareOptions,
     ) -> Result<LayerWriter> {
+        fetch_all(lowers)?;
         let temp = root.temp_dir()?;
         let path = temp.path().join("tree");
         root.disk.make_dir(&path)?;
@@ -146,8 +147,7 @@ impl LayerWriter {
 
     /// Owner, mode, attributes and time of a file just written.
     fn finish_file(&mut self, file: &File, path: &Path, attrs: &Attrs) -> Result<()> {
-        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
-        rustix::fs::fchown(file, owner.0, owner.1).at("set the owner of", path)?;
+        beneath::give(file, attrs.uid, attrs.gid).at("set the owner of", path)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(attrs.mode)).at("set the mode of", path)?;
         for (name, value) in kept(&attrs.xattrs) {
             rustix::fs::fsetxattr(file, name, value, rustix::fs::XattrFlags::empty())
@@ -322,9 +322,7 @@ impl LayerWriter {
         attrs: &Attrs,
         has_mode: bool,
     ) -> Result<()> {
-        let owner = (Some(Uid::from_raw(attrs.uid)), Some(Gid::from_raw(attrs.gid)));
-        rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
-            .at("set the owner of", &path)?;
+        beneath::give_at(parent, name, attrs.uid, attrs.gid).at("set the owner of", &path)?;
         if has_mode {
             let mode = Mode::from_raw_mode(attrs.mode);
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).at("set the mode of", &path)?;

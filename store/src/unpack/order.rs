@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::digest::{Digest, Hasher};
-use crate::layer::Layer;
 use crate::layer::apply::{ApplyError, Extract, Extracted, Limits, Retime, Source, Time, extract};
+use crate::layer::{Layer, fetch_all};
 use crate::stamp::Stamp;
 use crate::store::Store;
 
@@ -26,6 +26,7 @@ impl Store {
     /// # Errors
     /// When a tree can't be read or written.
     pub fn in_order(&self, layers: &[Layer]) -> Result<Vec<Layer>, ApplyError> {
+        fetch_all(layers)?;
         let mut newest: Option<Stamp> = None;
         let mut ordered = Vec::with_capacity(layers.len());
         for layer in layers {

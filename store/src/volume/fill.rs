@@ -7,8 +7,6 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid};
-
 use super::DATA;
 use crate::beneath;
 use crate::error::{IoContext, Result};
@@ -93,7 +91,7 @@ pub(super) fn finish(root: &Root, dir: &Path) -> Result<()> {
 
 /// Of a directory that may belong to anybody by now.
 fn set_attrs(data: &Path, attrs: &DirAttrs) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(attrs.uid), Gid::from_raw(attrs.gid));
-    rustix::fs::chown(data, Some(uid), Some(gid)).at("set the owner of", data)?;
+    let open = beneath::open_root(data).at("open", data)?;
+    beneath::give(open, attrs.uid, attrs.gid).at("set the owner of", data)?;
     set_dir_attrs(data, attrs)
 }

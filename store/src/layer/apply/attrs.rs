@@ -1,9 +1,12 @@
 //! Owner, mode, extended attributes and times of what was made: in this order, since a change of the owner takes
 //! setuid bits and capabilities away.
 
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{ApplyError, EntryName, Problem};
@@ -67,8 +70,7 @@ impl Attrs {
 
     /// On an open file or directory.
     pub(super) fn set_on(&self, fd: BorrowedFd<'_>) -> Result<(), Failed> {
-        let (uid, gid) = self.owner();
-        rustix::fs::fchown(fd, uid, gid).map_err(|e| ("set the owner", e))?;
+        crate::beneath::give(fd, self.uid, self.gid).map_err(owner_failed)?;
         for (name, value) in &self.xattrs {
             rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty())
                 .map_err(|e| ("set an extended attribute", e))?;
@@ -80,9 +82,7 @@ impl Attrs {
     /// On what cannot be opened without side effects: links, FIFOs and devices. `parent` was opened beneath the
     /// root and `name` was just made there.
     pub(super) fn set_at(&self, parent: BorrowedFd<'_>, name: &[u8], has_mode: bool) -> Result<(), Failed> {
-        let (uid, gid) = self.owner();
-        rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| ("set the owner", e))?;
+        crate::beneath::give_at(parent, OsStr::from_bytes(name), self.uid, self.gid).map_err(owner_failed)?;
         if has_mode || !self.xattrs.is_empty() {
             self.set_by_handle(parent, name, has_mode)?;
         }
@@ -105,10 +105,6 @@ impl Attrs {
         Ok(())
     }
 
-    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
-    }
-
     fn times(&self) -> Timestamps {
         Timestamps {
             last_access: Timespec {
@@ -120,6 +116,17 @@ impl Attrs {
                 tv_nsec: self.mtime.nanoseconds.into(),
             },
         }
+    }
+}
+
+fn owner_failed(error: io::Error) -> Failed {
+    match Errno::from_io_error(&error) {
+        Some(errno) => ("set the owner", errno),
+        // Not the kernel's words: there are too many.
+        None => (
+            "record the owner beside those of other links in its directory (with subordinate ids none are recorded)",
+            Errno::TOOBIG,
+        ),
     }
 }
 
@@ -135,7 +142,8 @@ fn handle(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
 /// Not what means something to overlayfs, in whichever namespace, and not what belongs to one machine's policy.
 fn is_kept(name: &[u8]) -> bool {
     let overlay = name.split(|b| *b == b'.').nth(1) == Some(b"overlay");
-    !overlay && !matches!(name, b"security.selinux" | b"security.ima" | b"security.evm")
+    let record = crate::beneath::is_owner_record(OsStr::from_bytes(name));
+    !overlay && !record && !matches!(name, b"security.selinux" | b"security.ima" | b"security.evm")
 }
 
 /// Times that file systems cannot hold become 1970, as with Docker (whose own layers say 0001-01-01 at times).
