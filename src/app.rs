@@ -44,8 +44,15 @@ impl App {
 
     fn enter(home: Option<OwnedFd>) -> Result<Rootless, Failure> {
         let joined = home.map(|home| box_runner::join_user_namespace(home.as_fd()));
-        if let Some(Ok(joined)) = joined {
-            return Ok(joined);
+        match joined {
+            Some(Ok(Some(joined))) => return Ok(joined),
+            Some(Err(error)) => {
+                let failure = Failure::of(EXIT_BOX, &error);
+                return Err(failure.hint(
+                    "the containers that run were started with another group (newgrp, sg); use that one, or stop them",
+                ));
+            }
+            Some(Ok(None)) | None => {}
         }
         // What could not be joined is left alone. The tools that write the maps are started from here.
         let entered = user_files::with_umask(box_runner::enter_user_namespace);

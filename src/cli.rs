@@ -358,11 +358,9 @@ mod tests {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             let asked = Cli::try_parse_from(["box", command.get_name(), "--help"]);
             let help = asked.err().map(|help| help.to_string()).unwrap_or_default();
-            let first: String = help.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-            assert!(
-                !about.is_empty() && about.starts_with(&first),
-                "{about:?}: {help}"
-            );
+            let words: Vec<&str> = help.split_whitespace().collect();
+            let is_said = !about.is_empty() && words.join(" ").starts_with(&about);
+            assert!(is_said, "{about:?}: {help}");
         }
     }
 }

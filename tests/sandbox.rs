@@ -311,3 +311,21 @@ fn an_ordinary_user_gets_the_same_sandbox() {
         "{view}"
     );
 }
+
+/// Its init stays as long as the container: nothing of the host may be open in it, and nobody may look.
+#[test]
+fn nothing_is_open_in_an_init() {
+    let bench = Bench::with_busybox();
+    let user = OrdinaryUser::new(&bench);
+    user.ok(["import", bench.busybox_tar().to_str().unwrap(), "busybox"]);
+    let line = "ls /proc/1/fd /proc/1/cwd/ 2>&1; ls -l /proc/1/fd 2>&1 | grep -c ' -> '; true";
+    let options = ["run", "--rm", "--init", "--network", "none", "-m", "64m"];
+    let command = ["busybox", "sh", "-c", line];
+    for extra in [&[][..], &["--userns", "host"], &["--privileged"]] {
+        let shown = bench.ok([&options[..], extra, &command].concat());
+        let open = shown.lines().last().unwrap().parse::<u32>().unwrap();
+        assert!(open <= 3, "{extra:?}: {shown}");
+    }
+    let shown = user.ok([&["run", "--rm", "--init", "--network", "none"][..], &command].concat());
+    assert_eq!(shown.lines().last(), Some("0"), "{shown}");
+}

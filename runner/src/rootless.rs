@@ -81,13 +81,16 @@ fn is_whole(map: &str) -> bool {
 }
 
 /// The same by a user namespace of the caller's that is there already, as another process of this user has made it in the same way: containers of
-/// both can share namespaces. The mount namespace is one of this process' own in any case.
-pub fn join_user_namespace(user: BorrowedFd<'_>) -> Result<Rootless> {
+/// both can share namespaces. The mount namespace is one of this process' own in any case. None if
+/// it can't be joined; after an error this process is in it and of no use.
+pub fn join_user_namespace(user: BorrowedFd<'_>) -> Result<Option<Rootless>> {
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    sys::setns(user, libc::CLONE_NEWUSER).map_err(|e| RunnerError::os("join the user namespace", e))?;
+    if sys::setns(user, libc::CLONE_NEWUSER).is_err() {
+        return Ok(None);
+    }
     let read = |file: &str, own| {
         let path = format!("/proc/self/{file}");
         let text = fs::read_to_string(&path).map_err(|e| RunnerError::os(format!("read {path}"), e))?;
@@ -99,10 +102,10 @@ pub fn join_user_namespace(user: BorrowedFd<'_>) -> Result<Rootless> {
     let len = read("uid_map", uid)?.min(read("gid_map", gid)?);
     sys::unshare(libc::CLONE_NEWNS as u64).map_err(|e| RunnerError::os("make a mount namespace", e))?;
     become_root()?;
-    Ok(Rootless {
+    Ok(Some(Rootless {
         ids: identity(len),
         user: uid,
-    })
+    }))
 }
 
 /// How many subordinate ids a map has that gives the user 0 and those from 1 on, if there are any.

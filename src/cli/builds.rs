@@ -18,7 +18,7 @@ pub(crate) struct BuildCommand {
     pub(crate) build: BuildArgs,
 }
 
-/// What is done with builds that were.
+// What is done with builds that were.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BuildAction {
     /// Show the log of a build, or list the logs that are kept. (A context of this name is written ./logs.)

@@ -70,7 +70,7 @@ impl FromStr for CopyPlace {
     }
 }
 
-/// `box rmi`.
+// `box rmi`.
 #[derive(Debug, Args)]
 pub(crate) struct RmiArgs {
     /// Remove an image by its id even if it has several names.
@@ -81,7 +81,7 @@ pub(crate) struct RmiArgs {
     pub(crate) images: Vec<String>,
 }
 
-/// `box tag`.
+// `box tag`.
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// The image, by name or id.

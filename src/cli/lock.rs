@@ -7,7 +7,7 @@ use box_builder::request::Platform;
 use super::{BuildContext, ProgressMode, RegistryArgs, SourceArgs};
 use crate::values::BuildArg;
 
-/// What a build may look at, and what it must hold to.
+// What a build may look at, and what it must hold to.
 #[derive(Debug, Args)]
 pub(crate) struct HoldArgs {
     /// Refuse whatever Boxfile.lock does not have: bases, URLs and commits are those of the lock, or the build fails.
@@ -22,7 +22,7 @@ pub(crate) struct HoldArgs {
     pub(crate) check_reproducible: bool,
 }
 
-/// `box lock`.
+// `box lock`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "What is locked stays as it is; what is new in the Boxfile is added. The lock is FILE.lock beside the Boxfile; `box build` honours it where it is \

@@ -217,18 +217,24 @@ fn successor(file: &File, files: &Files) -> io::Result<Option<PathBuf>> {
 /// How many lines of the journal are not what was written; with `repair` they are left out of it.
 pub(crate) fn check(root: &Root, repair: bool) -> Result<Vec<(PathBuf, usize)>> {
     let files = Files::new(root);
+    // Held for both: whoever appends renames the one to the other.
+    let _locked = loop {
+        match OpenOptions::new().read(true).write(true).open(&files.log) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => break None,
+            opened => {
+                let locked = Locked::take(opened.at("open", &files.log)?, &files.log)?;
+                if locked.is_some() {
+                    break locked;
+                }
+            }
+        }
+    };
     let mut found = Vec::new();
     for path in [&files.old, &files.log] {
-        let opened = OpenOptions::new().read(true).write(true).open(path);
-        let file = match opened {
+        let bytes = match fs::read(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.at("open", path)?,
+            read => read.at("read", path)?,
         };
-        let Some(locked) = Locked::take(file, path)? else {
-            continue;
-        };
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut &locked.file, &mut bytes).at("read", path)?;
         let (good, bad) = sift(&bytes);
         if bad > 0 {
             if repair {

@@ -217,11 +217,20 @@ impl Stage<'_, '_> {
         }
         let tools = &self.shared.tools;
         let layers = self.results.layers_of(self.shared, &step.from)?;
-        let layers = layers
-            .as_ref()
-            .map(|(layers, name)| (layers.as_slice(), name.clone()));
-        let reading = copy::Reading::new(tools, id, step, layers)?;
-        Ok(self.copy_read(id, step, &reading)?)
+        let read = || {
+            let layers = layers
+                .as_ref()
+                .map(|(layers, name)| (layers.as_slice(), name.clone()));
+            let reading = copy::Reading::new(tools, id, step, layers)?;
+            self.copy_read(id, step, &reading)
+        };
+        match read() {
+            // A cache elsewhere had said that it was something else.
+            Err(StepError::Files(FilesError::Changed { .. })) if tools.request.imports.is_some() => {
+                Ok(read()?)
+            }
+            result => Ok(result?),
+        }
     }
 
     fn copy_read(

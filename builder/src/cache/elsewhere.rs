@@ -47,6 +47,10 @@ impl<'a> Elsewhere<'a> {
     pub(crate) fn keep(&self, store: &Store) -> Result<(), StoreError> {
         let found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         for (key, Found { parts, bytes, layer }) in found {
+            // What was looked up and then not taken, being too old for example, must not replace what was made instead.
+            if has(store, &key)? {
+                continue;
+            }
             let is_here = match &layer {
                 Some(diff_id) => store.layer(diff_id)?.is_some(),
                 None => true,
@@ -58,6 +62,17 @@ impl<'a> Elsewhere<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether there is a record of its own for this key that leads to something.
+fn has(store: &Store, key: &Digest) -> Result<bool, StoreError> {
+    let own = store.get_record(&kind("step")?, key)?;
+    let own = own.and_then(|own| serde_json::from_slice::<StepRecord>(&own.bytes).ok());
+    match own.map(|own| own.layer) {
+        None => Ok(false),
+        Some(None) => Ok(true),
+        Some(Some(diff_id)) => Ok(store.layer(&diff_id)?.is_some()),
     }
 }
 

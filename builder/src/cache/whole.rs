@@ -95,11 +95,7 @@ pub fn bring_in(store: &Store, imports: &Arc<Imports>) -> Result<Imported, Store
     });
     let lost = lost.sum::<Result<usize, _>>()?;
     elsewhere.keep(store)?;
-    for key in imports.keys("tree") {
-        if let Some(record) = imports.record("tree", &key) {
-            store.put_record(&kind("tree")?, &key, &record.bytes, &[])?;
-        }
-    }
+    // What they say of copied trees stays there: the layers are here, and are read.
     let mounts = imports.mounts();
     Ok(Imported {
         steps: layers.len() - lost,

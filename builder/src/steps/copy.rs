@@ -6,6 +6,7 @@ use box_store::digest::{ChainId, Digest, Hasher};
 use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::record::RecordKind;
+use box_store::remote::RemoteRecord;
 use box_store::tree::Tree;
 
 use crate::cache::{FileList, Input};
@@ -35,6 +36,8 @@ pub(crate) struct Reading<'a> {
     shows_root: bool,
     selected: OnceCell<Vec<Vec<Picked>>>,
     hashed: OnceCell<Vec<Input>>,
+    /// What a cache elsewhere says of it, and where.
+    believed: OnceCell<(Digest, RemoteRecord)>,
 }
 
 /// Layers that are read from.
@@ -80,6 +83,7 @@ impl<'a> Reading<'a> {
             shows_root: false,
             selected: OnceCell::new(),
             hashed: OnceCell::new(),
+            believed: OnceCell::new(),
         })
     }
 
@@ -103,14 +107,13 @@ impl<'a> Reading<'a> {
         let record = RecordKind::new("tree")?;
         let key = self.memo_key(origin);
         let known = self.tools.store.get_record(&record, &key)?;
-        let known = known.map(|known| known.bytes).or_else(|| {
-            let imports = self.tools.request.imports.as_ref()?;
-            Some(imports.record("tree", &key)?.bytes)
-        });
-        if let Some(bytes) = known
-            && let Ok(inputs) = serde_json::from_slice(&bytes)
+        if let Some(known) = known
+            && let Ok(inputs) = serde_json::from_slice(&known.bytes)
         {
-            self.tools.uses.tree(key, &bytes);
+            self.tools.uses.tree(key, &known.bytes);
+            return Ok(inputs);
+        }
+        if let Some(inputs) = self.believe(key) {
             return Ok(inputs);
         }
         let inputs = self.hash_inputs()?;
@@ -124,6 +127,39 @@ impl<'a> Reading<'a> {
         self.tools.store.put_record(&record, &key, &bytes, &[])?;
         self.tools.uses.tree(key, &bytes);
         Ok(inputs)
+    }
+
+    /// What a cache elsewhere says. It may lead to what the key has there; before anything is made under that key, it is held against what is
+    /// really here. For a mount nobody would do that.
+    fn believe(&self, key: Digest) -> Option<Vec<Input>> {
+        let imports = self.tools.request.imports.as_ref()?;
+        if self.shows_root {
+            return None;
+        }
+        let record = imports.record("tree", &key)?;
+        let inputs = serde_json::from_slice(&record.bytes).ok()?;
+        self.believed.get_or_init(|| (key, record));
+        Some(inputs)
+    }
+
+    /// Reads what was only believed.
+    ///
+    /// # Errors
+    /// [`FilesError::Changed`] if it is not so; it is not believed again.
+    fn verify(&self) -> Result<(), StepError> {
+        let (Some((key, record)), Some(imports)) = (self.believed.get(), &self.tools.request.imports) else {
+            return Ok(());
+        };
+        let inputs = self.hash_inputs()?;
+        if serde_json::to_vec(&inputs).unwrap_or_default() == record.bytes {
+            return Ok(());
+        }
+        imports.refuse(key, record, "what it says of a stage's files is not so");
+        Err(FilesError::Changed {
+            path: "/".into(),
+            tree: "a stage, by a cache's word,".to_owned(),
+        }
+        .into())
     }
 
     /// Whether the one thing that is copied is a directory.
@@ -260,6 +296,7 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// When something can't be read, has changed since it was hashed, or can't be put where it is wanted.
     pub(crate) fn copy(&self, at: At<'_>, chown: Option<&str>) -> Result<Made, StepError> {
+        self.verify()?;
         let selected = self.selected()?;
         let _turn = self.tools.turn(at.id)?;
         let tree = Tree::new(at.layers);

@@ -139,6 +139,13 @@ impl Context {
             .map(AsFd::as_fd)
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    /// Closes what leads to places outside of the container; nothing is set up any more.
+    fn let_go(&mut self) {
+        self.tasks.clear();
+        (self.net, self.unified) = (None, None);
+        self.bundle = detached::Bundle::default();
+    }
 }
 
 type Done = Result<(), Failure>;

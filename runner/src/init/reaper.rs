@@ -9,6 +9,11 @@ use crate::sys::{self, Ended};
 /// Starts the command and stays; returns only when it could not be started.
 pub(super) fn run(ctx: &mut Context, command: &Command) -> Failure {
     sys::block_signals();
+    // This process stays: the container's processes must not look into it, whoever they are, and find nothing open if they do.
+    if let Err(e) = sys::set_undumpable() {
+        return failed("hide init from the container's processes")(e);
+    }
+    ctx.let_go();
     // In a pid namespace of others orphans would go to whoever is first there.
     if let Err(e) = sys::become_reaper() {
         return failed("reap orphans")(e);
@@ -32,10 +37,11 @@ pub(super) fn run(ctx: &mut Context, command: &Command) -> Failure {
 
 /// Gives the exit code.
 fn serve(ctx: &mut Context, command: i32) -> i32 {
-    ctx.tasks.clear();
     ctx.terminal = None;
     // The command's own copy tells the runner whether exec succeeded.
     ctx.report = None;
+    // Whatever else there was; a system call filter of the caller's may forbid it, so the dangerous ones are gone already.
+    let _ = sys::close_from(3);
     loop {
         if let Some(code) = reap(command) {
             return code;

@@ -126,7 +126,12 @@ impl RegistryBackend {
         let known: Vec<Vec<u8>> = match &before {
             Some(manifest) => {
                 check_kind(manifest)?;
-                self.index(manifest).ok().into_iter().collect()
+                match self.index(manifest) {
+                    Ok(index) => vec![index],
+                    Err(RemoteError::Damaged { .. } | RemoteError::Missing { .. }) => Vec::new(),
+                    // One that can't be had for the moment must not be lost.
+                    Err(error) => return Err(error),
+                }
             }
             None => Vec::new(),
         };

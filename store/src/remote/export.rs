@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::backend::{Backend, Object};
 use super::error::RemoteError;
 use super::fetch;
-use super::index::{Claims, Index, LayerEntry, MountEntry, RecordEntry};
+use super::index::{Claims, Index, LayerEntry, MountEntry, RecordEntry, now};
 use super::mount;
 use super::pack::{Chunk, Packer, Pending, Stored};
 use super::seal::IndexKey;
@@ -350,9 +349,4 @@ fn claims(layer: &Layer) -> Claims {
         logical: facts.times.threshold.map(|_| facts.times.logical),
         root: facts.root.clone(),
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -1,6 +1,7 @@
 //! The index: what a cache holds, merged from what several writers put there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,12 @@ pub(super) struct RecordEntry {
     pub(super) used: i64,
 }
 
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
 impl Index {
     /// Reads a sealed index.
     pub(super) fn read(sealed: &[u8], key: Option<&IndexKey>) -> Result<Index, RemoteError> {
@@ -80,8 +87,24 @@ impl Index {
                 format!("it has version {}, this box understands {VERSION}", wire.version),
             ));
         }
-        wire.index()
-            .ok_or_else(|| RemoteError::damaged("index", "it refers to packs that it does not name"))
+        let mut index = wire
+            .index()
+            .ok_or_else(|| RemoteError::damaged("index", "it refers to packs that it does not name"))?;
+        index.not_later_than(now());
+        Ok(index)
+    }
+
+    /// A clock that was ahead must not make its entries win for ever.
+    fn not_later_than(&mut self, now: i64) {
+        self.layers
+            .values_mut()
+            .for_each(|layer| layer.used = layer.used.min(now));
+        self.mounts
+            .values_mut()
+            .for_each(|mount| mount.used = mount.used.min(now));
+        self.records
+            .values_mut()
+            .for_each(|record| record.used = record.used.min(now));
     }
 
     /// Seals it.
