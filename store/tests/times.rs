@@ -135,6 +135,33 @@ fn a_copy_of_a_copy_is_still_the_first() {
     assert_eq!(time(&upper.commit(), "again"), L1);
 }
 
+/// As busybox' `cp -a` leaves it: the same, whether the layer below was made just now or long ago.
+#[test]
+fn a_copy_whose_time_was_cut_off() {
+    let copy = |offset: i64| {
+        let fixture = Fixture::new();
+        let copied = fixture.written(&[], &[("src", "text")]);
+        let diff_id = copied.diff_id().unwrap();
+        let cut = Stamp::new(mtime(&copied.path().join("src")).sec, 0);
+        drop(copied);
+        let later = Fixture {
+            store: fixture.reopen(clock(offset)),
+            dir: fixture.dir,
+        };
+        let lower = later.store.layer(&diff_id).unwrap().unwrap();
+        let upper = later.prepare(&[lower]);
+        upper.file_at("copy", "text", cut).file_at("dated", "x", OLD);
+        let layer = upper.commit();
+        assert_eq!(time(&layer, "copy"), L2, "{offset} seconds after");
+        assert_eq!(time(&layer, "dated"), OLD.sec, "set on purpose");
+        layer.diff_id().unwrap()
+    };
+    let at_once = copy(0);
+    for offset in [1, 59, 61, 3600, 315_360_000] {
+        assert_eq!(copy(offset), at_once, "{offset} seconds after");
+    }
+}
+
 #[test]
 fn a_base_one_second_old() {
     let fixture = Fixture::new();

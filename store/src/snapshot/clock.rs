@@ -3,10 +3,12 @@
 //! For an entry with time m on disk, in order:
 //!
 //! 0. the same path below has exactly this time (a copy-up that did not touch it): the canonical time of the entry below;
-//! 1. some entry of a lower layer has exactly this time (`cp -p`; topmost layer first): that layer's canonical time of m — but a
-//!    whole second at or after the step's start that is only a logical time below is taken for ours;
+//! 1. some entry of a lower layer has exactly this time (`cp -p`; topmost layer first): that layer's canonical time of m — but not by a
+//!    whole second that is only a logical time below;
 //! 2. m is not older than a minute before the step's start: the layer's logical time L;
-//! 3. else m itself, in whole seconds: a tool set it on purpose.
+//! 3. m is a whole second in which a lower layer's step wrote: L, too. What cuts times off (busybox `cp -a`) must give the same
+//!    whether the layer below was made a second or a day ago;
+//! 4. else m itself, in whole seconds: a tool set it on purpose.
 //!
 //! L is one second after the newest canonical time below, so that layers are in order everywhere, whenever they are built.
 
@@ -95,9 +97,11 @@ impl Clock {
         }
         let time = match below {
             Some((same, canonical)) if same == on_disk => canonical,
-            _ => self
-                .copied_from_below(on_disk)?
-                .unwrap_or_else(|| self.times.plain(on_disk)),
+            _ => match self.copied_from_below(on_disk)? {
+                Some(time) => time,
+                None if self.is_cut_off(on_disk) => self.times.logical,
+                None => self.times.plain(on_disk),
+            },
         };
         Ok(self.settle(on_disk, time))
     }
@@ -129,8 +133,7 @@ impl Clock {
     fn may_be_from(&self, layer: &Layer, on_disk: Stamp) -> bool {
         let facts = layer.facts();
         if facts.times.is_logical(on_disk) {
-            let is_ours = on_disk.nsec == 0 && on_disk.sec >= self.times.start.sec;
-            return !is_ours
+            return on_disk.nsec != 0
                 && facts
                     .window
                     .is_some_and(|(oldest, newest)| oldest <= on_disk && on_disk <= newest);
@@ -138,6 +141,15 @@ impl Clock {
         // A time both sides keep means the same on both, but where the layer below cut it off.
         let means_the_same = !self.times.is_logical(on_disk) && facts.times.plain(on_disk) == on_disk.sec;
         !means_the_same && facts.newest_on_disk.is_some_and(|newest| on_disk <= newest)
+    }
+
+    /// Whether it may be the time of a file below without its parts of a second.
+    fn is_cut_off(&self, on_disk: Stamp) -> bool {
+        let windows = self.lowers.iter().filter_map(|layer| layer.facts().window);
+        on_disk.nsec == 0
+            && windows
+                .into_iter()
+                .any(|(oldest, newest)| (oldest.sec..=newest.sec).contains(&on_disk.sec))
     }
 
     /// What the layer's record says of its times.
