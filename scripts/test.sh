@@ -27,6 +27,6 @@ if [ ${#missing[@]} -gt 0 ]; then
 	exit 1
 fi
 
-cargo test --workspace --locked "$@"
+cargo test --workspace --locked --no-fail-fast "$@"
 # Alone and last: it moves the clock of the machine.
 [ $# -gt 0 ] || cargo test --locked --test clock -- --ignored
