@@ -70,28 +70,6 @@ impl FromStr for CopyPlace {
     }
 }
 
-// `box rmi`.
-#[derive(Debug, Args)]
-pub(crate) struct RmiArgs {
-    /// Remove an image by its id even if it has several names.
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    /// The images, by name or id.
-    #[arg(value_name = "IMAGE", required = true)]
-    pub(crate) images: Vec<String>,
-}
-
-// `box tag`.
-#[derive(Debug, Args)]
-pub(crate) struct TagArgs {
-    /// The image, by name or id.
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Its new name.
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(crate) name: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
