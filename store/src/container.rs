@@ -220,13 +220,18 @@ pub(crate) fn ids(root: &Root) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// What each container keeps alive, and whether it says so itself: none where that is damaged.
+/// What each container keeps alive, and whether it says so itself: none where that is damaged. Containers go without a lock: one that went
+/// since it was listed is not told.
 pub(crate) fn kept(root: &Root) -> Result<Vec<(String, Option<Vec<Digest>>)>> {
-    let keeps = |id: String| {
-        let path = root.layout.container(&id).join("config");
-        let sealed = root.disk.read(&path, LIMIT)?.unwrap_or_default();
-        let record = record::open(CONFIG, &id, &sealed);
-        Ok((id, record.map(|record| record.keeps)))
-    };
-    ids(root)?.into_iter().map(keeps).collect()
+    let mut all = Vec::new();
+    for id in ids(root)? {
+        let dir = root.layout.container(&id);
+        let sealed = root.disk.read(&dir.join("config"), LIMIT)?;
+        if sealed.is_none() && fs::symlink_metadata(&dir).is_err() {
+            continue;
+        }
+        let record = record::open(CONFIG, &id, &sealed.unwrap_or_default());
+        all.push((id, record.map(|record| record.keeps)));
+    }
+    Ok(all)
 }

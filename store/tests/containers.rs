@@ -147,3 +147,28 @@ fn several_remove_one() {
         assert_eq!(removed, 1, "round {round}");
     }
 }
+
+/// Who ends a container removes it without a lock, also while somebody looks at all or collects.
+#[test]
+fn some_go_while_all_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
+    let ids: Vec<String> = (0..40).map(|n| format!("{n:064x}")).collect();
+    for round in 0..20 {
+        for id in &ids {
+            create(&store, id, &[], true).unwrap();
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for id in &ids {
+                    assert!(store.remove_container(id).unwrap());
+                }
+            });
+            while store.container_ids().unwrap().len() > 1 {
+                let found = store.check(false).unwrap().findings;
+                assert!(found.is_empty(), "round {round}: {found:?}");
+                store.collect(&GcOptions::default()).unwrap();
+            }
+        });
+    }
+}

@@ -96,8 +96,14 @@ impl Marks {
         let named: BTreeSet<_> = image::names(root)?.into_iter().map(|named| named.id).collect();
         for id in image::ids(root)? {
             let path = root.layout.images().join(id.hex());
-            let metadata = fs::metadata(&path).at("look at", &path)?;
-            let sealed = read_quietly(&path)?.unwrap_or_default();
+            let metadata = match fs::metadata(&path) {
+                // It went since it was listed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                found => found.at("look at", &path)?,
+            };
+            let Some(sealed) = read_quietly(&path)? else {
+                continue;
+            };
             // What it keeps can't be known, and may be all that somebody has.
             let record = record::open("image", &id.hex(), &sealed).ok_or_else(|| StoreError::Damaged {
                 what: "image",
