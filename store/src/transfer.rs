@@ -2,9 +2,11 @@
 
 pub mod archive;
 pub(crate) mod document;
+mod encoder;
 mod fetch;
 mod gzip;
 pub mod http;
+pub(crate) mod manifest;
 pub(crate) mod packed;
 mod progress;
 mod times;

@@ -22,6 +22,7 @@ use crate::reference::Reference;
 use crate::stamp::Stamp;
 use crate::store::Store;
 use crate::transfer::Progress;
+use crate::transfer::manifest::keep_manifest;
 use crate::transfer::packed::{self, Packed};
 use crate::transfer::{document, logical_times};
 use crate::unpack::{ApplyOptions, LayerBlob};
@@ -112,7 +113,7 @@ pub fn pull_telling(
     }
     // The handles keep the layers until the image does.
     let image = store.put_raw_image(&found.config_bytes)?;
-    let manifest = packed::keep_manifest(store, &image, &found.bytes, &found.media_type)?;
+    let manifest = keep_manifest(store, &image, &found.bytes, &found.media_type)?;
     store.tag(name, &image.id)?;
     Ok(Pulled {
         image,

@@ -1,7 +1,9 @@
 //! An image goes to a registry: what it has is not sent, what another repository of it has is mounted.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Body, Method, Url};
@@ -17,8 +19,9 @@ use crate::error::StoreError;
 use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::transfer::document::{self, DOCUMENT_LIMIT};
-use crate::transfer::packed;
+use crate::transfer::document::DOCUMENT_LIMIT;
+use crate::transfer::manifest::{self, PackedImage};
+use crate::transfer::packed::{PackError, Packed, Waiting};
 
 /// An image that was pushed.
 #[derive(Debug, Clone)]
@@ -44,33 +47,53 @@ pub fn push(
     options: &RegistryOptions<'_>,
     progress: &dyn TransferProgress,
 ) -> Result<Pushed, RegistryError> {
-    let packed = packed::manifest(store, image, options.packing)?;
-    let manifest = document::digest(&packed.descriptor, "manifest")?;
-    let media_type = packed.descriptor.media_type().to_string();
-    let bytes = store
-        .read_blob(&manifest, DOCUMENT_LIMIT)?
-        .ok_or(StoreError::MissingBlob { digest: manifest })?;
     let failed = AtomicBool::new(false);
     let cancelled = || failed.load(Ordering::Relaxed) || progress.cancelled();
+    let (known, is_ready) = manifest::ready(store, image, options.packing)?;
+    let ready = match is_ready {
+        true => Some(manifest::manifest(store, image, options.packing)?),
+        false => None,
+    };
     let mut session = Session::open(options, (name.domain(), name.path()), Action::Push, &cancelled)?;
-    let mut blobs = Vec::with_capacity(packed.blobs.len());
-    for (&digest, &size) in packed.blobs.iter().filter(|(digest, _)| **digest != manifest) {
-        let place = known_place(store, name, &digest)?;
+    let parts: Vec<Digest> = match &ready {
+        Some(packed) => packed.blobs.keys().copied().collect(),
+        None => known.iter().map(|packed| packed.digest).collect(),
+    };
+    for digest in &parts {
+        let place = known_place(store, name, digest)?;
         session
             .also
-            .extend(place.clone().filter(|place| !session.also.contains(place)));
-        blobs.push(Blob { digest, size, place });
+            .extend(place.filter(|place| !session.also.contains(place)));
     }
     let client = Client::new(&session, &cancelled)?;
-    let url = session.of_repository(&format!("manifests/{manifest}"));
-    let counts = match has(&client, &url, &media_type)? {
+    let media_type = |packed: &PackedImage| packed.descriptor.media_type().to_string();
+    let is_there = match &ready {
         // Then it has all that belongs to it.
-        true => Counts::default(),
-        false => send_all(store, name, &session, (&blobs, &failed), progress)?,
+        Some(packed) => {
+            let url = session.of_repository(&format!("manifests/{}", packed.digest()?));
+            has(&client, &url, &media_type(packed))?
+        }
+        None => false,
     };
-    put_manifest(&client, name, (&bytes, manifest), &media_type)?;
+    let sending = Sending {
+        store,
+        image,
+        name,
+        session: &session,
+        progress,
+        failed: &failed,
+    };
+    let (packed, counts) = match (ready, is_there) {
+        (Some(packed), true) => (packed, Counts::default()),
+        (ready, _) => sending.send_all(ready)?,
+    };
+    let digest = packed.digest()?;
+    let bytes = store
+        .read_blob(&digest, DOCUMENT_LIMIT)?
+        .ok_or(StoreError::MissingBlob { digest })?;
+    put_manifest(&client, name, (&bytes, digest), &media_type(&packed))?;
     Ok(Pushed {
-        manifest,
+        manifest: digest,
         size: bytes.len() as u64,
         sent: counts.sent,
         mounted: counts.mounted,
@@ -78,64 +101,128 @@ pub fn push(
 }
 
 /// A blob that is to be there.
-struct Blob {
-    digest: Digest,
-    size: u64,
-    /// Another repository of the registry that has it.
-    place: Option<String>,
-}
+type Blob = (Digest, u64);
 
 #[derive(Default)]
 struct Counts {
+    /// Blobs that somebody has taken.
+    begun: HashSet<Digest>,
     sent: usize,
     mounted: usize,
     error: Option<RegistryError>,
 }
 
-/// All blobs side by side.
-fn send_all(
-    store: &Store,
-    name: &Reference,
-    session: &Session<'_>,
-    (blobs, failed): (&[Blob], &AtomicBool),
-    progress: &dyn TransferProgress,
-) -> Result<Counts, RegistryError> {
-    let cancelled = || failed.load(Ordering::Relaxed) || progress.cancelled();
-    let next = AtomicUsize::new(0);
-    let counts = Mutex::new(Counts::default());
-    let work = || -> Result<(), RegistryError> {
-        let client = Client::new(session, &cancelled)?;
-        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let upload = Upload {
-                store,
-                client: &client,
-                progress,
-                digest: blob.digest,
-                size: blob.size,
+/// Blobs on their way.
+struct Sending<'s> {
+    store: &'s Store,
+    image: &'s Image,
+    name: &'s Reference,
+    session: &'s Session<'s>,
+    progress: &'s dyn TransferProgress,
+    failed: &'s AtomicBool,
+}
+
+/// Gives each blob to those who send as soon as it is packed.
+struct Giving<'s> {
+    give: Sender<Blob>,
+    sending: &'s Sending<'s>,
+}
+
+impl Waiting for Giving<'_> {
+    fn has(&self, packed: &Packed) {
+        // Nobody takes it when all senders have failed.
+        let _ = self.give.send((packed.digest, packed.size));
+    }
+
+    fn stopped(&self) -> bool {
+        self.sending.cancelled()
+    }
+}
+
+impl Sending<'_> {
+    fn cancelled(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.progress.cancelled()
+    }
+
+    /// All blobs side by side, and layers that are packed already while others still are being packed.
+    fn send_all(&self, ready: Option<PackedImage>) -> Result<(PackedImage, Counts), RegistryError> {
+        let (give, take) = channel::<Blob>();
+        let take = Mutex::new(take);
+        let counts = Mutex::new(Counts::default());
+        let count = self.image.config.rootfs.diff_ids.len() + 1;
+        let packed = std::thread::scope(|scope| {
+            for _ in 0..self.session.options.connections.clamp(1, count) {
+                scope.spawn(|| {
+                    if let Err(error) = self.send_some(&take, &counts)
+                        && !self.failed.swap(true, Ordering::Relaxed)
+                    {
+                        lock(&counts).error = Some(error);
+                    }
+                });
+            }
+            let packed = match ready {
+                Some(packed) => Ok(packed),
+                None => {
+                    let waiting = Giving {
+                        give: give.clone(),
+                        sending: self,
+                    };
+                    manifest::manifest_for(self.store, self.image, self.session.options.packing, &waiting)
+                }
             };
-            let sent = upload.run(blob.place.as_deref())?;
-            remember_place(store, name, &blob.digest)?;
-            let mut counts = lock(&counts);
+            match &packed {
+                Ok(packed) => {
+                    let manifest = packed.digest().ok();
+                    for (&digest, &size) in packed
+                        .blobs
+                        .iter()
+                        .filter(|(digest, _)| Some(**digest) != manifest)
+                    {
+                        // As above.
+                        let _ = give.send((digest, size));
+                    }
+                }
+                Err(_) => self.failed.store(true, Ordering::Relaxed),
+            }
+            drop(give);
+            packed
+        });
+        let mut counts = std::mem::take(&mut *lock(&counts));
+        match (counts.error.take(), packed) {
+            (Some(error), _) => Err(error),
+            (None, Err(PackError::Stopped)) => Err(RegistryError::Cancelled),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(packed)) => Ok((packed, counts)),
+        }
+    }
+
+    /// Sends what it is given, each blob once.
+    fn send_some(&self, take: &Mutex<Receiver<Blob>>, counts: &Mutex<Counts>) -> Result<(), RegistryError> {
+        let cancelled = || self.cancelled();
+        let client = Client::new(self.session, &cancelled)?;
+        loop {
+            let Ok((digest, size)) = lock(take).recv() else {
+                return Ok(());
+            };
+            if !lock(counts).begun.insert(digest) {
+                continue;
+            }
+            let place = known_place(self.store, self.name, &digest)?;
+            // What the registry allows was asked for before.
+            let place = place.filter(|place| self.session.also.contains(place));
+            let upload = Upload {
+                store: self.store,
+                client: &client,
+                progress: self.progress,
+                digest,
+                size,
+            };
+            let sent = upload.run(place.as_deref())?;
+            remember_place(self.store, self.name, &digest)?;
+            let mut counts = lock(counts);
             counts.sent += usize::from(sent == Delivery::Sent);
             counts.mounted += usize::from(sent == Delivery::Mounted);
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..session.options.connections.clamp(1, blobs.len().max(1)) {
-            scope.spawn(|| {
-                if let Err(error) = work()
-                    && !failed.swap(true, Ordering::Relaxed)
-                {
-                    lock(&counts).error = Some(error);
-                }
-            });
-        }
-    });
-    let mut counts = std::mem::take(&mut *lock(&counts));
-    match counts.error.take() {
-        Some(error) => Err(error),
-        None => Ok(counts),
     }
 }
 

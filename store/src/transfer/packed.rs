@@ -1,31 +1,31 @@
-//! How layers and images are written elsewhere: which blob stands for a layer, which manifest for an image.
+//! How layers are written elsewhere: which blob stands for a layer.
 //!
 //! A layer that came from elsewhere keeps its blob. One that was made here is packed when it is first asked for: its
 //! canonical tar as gzip, compressed on every core, without time and name, so that equal layers give equal blobs; what goes into the compressor
-//! is compared with the DiffId. Records `packed` (by DiffId) and `manifest` (by image id) remember it, and keep the
-//! blobs alive.
+//! is compared with the DiffId. Records `packed` (by DiffId) remember it, and keep the blobs alive.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
+use oci_spec::image::MediaType;
 
 use crate::blob::BlobWriter;
 pub(crate) use crate::blob::Packed;
-use crate::digest::{DiffId, Digest, Hasher};
+use crate::digest::DiffId;
 use crate::error::{IoContext, StoreError};
-use crate::image::Image;
-use crate::index::MANIFESTS;
 use crate::layer::decompress::Decompressor;
 use crate::record::RecordKind;
 use crate::store::Store;
-use crate::transfer::document::{self, DOCUMENT_LIMIT, DocumentError};
-use crate::transfer::gzip::ParallelGzip;
+use crate::transfer::document::DocumentError;
+use crate::transfer::encoder::Packer;
 
 const LAYERS: &str = "packed";
 /// Levels where none is said. Of zstd the second gives archives of gzip's size in half the time; the third is 4 % smaller and a ninth
 /// slower (Debian with gcc).
-const GZIP_LEVEL: i32 = 5;
+pub(super) const GZIP_LEVEL: i32 = 5;
 const ZSTD_LEVEL: i32 = 2;
 
 /// How layers are packed.
@@ -88,13 +88,6 @@ impl std::str::FromStr for Packing {
     }
 }
 
-/// An image as others read it.
-pub(crate) struct PackedImage {
-    pub(crate) descriptor: Descriptor,
-    /// All blobs it needs, the manifest's own included, with their sizes.
-    pub(crate) blobs: BTreeMap<Digest, u64>,
-}
-
 /// Why an image could not be written for others.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -113,10 +106,21 @@ pub enum PackError {
     /// A document of the image is wrong.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// Who wanted it does so no more.
+    #[error("packing was stopped")]
+    Stopped,
+}
+
+/// Who waits for blobs; asked from several threads.
+pub(crate) trait Waiting: Sync {
+    /// A layer's blob is here, while others are still being made.
+    fn has(&self, packed: &Packed);
+    /// Whether to give up.
+    fn stopped(&self) -> bool;
 }
 
 /// The blob of a layer, if it is here.
-fn known(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Option<Packed>, StoreError> {
+pub(super) fn known(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Option<Packed>, StoreError> {
     let record = store.get_record(&RecordKind::new(&packing.records())?, &diff_id.0)?;
     let packed = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok());
     match packed {
@@ -152,7 +156,12 @@ fn remember_as(store: &Store, diff_id: &DiffId, packed: &Packed, packing: Packin
 }
 
 /// The blob of a layer, made if it is not here.
-fn layer(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Packed, PackError> {
+fn layer(
+    store: &Store,
+    diff_id: &DiffId,
+    packing: Packing,
+    waiting: &dyn Waiting,
+) -> Result<Packed, PackError> {
     let _once = store.lock("pack", &diff_id.0)?;
     if let Some(packed) = known(store, diff_id, packing)? {
         return Ok(packed);
@@ -161,16 +170,20 @@ fn layer(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Packed, Pa
         .layer(diff_id)?
         .ok_or(StoreError::MissingLayer { diff_id: *diff_id })?;
     let tmp = store.layout().tmp();
-    let mut packer = Packer {
-        encoder: Encoder::new(store.blob_writer()?, packing).at("write blob to", &tmp)?,
-        hasher: Hasher::new(),
-    };
+    let stopped = || waiting.stopped();
+    let mut packer = Packer::new(store.blob_writer()?, packing, &stopped).at("write blob to", &tmp)?;
     let written = layer.write_tar(&mut packer);
-    let is_same = written.is_ok() && DiffId(packer.hasher.finish()) == *diff_id;
+    if stopped() {
+        return Err(PackError::Stopped);
+    }
+    let own = match written {
+        Ok(_) => packer.finish(diff_id).at("write blob to", &tmp)?,
+        Err(_) => None,
+    };
     // What came from elsewhere may be another archive than the canonical one; then its blob has it.
-    let writer = match is_same {
-        true => packer.encoder.finish().at("write blob to", &tmp)?,
-        false => repacked(store, diff_id, packing)?,
+    let writer = match own {
+        Some(writer) => writer,
+        None => repacked(store, diff_id, packing, &stopped)?,
     };
     let size = writer.size();
     let digest = writer.commit(None)?;
@@ -184,206 +197,68 @@ fn layer(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<Packed, Pa
 }
 
 /// Packs what another blob of the layer holds.
-fn repacked(store: &Store, diff_id: &DiffId, packing: Packing) -> Result<BlobWriter, PackError> {
+fn repacked(
+    store: &Store,
+    diff_id: &DiffId,
+    packing: Packing,
+    stopped: &dyn Fn() -> bool,
+) -> Result<BlobWriter, PackError> {
     let gone = || PackError::Gone { diff_id: *diff_id };
     let other = known(store, diff_id, Packing::AsTheyAre)?.ok_or_else(gone)?;
     let blob = store.blob(&other.digest)?.ok_or_else(gone)?;
     let tmp = store.layout().tmp();
     let mut plain = Decompressor::new(blob).at("read blob of", &tmp)?;
-    let mut packer = Packer {
-        encoder: Encoder::new(store.blob_writer()?, packing).at("write blob to", &tmp)?,
-        hasher: Hasher::new(),
-    };
-    io::copy(&mut plain, &mut packer).at("pack into", &tmp)?;
-    match DiffId(packer.hasher.finish()) == *diff_id {
-        true => Ok(packer.encoder.finish().at("write blob to", &tmp)?),
-        false => Err(gone()),
+    let mut packer = Packer::new(store.blob_writer()?, packing, stopped).at("write blob to", &tmp)?;
+    let copied = io::copy(&mut plain, &mut packer);
+    if stopped() {
+        return Err(PackError::Stopped);
     }
+    copied.at("pack into", &tmp)?;
+    packer.finish(diff_id).at("write blob to", &tmp)?.ok_or_else(gone)
 }
 
-/// Compresses, and hashes what goes in.
-struct Packer {
-    encoder: Encoder,
-    hasher: Hasher,
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Write for Packer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.encoder.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// One of the ways to compress, on every core where there are several.
-enum Encoder {
-    Gzip(Box<ParallelGzip<BlobWriter>>),
-    Zstd(Box<zstd::Encoder<'static, BlobWriter>>),
-    Plain(BlobWriter),
-}
-
-impl Encoder {
-    fn new(out: BlobWriter, packing: Packing) -> io::Result<Encoder> {
-        let gzip = |out, level| Ok(Encoder::Gzip(Box::new(ParallelGzip::new(out, level)?)));
-        match packing {
-            Packing::AsTheyAre => gzip(out, GZIP_LEVEL.unsigned_abs()),
-            Packing::Gzip(level) => gzip(out, level),
-            Packing::Zstd(level) => {
-                let mut encoder = zstd::Encoder::new(out, level)?;
-                let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-                // With threads the bytes are the same for any number of them.
-                encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
-                Ok(Encoder::Zstd(Box::new(encoder)))
+/// The blobs of layers, in their order. A layer's tar is read and hashed by one thread: two layers at a time keep the other cores busy.
+pub(super) fn layers(
+    store: &Store,
+    diff_ids: &[DiffId],
+    packing: Packing,
+    waiting: &dyn Waiting,
+) -> Result<Vec<Packed>, PackError> {
+    let next = AtomicUsize::new(0);
+    let made = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some(diff_id) = diff_ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let packed = layer(store, diff_id, packing, waiting);
+            let failed = packed.is_err();
+            if let Ok(packed) = &packed {
+                waiting.has(packed);
             }
-            Packing::Plain => Ok(Encoder::Plain(out)),
+            lock(&made).insert(*diff_id, packed);
+            if failed {
+                // Nobody needs the others.
+                next.store(diff_ids.len(), Ordering::Relaxed);
+            }
         }
-    }
-
-    fn finish(self) -> io::Result<BlobWriter> {
-        match self {
-            Encoder::Gzip(encoder) => encoder.finish(),
-            Encoder::Zstd(encoder) => encoder.finish(),
-            Encoder::Plain(out) => Ok(out),
-        }
-    }
-}
-
-impl Write for Encoder {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Encoder::Gzip(encoder) => encoder.write(bytes),
-            Encoder::Zstd(encoder) => encoder.write(bytes),
-            Encoder::Plain(out) => out.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Keeps the manifest that an image came with.
-pub(crate) fn keep_manifest(
-    store: &Store,
-    image: &Image,
-    bytes: &[u8],
-    media_type: &MediaType,
-) -> Result<Digest, StoreError> {
-    let digest = store.put_blob(bytes)?;
-    let packed = Packed {
-        digest,
-        size: bytes.len() as u64,
-        media_type: media_type.to_string(),
     };
-    let record = serde_json::to_vec(&packed).unwrap_or_default();
-    // What it names stays with it, so that it can be written elsewhere as it is.
-    let mut keeps = vec![digest];
-    if let Ok(manifest) = document::manifest(bytes, media_type, "manifest") {
-        keeps.extend(
-            manifest
-                .layers()
-                .iter()
-                .filter_map(|layer| document::digest(layer, "manifest").ok()),
-        );
-    }
-    store.put_record(&RecordKind::new(MANIFESTS)?, &image.id.0, &record, &keeps)?;
-    store.list_manifest(&image.id)?;
-    Ok(digest)
-}
-
-/// The manifest of an image and all that belongs to it; what is not here yet is made.
-pub(crate) fn manifest(store: &Store, image: &Image, packing: Packing) -> Result<PackedImage, PackError> {
-    let is_own = packing == Packing::AsTheyAre;
-    if is_own && let Some(kept) = kept_manifest(store, image)? {
-        return Ok(kept);
-    }
-    let layers = image
-        .config
-        .rootfs
-        .diff_ids
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(2).min(diff_ids.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = made
         .iter()
-        .map(|diff_id| layer(store, diff_id, packing));
-    let layers = layers.collect::<Result<Vec<Packed>, PackError>>()?;
-    let config_size = store
-        .blob(&image.id.0)?
-        .ok_or(StoreError::MissingBlob { digest: image.id.0 })?
-        .size();
-    let config = descriptor(&MediaType::ImageConfig, config_size, &image.id.0)?;
-    let layers = layers
-        .iter()
-        .map(|l| descriptor(&MediaType::from(l.media_type.as_str()), l.size, &l.digest));
-    let manifest = ImageManifestBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageManifest)
-        .config(config)
-        .layers(layers.collect::<Result<Vec<Descriptor>, DocumentError>>()?)
-        .build()
-        .map_err(|e| document::wrong("manifest", &e.to_string()))?;
-    let bytes = document::to_bytes(&manifest);
-    let digest = match is_own {
-        true => keep_manifest(store, image, &bytes, &MediaType::ImageManifest)?,
-        false => store.put_blob(&bytes)?,
-    };
-    gather(
-        store,
-        &manifest,
-        &MediaType::ImageManifest,
-        digest,
-        bytes.len() as u64,
-    )?
-    .ok_or(PackError::Store(StoreError::MissingBlob { digest }))
-}
-
-/// The manifest that is remembered, if all that belongs to it is here.
-fn kept_manifest(store: &Store, image: &Image) -> Result<Option<PackedImage>, PackError> {
-    let record = store.get_record(&RecordKind::new(MANIFESTS)?, &image.id.0)?;
-    let Some(packed) = record.and_then(|record| serde_json::from_slice::<Packed>(&record.bytes).ok()) else {
-        return Ok(None);
-    };
-    // A damaged manifest is as good as none: the image can get another one.
-    let Ok(Some(bytes)) = store.read_blob(&packed.digest, DOCUMENT_LIMIT) else {
-        return Ok(None);
-    };
-    let media_type = MediaType::from(packed.media_type.as_str());
-    match document::manifest(&bytes, &media_type, "manifest") {
-        Ok(manifest) => gather(store, &manifest, &media_type, packed.digest, packed.size),
-        Err(_) => Ok(None),
+        .find(|(_, packed)| packed.is_err())
+        .map(|(diff_id, _)| *diff_id);
+    if let Some(Err(error)) = failed.and_then(|diff_id| made.remove(&diff_id)) {
+        return Err(error);
     }
-}
-
-/// All blobs of a manifest; none if one is not here.
-fn gather(
-    store: &Store,
-    manifest: &ImageManifest,
-    media_type: &MediaType,
-    digest: Digest,
-    size: u64,
-) -> Result<Option<PackedImage>, PackError> {
-    let mut blobs = BTreeMap::from([(digest, size)]);
-    for part in manifest.layers().iter().chain([manifest.config()]) {
-        let digest = document::digest(part, "manifest")?;
-        match store.blob(&digest)? {
-            Some(blob) if blob.size() == part.size() => blobs.insert(digest, part.size()),
-            _ => return Ok(None),
-        };
-    }
-    Ok(Some(PackedImage {
-        descriptor: descriptor(media_type, size, &digest)?,
-        blobs,
-    }))
-}
-
-/// Of a blob.
-pub(crate) fn descriptor(
-    media_type: &MediaType,
-    size: u64,
-    digest: &Digest,
-) -> Result<Descriptor, DocumentError> {
-    let text: Result<oci_spec::image::Digest, _> = digest.to_string().parse();
-    let digest = text.map_err(|e| document::wrong("descriptor", &e.to_string()))?;
-    Ok(Descriptor::new(media_type.clone(), size, digest))
+    let packed = diff_ids.iter().filter_map(|diff_id| made.get(diff_id));
+    Ok(packed.flatten().cloned().collect())
 }

@@ -10,7 +10,7 @@ use super::index::annotations;
 use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::transfer::document::{DocumentError, to_bytes, wrong};
-use crate::transfer::packed::descriptor;
+use crate::transfer::manifest::descriptor;
 
 /// Links in a row, at most: old archives have one from a layer to an equal one.
 const MAX_LINKS: usize = 8;

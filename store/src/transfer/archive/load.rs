@@ -15,6 +15,7 @@ use crate::store::Store;
 use crate::transfer::document;
 use crate::transfer::document::wrong;
 use crate::transfer::logical_times;
+use crate::transfer::manifest::keep_manifest;
 use crate::transfer::packed::{self, Packed};
 use crate::unpack::{ApplyOptions, LayerBlob};
 
@@ -114,7 +115,7 @@ fn load_image(
         load_layer(store, layout, layer, *diff_id, time, options)?;
     }
     let image = store.put_raw_image(&checked.config_bytes)?;
-    let manifest = packed::keep_manifest(
+    let manifest = keep_manifest(
         store,
         &image,
         &checked.manifest_bytes,

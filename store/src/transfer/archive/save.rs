@@ -13,7 +13,8 @@ use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::transfer::document::{self, DOCUMENT_LIMIT, to_bytes};
-use crate::transfer::packed::{self, Packing};
+use crate::transfer::manifest::{self, PackedImage};
+use crate::transfer::packed::Packing;
 
 /// Writes marker, index and Docker's, then the blobs by digest: equal images give equal bytes.
 pub(super) fn save(
@@ -24,7 +25,7 @@ pub(super) fn save(
     let mut blobs = BTreeMap::new();
     let (mut descriptors, mut docker) = (Vec::new(), Vec::new());
     for (image, names) in images {
-        let manifest = packed::manifest(store, image, Packing::AsTheyAre)?;
+        let manifest = manifest::manifest(store, image, Packing::AsTheyAre)?;
         blobs.extend(manifest.blobs.iter().map(|(digest, size)| (*digest, *size)));
         descriptors.extend(named(&manifest.descriptor, names));
         docker.push(docker_image(store, &manifest, names)?);
@@ -71,7 +72,7 @@ pub(super) fn save(
 /// What Docker reads of an image.
 fn docker_image(
     store: &Store,
-    image: &packed::PackedImage,
+    image: &PackedImage,
     names: &[Reference],
 ) -> Result<DockerImage, ArchiveError> {
     let digest = document::digest(&image.descriptor, "manifest")?;
