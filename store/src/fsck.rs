@@ -217,8 +217,11 @@ impl Store {
         let (root, layers) = self.parts();
         let ids = image::ids(root)?;
         for id in &ids {
+            let record = root.layout.images().join(id.hex());
             let problem = match image::get(root, id) {
                 Err(error) => Some((error.to_string(), true)),
+                // It went since it was listed.
+                Ok(None) if fs::symlink_metadata(&record).is_err() => continue,
                 Ok(None) => Some(("its record or its config is missing or damaged".to_owned(), true)),
                 Ok(Some(image)) => {
                     let is_missing = |diff_id: &&DiffId| !matches!(layers.is_published(diff_id), Ok(true));
@@ -233,7 +236,6 @@ impl Store {
             if let Some((problem, is_of_no_use)) = problem {
                 let is_repaired = repair && is_of_no_use;
                 if is_repaired {
-                    let record = root.layout.images().join(id.hex());
                     root.set_aside(&record, &format!("image-{}", id.hex()))?;
                 }
                 findings.push(Finding {

@@ -3,7 +3,7 @@
 
 use box_store::disk::Durability;
 use box_store::gc::{GcOptions, Prune};
-use box_store::{DiffId, Layer, NewContainer, PrepareOptions, Store, StoreError, StoreOptions};
+use box_store::{DiffId, ImageConfig, Layer, NewContainer, PrepareOptions, Store, StoreError, StoreOptions};
 
 fn layer(store: &Store, content: &str) -> Layer {
     let snapshot = store.prepare(&[], &PrepareOptions::default()).unwrap();
@@ -148,19 +148,26 @@ fn several_remove_one() {
     }
 }
 
-/// Who ends a container removes it without a lock, also while somebody looks at all or collects.
+/// Containers and images go without a lock of others', also while somebody looks at all or collects.
 #[test]
 fn some_go_while_all_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), StoreOptions::default()).unwrap();
     let ids: Vec<String> = (0..40).map(|n| format!("{n:064x}")).collect();
     for round in 0..20 {
+        let mut images = Vec::new();
         for id in &ids {
             create(&store, id, &[], true).unwrap();
+            let config = ImageConfig {
+                author: Some(id.clone()),
+                ..ImageConfig::default()
+            };
+            images.push(store.put_image(&config).unwrap());
         }
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for id in &ids {
+                for (id, image) in ids.iter().zip(&images) {
+                    assert!(store.remove_image(&image.id).unwrap());
                     assert!(store.remove_container(id).unwrap());
                 }
             });

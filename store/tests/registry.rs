@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use box_store::registry::{
@@ -384,6 +385,72 @@ fn pushes_go_on_or_end() {
         error.contains("nothing was taken") || error.contains("no answer") || error.contains("broken off"),
         "{error}"
     );
+}
+
+/// Gives up when it was asked so many times.
+struct Impatient(AtomicUsize);
+
+impl TransferProgress for Impatient {
+    fn blob(&self, _digest: &Digest, _size: u64) -> Box<dyn Progress> {
+        Box::new(NoProgress)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) > 200
+    }
+}
+
+/// What lies in the store's `tmp/`.
+fn temporary(fixture: &Fixture) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for owner in std::fs::read_dir(fixture.root().join("tmp")).unwrap() {
+        let entries = std::fs::read_dir(owner.unwrap().path());
+        found.extend(entries.into_iter().flatten().map(|entry| entry.unwrap().path()));
+    }
+    found.sort();
+    found
+}
+
+/// Whether a layer of the store was packed.
+fn is_packed(fixture: &Fixture) -> bool {
+    let records = std::fs::read_dir(fixture.root().join("records")).unwrap();
+    let mut kinds = records.map(|kind| kind.unwrap().file_name());
+    kinds.any(|kind| kind.to_string_lossy().starts_with("packed"))
+}
+
+#[test]
+fn packing_ends_with_the_push() {
+    let fixture = Fixture::new();
+    let large = "0123456789abcdef".repeat(4 << 20);
+    let layer = fixture.written(&[], &[("large", &large)]);
+    let image = fixture.image(&[&layer]);
+    // What is left of making the layer.
+    let before = temporary(&fixture);
+    let mut options = options();
+    options.packing = "zstd:19".parse().unwrap();
+    let registry = FakeRegistry::start(Content::new(), |_, _| None);
+    let cancelled = push(
+        &fixture.store,
+        &image,
+        &registry.name("r:1"),
+        &options,
+        &Impatient(AtomicUsize::new(0)),
+    );
+    assert!(
+        matches!(cancelled, Err(RegistryError::Cancelled)),
+        "{cancelled:?}"
+    );
+    assert!(!is_packed(&fixture));
+    assert_eq!(temporary(&fixture), before);
+    // A registry that lets nobody write.
+    let refusing = FakeRegistry::start(Content::new(), |_, request| {
+        (request.method == "POST").then(|| Act::Answer(403, Vec::new(), Vec::new()))
+    });
+    let refused = push(&fixture.store, &image, &refusing.name("r:1"), &options, &Silent);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("does not let you push to r"), "{refused}");
+    assert!(!is_packed(&fixture), "it does not wait until all is packed");
+    assert_eq!(temporary(&fixture), before);
 }
 
 #[test]

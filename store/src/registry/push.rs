@@ -20,7 +20,7 @@ use crate::image::Image;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::transfer::document::DOCUMENT_LIMIT;
-use crate::transfer::manifest::{self, PackedImage};
+use crate::transfer::manifest::{self, PackedImage, Ready};
 use crate::transfer::packed::{PackError, Packed, Waiting};
 
 /// An image that was pushed.
@@ -49,15 +49,14 @@ pub fn push(
 ) -> Result<Pushed, RegistryError> {
     let failed = AtomicBool::new(false);
     let cancelled = || failed.load(Ordering::Relaxed) || progress.cancelled();
-    let (known, is_ready) = manifest::ready(store, image, options.packing)?;
-    let ready = match is_ready {
-        true => Some(manifest::manifest(store, image, options.packing)?),
-        false => None,
-    };
+    let ready = manifest::ready(store, image, options.packing)?;
     let mut session = Session::open(options, (name.domain(), name.path()), Action::Push, &cancelled)?;
     let parts: Vec<Digest> = match &ready {
-        Some(packed) => packed.blobs.keys().copied().collect(),
-        None => known.iter().map(|packed| packed.digest).collect(),
+        Ready::Whole(packed) => packed.blobs.keys().copied().collect(),
+        Ready::Parts(known) => {
+            let known = known.iter().map(|packed| packed.digest);
+            known.chain([image.id.0]).collect()
+        }
     };
     for digest in &parts {
         let place = known_place(store, name, digest)?;
@@ -69,11 +68,11 @@ pub fn push(
     let media_type = |packed: &PackedImage| packed.descriptor.media_type().to_string();
     let is_there = match &ready {
         // Then it has all that belongs to it.
-        Some(packed) => {
+        Ready::Whole(packed) => {
             let url = session.of_repository(&format!("manifests/{}", packed.digest()?));
             has(&client, &url, &media_type(packed))?
         }
-        None => false,
+        Ready::Parts(_) => false,
     };
     let sending = Sending {
         store,
@@ -84,7 +83,7 @@ pub fn push(
         failed: &failed,
     };
     let (packed, counts) = match (ready, is_there) {
-        (Some(packed), true) => (packed, Counts::default()),
+        (Ready::Whole(packed), true) => (*packed, Counts::default()),
         (ready, _) => sending.send_all(ready)?,
     };
     let digest = packed.digest()?;
@@ -145,7 +144,7 @@ impl Sending<'_> {
     }
 
     /// All blobs side by side, and layers that are packed already while others still are being packed.
-    fn send_all(&self, ready: Option<PackedImage>) -> Result<(PackedImage, Counts), RegistryError> {
+    fn send_all(&self, ready: Ready) -> Result<(PackedImage, Counts), RegistryError> {
         let (give, take) = channel::<Blob>();
         let take = Mutex::new(take);
         let counts = Mutex::new(Counts::default());
@@ -161,14 +160,8 @@ impl Sending<'_> {
                 });
             }
             let packed = match ready {
-                Some(packed) => Ok(packed),
-                None => {
-                    let waiting = Giving {
-                        give: give.clone(),
-                        sending: self,
-                    };
-                    manifest::manifest_for(self.store, self.image, self.session.options.packing, &waiting)
-                }
+                Ready::Whole(packed) => Ok(*packed),
+                Ready::Parts(_) => self.pack(&give),
             };
             match &packed {
                 Ok(packed) => {
@@ -194,6 +187,17 @@ impl Sending<'_> {
             (None, Err(error)) => Err(error.into()),
             (None, Ok(packed)) => Ok((packed, counts)),
         }
+    }
+
+    /// Packs what is not packed yet, while the config and each layer that is ready are sent: what the registry refuses ends it early.
+    fn pack(&self, give: &Sender<Blob>) -> Result<PackedImage, PackError> {
+        let waiting = Giving {
+            give: give.clone(),
+            sending: self,
+        };
+        // As above.
+        let _ = give.send((self.image.id.0, manifest::config_size(self.store, self.image)?));
+        manifest::made(self.store, self.image, self.session.options.packing, &waiting)
     }
 
     /// Sends what it is given, each blob once.

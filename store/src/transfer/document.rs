@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -49,6 +49,21 @@ pub(crate) fn own_type(bytes: &[u8]) -> Option<MediaType> {
         .get("mediaType")
         .and_then(Value::as_str)
         .map(MediaType::from)
+}
+
+/// A new manifest of an image.
+pub(crate) fn new_manifest(
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    what: &str,
+) -> Result<ImageManifest, DocumentError> {
+    ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers)
+        .build()
+        .map_err(|e| wrong(what, &e.to_string()))
 }
 
 /// A manifest that was checked.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 
 use super::document::{self, DOCUMENT_LIMIT, DocumentError};
 use super::packed::{PackError, Packed, Packing, Waiting, known, layers};
@@ -69,67 +69,76 @@ pub(crate) fn keep_manifest(
 
 /// The manifest of an image and all that belongs to it; what is not here yet is made.
 pub(crate) fn manifest(store: &Store, image: &Image, packing: Packing) -> Result<PackedImage, PackError> {
-    manifest_for(store, image, packing, &Patient)
+    match ready(store, image, packing)? {
+        Ready::Whole(packed) => Ok(*packed),
+        Ready::Parts(_) => made(store, image, packing, &Patient),
+    }
 }
 
-/// Blobs of the image's layers that are here; whether all that belongs to it can be had without packing.
-pub(crate) fn ready(
-    store: &Store,
-    image: &Image,
-    packing: Packing,
-) -> Result<(Vec<Packed>, bool), PackError> {
+/// What is here of an image without packing anything.
+pub(crate) enum Ready {
+    /// All that belongs to it.
+    Whole(Box<PackedImage>),
+    /// The blobs of some of its layers.
+    Parts(Vec<Packed>),
+}
+
+/// What is here already.
+pub(crate) fn ready(store: &Store, image: &Image, packing: Packing) -> Result<Ready, PackError> {
+    if packing == Packing::AsTheyAre
+        && let Some(kept) = kept_manifest(store, image)?
+    {
+        return Ok(Ready::Whole(Box::new(kept)));
+    }
     let diff_ids = &image.config.rootfs.diff_ids;
-    let known = diff_ids.iter().map(|diff_id| known(store, diff_id, packing));
-    let known: Vec<Packed> = known
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .collect();
-    let is_whole = known.len() == diff_ids.len()
-        || (packing == Packing::AsTheyAre && kept_manifest(store, image)?.is_some());
-    Ok((known, is_whole))
+    let mut layers = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        layers.extend(known(store, diff_id, packing)?);
+    }
+    match layers.len() == diff_ids.len() {
+        true => Ok(Ready::Whole(Box::new(of_layers(store, image, packing, &layers)?))),
+        false => Ok(Ready::Parts(layers)),
+    }
 }
 
-/// As [`manifest`]; tells who waits of each layer's blob as soon as it is here.
-pub(crate) fn manifest_for(
+/// The manifest of an image whose layers are packed now; tells who waits of each layer's blob as soon as it is here.
+pub(crate) fn made(
     store: &Store,
     image: &Image,
     packing: Packing,
     waiting: &dyn Waiting,
 ) -> Result<PackedImage, PackError> {
-    let is_own = packing == Packing::AsTheyAre;
-    if is_own && let Some(kept) = kept_manifest(store, image)? {
-        return Ok(kept);
-    }
     let layers = layers(store, &image.config.rootfs.diff_ids, packing, waiting)?;
-    let config_size = store
-        .blob(&image.id.0)?
-        .ok_or(StoreError::MissingBlob { digest: image.id.0 })?
-        .size();
-    let config = descriptor(&MediaType::ImageConfig, config_size, &image.id.0)?;
+    of_layers(store, image, packing, &layers)
+}
+
+/// How long an image's config is, in bytes.
+pub(crate) fn config_size(store: &Store, image: &Image) -> Result<u64, StoreError> {
+    let config = store.blob(&image.id.0)?;
+    let config = config.ok_or(StoreError::MissingBlob { digest: image.id.0 })?;
+    Ok(config.size())
+}
+
+fn of_layers(
+    store: &Store,
+    image: &Image,
+    packing: Packing,
+    layers: &[Packed],
+) -> Result<PackedImage, PackError> {
+    let config = descriptor(&MediaType::ImageConfig, config_size(store, image)?, &image.id.0)?;
     let layers = layers
         .iter()
         .map(|l| descriptor(&MediaType::from(l.media_type.as_str()), l.size, &l.digest));
-    let manifest = ImageManifestBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageManifest)
-        .config(config)
-        .layers(layers.collect::<Result<Vec<Descriptor>, DocumentError>>()?)
-        .build()
-        .map_err(|e| document::wrong("manifest", &e.to_string()))?;
+    let layers = layers.collect::<Result<Vec<Descriptor>, DocumentError>>()?;
+    let manifest = document::new_manifest(config, layers, "manifest")?;
     let bytes = document::to_bytes(&manifest);
-    let digest = match is_own {
-        true => keep_manifest(store, image, &bytes, &MediaType::ImageManifest)?,
-        false => store.put_blob(&bytes)?,
+    let digest = match packing {
+        Packing::AsTheyAre => keep_manifest(store, image, &bytes, &MediaType::ImageManifest)?,
+        _ => store.put_blob(&bytes)?,
     };
-    gather(
-        store,
-        &manifest,
-        &MediaType::ImageManifest,
-        digest,
-        bytes.len() as u64,
-    )?
-    .ok_or(PackError::Store(StoreError::MissingBlob { digest }))
+    let size = bytes.len() as u64;
+    gather(store, &manifest, &MediaType::ImageManifest, digest, size)?
+        .ok_or(PackError::Store(StoreError::MissingBlob { digest }))
 }
 
 /// The manifest that is remembered, if all that belongs to it is here.

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oci_spec::image::MediaType;
 
@@ -217,10 +217,6 @@ fn repacked(
     packer.finish(diff_id).at("write blob to", &tmp)?.ok_or_else(gone)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The blobs of layers, in their order. A layer's tar is read and hashed by one thread: two layers at a time keep the other cores busy.
 pub(super) fn layers(
     store: &Store,
@@ -229,36 +225,28 @@ pub(super) fn layers(
     waiting: &dyn Waiting,
 ) -> Result<Vec<Packed>, PackError> {
     let next = AtomicUsize::new(0);
-    let made = Mutex::new(BTreeMap::new());
-    let work = || {
+    let work = || -> Result<BTreeMap<DiffId, Packed>, PackError> {
+        let mut made = BTreeMap::new();
         while let Some(diff_id) = diff_ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let packed = layer(store, diff_id, packing, waiting);
-            let failed = packed.is_err();
-            if let Ok(packed) = &packed {
-                waiting.has(packed);
-            }
-            lock(&made).insert(*diff_id, packed);
-            if failed {
-                // Nobody needs the others.
-                next.store(diff_ids.len(), Ordering::Relaxed);
-            }
+            // Nobody needs the others when one fails.
+            let packed = layer(store, diff_id, packing, waiting)
+                .inspect_err(|_| next.store(diff_ids.len(), Ordering::Relaxed))?;
+            waiting.has(&packed);
+            made.insert(*diff_id, packed);
         }
+        Ok(made)
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 1..cores.min(2).min(diff_ids.len()) {
-            scope.spawn(work);
-        }
-        work();
+    let (own, others) = std::thread::scope(|scope| {
+        let others = (cores > 1 && diff_ids.len() > 1).then(|| scope.spawn(work));
+        let own = work();
+        let others = others.map(|others| others.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (own, others)
     });
-    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let failed = made
+    let mut made = own?;
+    made.extend(others.transpose()?.unwrap_or_default());
+    Ok(diff_ids
         .iter()
-        .find(|(_, packed)| packed.is_err())
-        .map(|(diff_id, _)| *diff_id);
-    if let Some(Err(error)) = failed.and_then(|diff_id| made.remove(&diff_id)) {
-        return Err(error);
-    }
-    let packed = diff_ids.iter().filter_map(|diff_id| made.get(diff_id));
-    Ok(packed.flatten().cloned().collect())
+        .filter_map(|diff_id| made.get(diff_id).cloned())
+        .collect())
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use oci_spec::image::{Descriptor, ImageIndexBuilder, ImageManifestBuilder, MediaType};
+use oci_spec::image::{Descriptor, ImageIndexBuilder, MediaType};
 use serde::{Deserialize, Serialize};
 
 use super::error::ArchiveError;
 use super::index::annotations;
 use crate::digest::Digest;
 use crate::reference::Reference;
-use crate::transfer::document::{DocumentError, to_bytes, wrong};
+use crate::transfer::document::{DocumentError, new_manifest, to_bytes, wrong};
 use crate::transfer::manifest::descriptor;
 
 /// Links in a row, at most: old archives have one from a layer to an equal one.
@@ -52,13 +52,8 @@ pub(super) fn layout(manifest: &[u8], parts: &BTreeMap<String, Part>) -> Result<
             // Whether it is compressed is told by its first bytes, whatever it is called.
             of_blob(&MediaType::ImageLayer, find(parts, layer)?)
         });
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageManifest)
-            .config(config)
-            .layers(layers.collect::<Result<Vec<_>, DocumentError>>()?)
-            .build()
-            .map_err(|e| wrong("manifest.json", &e.to_string()))?;
+        let layers = layers.collect::<Result<Vec<_>, DocumentError>>()?;
+        let manifest = new_manifest(config, layers, "manifest.json")?;
         let bytes = to_bytes(&manifest);
         let own = of_blob(
             &MediaType::ImageManifest,
