@@ -40,6 +40,7 @@ bench:
 bench-peers: build
 	bash benches/peers target/release/box
 	bash benches/peers target/release/box transfer
+	bash benches/peers target/release/box copy
 
 # The corpus' build cases side by side with Docker's BuildKit.
 compare-buildkit: build
