@@ -16,7 +16,7 @@ use crate::ignore::{IgnoreError, IgnoreRules};
 /// A read-only tree of files. Paths are relative to its root, without `.` and `..`; empty for the root itself.
 ///
 /// Contract: no method leaves the tree or blocks on a FIFO or device, whatever links and special files it holds.
-pub trait FileTree {
+pub trait FileTree: Sync {
     /// What it is called in errors (`the build context /src`).
     fn describe(&self) -> String;
 
@@ -46,6 +46,14 @@ pub trait FileTree {
     /// # Errors
     /// [`FilesError::Changed`] if it is another file by now; when it can't be read.
     fn facts(&self, path: &Path, meta: &Meta) -> Result<Facts, FilesError>;
+
+    /// The same, if it is known without reading the file.
+    ///
+    /// # Errors
+    /// When what is known can't be read.
+    fn known(&self, _path: &Path, _meta: &Meta) -> Result<Option<Facts>, FilesError> {
+        Ok(None)
+    }
 
     /// Attributes of an entry that is no regular file.
     ///
@@ -196,7 +204,8 @@ impl Selection {
 }
 
 impl Entry {
-    fn hash_into(&self, hasher: &mut Hasher, owners: bool) {
+    /// Adds to a digest everything of it that a copy can show.
+    pub(crate) fn hash_into(&self, hasher: &mut Hasher, owners: bool) {
         hash_bytes(hasher, self.relative.as_os_str().as_bytes());
         let (letter, number) = match self.meta.kind {
             EntryKind::Directory => (b'd', 0),

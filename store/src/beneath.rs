@@ -5,6 +5,7 @@
 //! opened again for reading, so that a fifo never blocks and a link is never followed.
 
 mod ownership;
+mod walk;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -17,7 +18,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 
 use crate::stamp::Stamp;
 
-pub(crate) use ownership::{give, give_at, is_record as is_owner_record, record as record_owners};
+pub(crate) use ownership::{give, give_at, give_new, is_record as is_owner_record, record as record_owners};
+pub(crate) use walk::{Visit, Walk};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +160,18 @@ pub(crate) fn open_file(dir: impl AsFd, path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(again, flags, Mode::empty())?))
 }
 
+/// The same for a file that was just seen to be regular, in a tree that nobody changes, in one call; were it something else by
+/// now, it would be opened without waiting for anybody, and refused.
+pub(crate) fn open_seen(dir: impl AsFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = open_with(dir, Path::new(name), flags)?;
+    let seen = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(File::from(file))
+}
+
 /// `lstat` of any path beneath `dir`; none if it (or a directory on the way) is not there. An empty path is `dir` itself.
 pub(crate) fn lookup(dir: impl AsFd, path: &Path) -> io::Result<Option<Metadata>> {
     if path.as_os_str().is_empty() {
@@ -237,37 +251,51 @@ fn proc_path(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<CString> {
 /// The extended attributes of `name` in `dir` (`.` for `dir` itself), sorted by name; empty where the file system has none.
 pub(crate) fn xattrs(dir: impl AsFd, name: &OsStr) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let path = proc_path(dir.as_fd(), name)?;
-    let mut buffer = [0; 256];
-    let list = match rustix::fs::llistxattr(path.as_c_str(), &mut buffer[..]) {
-        Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-        Ok(length) => buffer[..length].to_vec(),
-        Err(rustix::io::Errno::RANGE) => {
-            let mut list = vec![0; 65_536];
-            let length = rustix::fs::llistxattr(path.as_c_str(), &mut list[..])?;
-            list.truncate(length);
-            list
-        }
-        Err(error) => return Err(error.into()),
+    listed(
+        |buffer| rustix::fs::llistxattr(path.as_c_str(), buffer),
+        |name, buffer| rustix::fs::lgetxattr(path.as_c_str(), name, buffer),
+    )
+}
+
+/// The same of an open file.
+pub(crate) fn file_xattrs(file: &File) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    listed(
+        |buffer| rustix::fs::flistxattr(file, buffer),
+        |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
+    )
+}
+
+fn listed(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let names = match grown(list) {
+        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        names => names?,
     };
     let mut attributes = Vec::new();
-    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        attributes.push((OsString::from_vec(name.to_vec()), xattr(&path, name)?));
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        attributes.push((
+            OsString::from_vec(name.to_vec()),
+            grown(|buffer| get(name, buffer))?,
+        ));
     }
     attributes.sort_unstable();
     Ok(attributes)
 }
 
-fn xattr(path: &CString, name: &[u8]) -> io::Result<Vec<u8>> {
+/// What a call writes into a buffer, which is the longest there is if a short one does not do.
+fn grown(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = [0; 256];
-    match rustix::fs::lgetxattr(path.as_c_str(), name, &mut buffer[..]) {
+    match call(&mut buffer[..]) {
         Ok(length) => Ok(buffer[..length].to_vec()),
         Err(rustix::io::Errno::RANGE) => {
             let mut value = vec![0; 65_536];
-            let length = rustix::fs::lgetxattr(path.as_c_str(), name, &mut value[..])?;
+            let length = call(&mut value[..])?;
             value.truncate(length);
             Ok(value)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -297,103 +325,4 @@ pub(crate) fn set_xattr(dir: impl AsFd, name: &OsStr, attribute: &OsStr, value: 
         value,
         rustix::fs::XattrFlags::empty(),
     )?)
-}
-
-/// Walks a tree in canonical order: names by their bytes, a directory before what is in it.
-///
-/// The stack is explicit, so that a hostile depth ends in an error (too many open files), not in a crash.
-pub(crate) struct Walk {
-    stack: Vec<Level>,
-    path: Vec<u8>,
-    enter: Option<OsString>,
-}
-
-struct Level {
-    dir: OwnedFd,
-    names: std::vec::IntoIter<OsString>,
-    path_length: usize,
-}
-
-/// One entry met on a walk.
-pub(crate) struct Visit<'a> {
-    /// The directory that holds it.
-    pub(crate) dir: BorrowedFd<'a>,
-    /// Its path, relative to the root of the walk.
-    pub(crate) path: &'a Path,
-    /// Its name in `dir`.
-    pub(crate) name: OsString,
-    pub(crate) metadata: Metadata,
-}
-
-impl Walk {
-    /// A walk of the directory `root`, which itself is not visited.
-    pub(crate) fn new(root: impl AsFd) -> io::Result<Walk> {
-        let dir = open_dir(root, Path::new(""))?;
-        let names = names(&dir)?.into_iter();
-        Ok(Walk {
-            stack: vec![Level {
-                dir,
-                names,
-                path_length: 0,
-            }],
-            path: Vec::new(),
-            enter: None,
-        })
-    }
-
-    /// The next entry. A directory that was visited is entered next.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Visit<'_>>> {
-        self.enter()?;
-        loop {
-            let Some(level) = self.stack.last_mut() else {
-                return Ok(None);
-            };
-            self.path.truncate(level.path_length);
-            let Some(name) = level.names.next() else {
-                self.stack.pop();
-                continue;
-            };
-            // What is gone since the directory was read is not there.
-            let Some(metadata) = stat(&level.dir, &name)? else {
-                continue;
-            };
-            if !self.path.is_empty() {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(name.as_bytes());
-            if metadata.kind == Kind::Directory {
-                self.enter = Some(name.clone());
-            }
-            break self.visit(name, metadata);
-        }
-    }
-
-    fn visit(&self, name: OsString, metadata: Metadata) -> io::Result<Option<Visit<'_>>> {
-        let path = Path::new(OsStr::from_bytes(&self.path));
-        Ok(self.stack.last().map(|level| Visit {
-            dir: level.dir.as_fd(),
-            path,
-            name,
-            metadata,
-        }))
-    }
-
-    fn enter(&mut self) -> io::Result<()> {
-        let (Some(name), Some(level)) = (self.enter.take(), self.stack.last()) else {
-            return Ok(());
-        };
-        let dir = open_dir(&level.dir, Path::new(&name))?;
-        let names = names(&dir)?.into_iter();
-        self.stack.push(Level {
-            dir,
-            names,
-            path_length: self.path.len(),
-        });
-        Ok(())
-    }
-
-    /// The path of the entry last visited, for errors.
-    pub(crate) fn path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.path))
-    }
 }

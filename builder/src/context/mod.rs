@@ -11,7 +11,9 @@ mod list;
 mod rules;
 mod select;
 mod stat;
+mod walk;
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -113,7 +115,7 @@ impl<'a> Context<'a> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, meta: &Meta) -> Result<Option<Facts>, FilesError> {
+    fn known_facts(&self, meta: &Meta) -> Result<Option<Facts>, FilesError> {
         let mut stats = self.lock_stats();
         if stats.is_none() {
             let record = match self.stats_key() {
@@ -239,7 +241,7 @@ impl FileTree for Context<'_> {
     }
 
     fn facts(&self, path: &Path, meta: &Meta) -> Result<Facts, FilesError> {
-        if let Some(facts) = self.known(meta)? {
+        if let Some(facts) = self.known_facts(meta)? {
             return Ok(facts);
         }
         let now = now();
@@ -248,6 +250,10 @@ impl FileTree for Context<'_> {
             stats.put(&meta.stamp, meta.size, &facts, now);
         }
         Ok(facts)
+    }
+
+    fn known(&self, _path: &Path, meta: &Meta) -> Result<Option<Facts>, FilesError> {
+        self.known_facts(meta)
     }
 
     fn xattrs(&self, _path: &Path, _meta: &Meta) -> Result<Vec<Xattr>, FilesError> {
@@ -305,21 +311,32 @@ fn now() -> i128 {
 
 /// The digest of what is left of a file.
 pub(crate) fn hash(file: &mut File) -> io::Result<Digest> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    thread_local! {
+        // To clear a new one for each file takes longer than to read a small file.
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 128 << 10]);
     }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut hasher = Hasher::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(read) => hasher.update(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    })
 }
 
 /// The attributes of a context's file that go into a layer: capabilities and the user's own.
 fn file_xattrs(file: &File) -> Result<Vec<Xattr>, Errno> {
     let mut names = Vec::new();
+    // Most have none.
+    match rustix::fs::flistxattr(file, &mut [0; 16][..]) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Ok(_) | Err(Errno::RANGE) => {}
+        Err(error) => return Err(error),
+    }
     match rustix::fs::flistxattr(
         file,
         rustix::buffer::spare_capacity(reserve(&mut names, 64 << 10)),

@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::glob;
-use crate::files::{Content, Entry, EntryKind, FileTree, FilesError, Meta, Selection};
+use super::walk::Walk;
+use crate::files::{EntryKind, FileTree, FilesError, Meta, Selection};
 use crate::ignore::{IgnoreRules, Level};
 
 /// As many links as the kernel follows in one path.
@@ -165,10 +166,10 @@ fn expand(
 
 /// Rules that a walk heeds.
 #[derive(Clone, Copy)]
-struct RuleSet<'a> {
-    rules: &'a IgnoreRules,
+pub(super) struct RuleSet<'a> {
+    pub(super) rules: &'a IgnoreRules,
     /// Whether they are about paths in the selection, not in the tree.
-    is_relative: bool,
+    pub(super) is_relative: bool,
     /// What they are told the selection's root is called, if it is a file.
     name: Option<&'a Path>,
 }
@@ -210,7 +211,7 @@ impl<'a> RuleSet<'a> {
     }
 
     /// The path by which they know a file; none if they don't.
-    fn path<'p>(&self, path: &'p Path, relative: &'p Path) -> Option<&'p Path>
+    pub(super) fn path<'p>(&self, path: &'p Path, relative: &'p Path) -> Option<&'p Path>
     where
         'a: 'p,
     {
@@ -235,106 +236,15 @@ fn select_path(
         return Ok(None);
     }
     let above: Vec<Level> = sets.iter().map(|set| set.above(&root)).collect();
-    let mut walk = Walk {
-        tree,
-        root: &root,
-        sets,
-        entries: Vec::new(),
-        pending: Vec::new(),
-    };
+    let mut walk = Walk::new(tree, &root, sets);
     walk.visit(PathBuf::new(), meta, &above)?;
-    let entries = walk.entries;
+    let entries = walk.finish()?;
     let name = path.file_name().map(OsStr::to_owned).unwrap_or_default();
     Ok((!entries.is_empty()).then_some(Selection { name, root, entries }))
 }
 
-struct Walk<'a> {
-    tree: &'a dyn FileTree,
-    root: &'a Path,
-    sets: &'a [RuleSet<'a>],
-    entries: Vec<Entry>,
-    /// Directories that are ignored themselves, from the outermost: there only if something in them is.
-    pending: Vec<Entry>,
-}
-
-impl Walk<'_> {
-    /// `above`: what each set says of the directory that it is in.
-    fn visit(&mut self, relative: PathBuf, meta: Meta, above: &[Level]) -> Result<(), FilesError> {
-        let path = join(self.root, &relative);
-        if meta.kind == EntryKind::Directory {
-            return self.directory(&path, relative, meta, above);
-        }
-        let is_ignored = self.sets.iter().zip(above).any(|(set, level)| {
-            let known = set.path(&path, &relative);
-            known.is_some_and(|known| set.rules.ignores_in(level, known))
-        });
-        if !is_ignored && meta.kind != EntryKind::Socket {
-            let entry = self.read(&path, relative, meta)?;
-            self.push(entry);
-        }
-        Ok(())
-    }
-
-    fn directory(
-        &mut self,
-        path: &Path,
-        relative: PathBuf,
-        meta: Meta,
-        above: &[Level],
-    ) -> Result<(), FilesError> {
-        let level = |(set, above): (&RuleSet<'_>, &Level)| {
-            let known = if set.is_relative { &relative } else { path };
-            // No pattern says anything of a root.
-            match known.as_os_str().is_empty() {
-                true => set.rules.root(),
-                false => set.rules.enter(above, known),
-            }
-        };
-        let levels: Vec<Level> = self.sets.iter().zip(above).map(level).collect();
-        if levels.iter().any(Level::may_skip) {
-            return Ok(());
-        }
-        let entry = self.read(path, relative.clone(), meta)?;
-        let depth = self.pending.len();
-        match levels.iter().any(Level::ignored) {
-            true => self.pending.push(entry),
-            false => self.push(entry),
-        }
-        for (name, meta) in self.tree.list(path)? {
-            self.visit(join(&relative, Path::new(&name)), meta, &levels)?;
-        }
-        self.pending.truncate(depth);
-        Ok(())
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.entries.append(&mut self.pending);
-        self.entries.push(entry);
-    }
-
-    fn read(&self, path: &Path, relative: PathBuf, meta: Meta) -> Result<Entry, FilesError> {
-        let (content, xattrs) = match meta.kind {
-            EntryKind::File => {
-                let facts = self.tree.facts(path, &meta)?;
-                (Content::File(facts.digest), facts.xattrs)
-            }
-            EntryKind::Symlink => (
-                Content::Symlink(self.tree.read_link(path)?),
-                self.tree.xattrs(path, &meta)?,
-            ),
-            _ => (Content::Nothing, self.tree.xattrs(path, &meta)?),
-        };
-        Ok(Entry {
-            relative,
-            meta,
-            content,
-            xattrs,
-        })
-    }
-}
-
 /// `Path::join` without the slash at the end that an empty second part leaves.
-fn join(base: &Path, relative: &Path) -> PathBuf {
+pub(super) fn join(base: &Path, relative: &Path) -> PathBuf {
     match (base.as_os_str().is_empty(), relative.as_os_str().is_empty()) {
         (true, _) => relative.to_owned(),
         (_, true) => base.to_owned(),

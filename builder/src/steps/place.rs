@@ -4,6 +4,7 @@
 //! into the destination if that is (or is written as) a directory. Missing directories are made 0755, or as `--chmod` says,
 //! with the owner of the copy. Below the destination no link is followed: a directory can't replace anything else, nor anything a directory.
 
+mod batch;
 mod unpacked;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use crate::files::{Content, Entry, EntryKind, FileTree, FilesError, Selection};
 use crate::parse::Chmod;
 
 use super::rootfs::kind_of;
+use batch::Batch;
 
 /// Where to, and as what.
 pub(crate) struct Target<'a> {
@@ -98,6 +100,17 @@ impl<'a> Placer<'a> {
 
     /// Puts a file or the contents of a directory. Names of one file stay so within what is put at once, as with Docker.
     pub(crate) fn put(&mut self, source: &dyn FileTree, selection: &Selection) -> Result<(), StepError> {
+        let mut batch = Batch::new(source, self.target.cancel);
+        self.put_into(&mut batch, source, selection)?;
+        batch.write()
+    }
+
+    fn put_into<'s>(
+        &mut self,
+        batch: &mut Batch<'s>,
+        source: &'s dyn FileTree,
+        selection: &'s Selection,
+    ) -> Result<(), StepError> {
         self.linked.clear();
         let root = self.root.clone();
         if selection.is_directory() {
@@ -105,7 +118,7 @@ impl<'a> Placer<'a> {
             // The directory itself is not copied: what is there keeps its mode and owner.
             return selection.entries.iter().skip(1).try_for_each(|entry| {
                 let from = selection.root.join(&entry.relative);
-                self.entry(source, &from, &root.join(&entry.relative), entry)
+                self.entry(Some(batch), source, &from, &root.join(&entry.relative), entry)
             });
         }
         let path = match self.is_directory()? {
@@ -119,7 +132,9 @@ impl<'a> Placer<'a> {
             }
         };
         let file = selection.entries.first();
-        file.map_or(Ok(()), |entry| self.entry(source, &selection.root, &path, entry))
+        file.map_or(Ok(()), |entry| {
+            self.entry(None, source, &selection.root, &path, entry)
+        })
     }
 
     /// Puts a file that stands in the Boxfile.
@@ -205,12 +220,14 @@ impl<'a> Placer<'a> {
         }
     }
 
-    fn entry(
+    /// Puts one entry. A file may wait in `batch` to be written, if there is one.
+    fn entry<'s>(
         &mut self,
-        source: &dyn FileTree,
+        batch: Option<&mut Batch<'s>>,
+        source: &'s dyn FileTree,
         from: &Path,
         path: &Path,
-        entry: &Entry,
+        entry: &'s Entry,
     ) -> Result<(), StepError> {
         if self.target.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
@@ -231,7 +248,7 @@ impl<'a> Placer<'a> {
             Some(_) => {}
         }
         match (&entry.content, entry.meta.kind) {
-            (Content::File(_), _) => self.file(source, from, path, entry, &attrs)?,
+            (Content::File(_), _) => self.file(batch, (source, from), path, entry, &attrs)?,
             (Content::Symlink(target), _) => self.writer.symlink(path, target.as_os_str(), &attrs)?,
             (Content::Nothing, EntryKind::CharDevice(number)) => {
                 self.writer.node(path, Kind::CharDevice, device(number), &attrs)?;
@@ -247,12 +264,12 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn file(
+    fn file<'s>(
         &mut self,
-        source: &dyn FileTree,
-        from: &Path,
+        batch: Option<&mut Batch<'s>>,
+        (source, from): (&'s dyn FileTree, &Path),
         path: &Path,
-        entry: &Entry,
+        entry: &'s Entry,
         attrs: &Attrs,
     ) -> Result<(), StepError> {
         let inode = (entry.meta.stamp.device, entry.meta.stamp.inode);
@@ -260,6 +277,12 @@ impl<'a> Placer<'a> {
         let is_linked = source.keeps_owners() && entry.meta.links > 1;
         if let Some(first) = self.linked.get(&inode).filter(|_| is_linked) {
             return Ok(self.writer.hard_link(path, first)?);
+        }
+        // Whatever needs this one's bytes at once, or what is below it, is written now.
+        if let Some(batch) = batch.filter(|_| !is_linked)
+            && let Some(place) = self.writer.reserve(path, attrs)?
+        {
+            return batch.push(from, entry, place);
         }
         let mut file: File = source.open(from, &entry.meta)?;
         let digest = self.writer.file(path, attrs, &mut file)?;

@@ -7,6 +7,7 @@
 //! say `chown` where there are more ids.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +55,17 @@ pub(crate) fn give(fd: impl AsFd, uid: u32, gid: u32) -> io::Result<()> {
         _ => rustix::fs::setxattr(&path, OWNER, written(uid, gid).as_bytes(), XattrFlags::empty()),
     };
     done(result)
+}
+
+/// The same for a file just made, which most often has its owner already.
+pub(crate) fn give_new(file: &File, uid: u32, gid: u32) -> io::Result<()> {
+    let stat = rustix::fs::fstat(file)?;
+    let is_given = match is_recorded() {
+        // No record is root's.
+        true => (uid, gid) == (0, 0),
+        false => (stat.st_uid, stat.st_gid) == (uid, gid),
+    };
+    if is_given { Ok(()) } else { give(file, uid, gid) }
 }
 
 /// Gives what is called `name` in `dir` to this user and group; a link itself, not what it leads to.

@@ -10,6 +10,7 @@
 
 pub(crate) mod ahead;
 pub mod apply;
+pub(crate) mod beside;
 pub mod decompress;
 mod handle;
 mod meta;

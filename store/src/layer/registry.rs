@@ -10,6 +10,7 @@ use crate::beneath;
 use crate::digest::{DiffId, Hasher};
 use crate::disk::Durability;
 use crate::error::{IoContext, Result};
+use crate::layer::beside::hash_beside;
 use crate::layer::handle::{Layer, Shared};
 use crate::layer::meta::{LayerFacts, LayerMeta};
 use crate::layer::tar;
@@ -145,12 +146,10 @@ impl Layers {
     /// Whether the tree is the one that was recorded.
     fn is_whole(&self, diff_id: &DiffId, meta: &LayerMeta) -> Result<bool> {
         let path = self.root.layout.layer(diff_id);
-        let mut hasher = Hasher::new();
         let dir = beneath::open_root(&path).at("open", &path)?;
-        Ok(
-            tar::write_tree(&dir, &meta.facts, self.root.overlay_xattrs, &mut hasher).is_ok()
-                && hasher.finish() == meta.tree_digest,
-        )
+        let (written, digest) =
+            hash_beside(|out| tar::write_tree(&dir, &meta.facts, self.root.overlay_xattrs, out));
+        Ok(written.is_ok() && digest == meta.tree_digest)
     }
 
     /// The same; a whole one needs no further look in this boot.
@@ -234,7 +233,7 @@ impl Layers {
             facts,
             diff_id,
         } = draft;
-        let is_small = facts.size.saturating_add(facts.entries.saturating_mul(1024)) <= HASH_AT_ONCE;
+        let is_small = is_small(&facts);
         let layer = self.handle(facts, tree, Some(temp));
         if is_small {
             self.finish(&layer, diff_id, false);
@@ -285,9 +284,16 @@ impl Layers {
     }
 
     fn hash_and_publish(&self, layer: &Layer, diff_id: Option<DiffId>, is_shared: bool) -> Result<DiffId> {
-        let mut hasher = Hasher::new();
-        let tar_size = layer.write_tar(&mut hasher)?;
-        let tree_digest = hasher.finish();
+        let (tar_size, tree_digest) = match is_small(layer.facts()) {
+            true => {
+                let mut hasher = Hasher::new();
+                (layer.write_tar(&mut hasher)?, hasher.finish())
+            }
+            false => {
+                let (written, digest) = hash_beside(|out| layer.write_tar(out));
+                (written?, digest)
+            }
+        };
         let diff_id = diff_id.unwrap_or(DiffId(tree_digest));
         let meta = LayerMeta {
             facts: layer.facts().clone(),
@@ -337,4 +343,8 @@ impl Layers {
             let _ = fs::remove_file(dest);
         })
     }
+}
+
+fn is_small(facts: &LayerFacts) -> bool {
+    facts.size.saturating_add(facts.entries.saturating_mul(1024)) <= HASH_AT_ONCE
 }

@@ -129,6 +129,9 @@ impl TreeWriter<'_> {
             }
             self.links.insert(metadata.inode, visit.path.to_owned());
         }
+        if metadata.kind == Kind::File && metadata.size > 0 {
+            return self.file(visit);
+        }
         let all = beneath::xattrs(visit.dir, &visit.name).at("read attributes of", visit.path)?;
         let is_opaque = all.iter().any(|(name, _)| name == self.overlay_xattrs.opaque());
         let xattrs = canonical_xattrs(all, visit.path)?;
@@ -137,7 +140,7 @@ impl TreeWriter<'_> {
             ..self.base(visit)
         };
         match metadata.kind {
-            Kind::File => self.file(visit, base),
+            Kind::File => self.header(&Header { flag: b'0', ..base }),
             Kind::Directory => self.directory(visit, base, is_opaque),
             Kind::Symlink => self.symlink(visit, base),
             Kind::Fifo => self.header(&Header { flag: b'6', ..base }),
@@ -208,17 +211,17 @@ impl TreeWriter<'_> {
         })
     }
 
-    fn file(&mut self, visit: &Visit<'_>, base: Header<'_>) -> Result<()> {
+    fn file(&mut self, visit: &Visit<'_>) -> Result<()> {
         let size = visit.metadata.size;
+        let mut file = beneath::open_seen(visit.dir, &visit.name).at("open", visit.path)?;
+        let all = beneath::file_xattrs(&file).at("read attributes of", visit.path)?;
+        let xattrs = canonical_xattrs(all, visit.path)?;
         self.header(&Header {
             flag: b'0',
             size,
-            ..base
+            xattrs: &xattrs,
+            ..self.base(visit)
         })?;
-        if size == 0 {
-            return Ok(());
-        }
-        let mut file = beneath::open_file(visit.dir, Path::new(&visit.name)).at("open", visit.path)?;
         self.archive.content(&mut file, size, visit.path)
     }
 

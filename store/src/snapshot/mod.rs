@@ -7,11 +7,13 @@ mod diff;
 mod fixup;
 mod options;
 mod plan;
+mod reserved;
 mod writer;
 
 use std::sync::Arc;
 
 pub use options::{MountStub, Mtimes, OverlayDirs, PrepareOptions};
+pub use reserved::Reserved;
 pub use writer::{Attrs, LayerWriter};
 
 use crate::beneath;

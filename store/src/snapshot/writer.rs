@@ -25,6 +25,7 @@ use crate::root::{Root, TempDir};
 use crate::snapshot::canvas::{Canvas, timestamps};
 use crate::snapshot::clock::Clock;
 use crate::snapshot::options::PrepareOptions;
+use crate::snapshot::reserved::Reserved;
 use crate::snapshot::{content, fixup};
 use crate::stamp::Stamp;
 use crate::tree::Tree;
@@ -121,6 +122,28 @@ impl LayerWriter {
         let digest = content::copy(source, &mut file, &path, &mut self.buffer)?;
         self.finish_file(&file, &path, attrs)?;
         Ok(digest)
+    }
+
+    /// Makes the place of a regular file that is written later, maybe on another thread, but before the commit and before anything else
+    /// is done with its path. None if its content decides whether it is written at all, or a time of its own how: then it is for
+    /// [`file`](Self::file).
+    pub fn reserve(&mut self, path: &Path, attrs: &Attrs) -> Result<Option<Reserved>> {
+        let path = self.entry_path(path)?;
+        if attrs.mtime.is_some() || self.may_equal_below(&path, attrs)? {
+            return Ok(None);
+        }
+        let (parent, name) = self.canvas.make_room(&path, &self.below)?;
+        self.canvas.note(path.clone());
+        let attrs = Attrs {
+            xattrs: kept(&attrs.xattrs).cloned().collect(),
+            ..attrs.clone()
+        };
+        Ok(Some(Reserved::new(
+            path,
+            (parent, name),
+            attrs,
+            self.canvas.stamp,
+        )))
     }
 
     /// Writes a file aside, and puts it into the tree only if it differs from the one below.

@@ -49,7 +49,7 @@ impl Placer<'_> {
                 }
                 continue;
             }
-            self.entry(source, &selection.root.join(relative), &place, entry)?;
+            self.entry(None, source, &selection.root.join(relative), &place, entry)?;
         }
         Ok(())
     }

@@ -118,23 +118,20 @@ fn write_header(out: &mut Counted<'_>, header: &Header<'_>) -> Result<()> {
 /// The records of the PAX header that this entry needs; empty for most.
 fn pax_records(header: &Header<'_>, path: &[u8]) -> Vec<u8> {
     let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut number = |key: &str, needed: bool, value: String| {
+    let mut number = |key: &str, needed: bool, value: i128| {
         if needed {
-            records.push((key.into(), value.into_bytes()));
+            records.push((key.into(), value.to_string().into_bytes()));
         }
     };
-    number("gid", header.gid > OCTAL_7, header.gid.to_string());
+    let is_long = |value: Option<u64>| value.is_none_or(|value| value > OCTAL_11);
+    number("gid", header.gid > OCTAL_7, header.gid.into());
     number(
         "mtime",
-        octal(header.mtime.try_into().ok(), 11).is_none(),
-        header.mtime.to_string(),
+        is_long(header.mtime.try_into().ok()),
+        header.mtime.into(),
     );
-    number(
-        "size",
-        octal(Some(header.size), 11).is_none(),
-        header.size.to_string(),
-    );
-    number("uid", header.uid > OCTAL_7, header.uid.to_string());
+    number("size", is_long(Some(header.size)), header.size.into());
+    number("uid", header.uid > OCTAL_7, header.uid.into());
     for (key, value) in [("path", path), ("linkpath", header.link)] {
         if value.len() > 100 {
             records.push((key.into(), value.to_vec()));
@@ -165,32 +162,37 @@ fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 const OCTAL_7: u32 = 0o7_777_777;
+const OCTAL_11: u64 = 0o77_777_777_777;
 
-/// `value` in `digits` octal digits; none if it needs more.
-fn octal(value: Option<u64>, digits: u32) -> Option<Vec<u8>> {
-    let value = value.filter(|value| value >> (3 * digits) == 0)?;
-    Some(format!("{value:0width$o}", width = digits as usize).into_bytes())
+/// Writes `value` in octal digits, as many as there is room for; zero if it needs more.
+fn octal(value: u64, digits: &mut [u8]) {
+    let fits = digits.len() >= 22 || value >> (3 * digits.len()) == 0;
+    let mut rest = if fits { value } else { 0 };
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest & 7) as u8;
+        rest >>= 3;
+    }
 }
 
 /// One 512-byte ustar header. What a PAX record says is cut (names) or zero (numbers).
 fn ustar(header: &Header<'_>, path: &[u8]) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
-    let number =
-        |value: u64, digits| octal(Some(value), digits).unwrap_or_else(|| vec![b'0'; digits as usize]);
     put(0, &path[..path.len().min(100)]);
-    put(100, &number(header.mode.into(), 7));
-    put(108, &number(header.uid.into(), 7));
-    put(116, &number(header.gid.into(), 7));
-    put(124, &number(header.size, 11));
-    put(136, &number(header.mtime.try_into().unwrap_or(u64::MAX), 11));
     put(148, b"        ");
     put(156, &[header.flag]);
     put(157, &header.link[..header.link.len().min(100)]);
     put(257, b"ustar\x0000");
-    put(329, &number(header.device.0.into(), 7));
-    put(337, &number(header.device.1.into(), 7));
+    let mut number = |at: usize, digits: usize, value: u64| octal(value, &mut block[at..at + digits]);
+    number(100, 7, header.mode.into());
+    number(108, 7, header.uid.into());
+    number(116, 7, header.gid.into());
+    number(124, 11, header.size);
+    number(136, 11, header.mtime.try_into().unwrap_or(u64::MAX));
+    number(329, 7, header.device.0.into());
+    number(337, 7, header.device.1.into());
     let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
-    block[148..156].copy_from_slice(&[&number(sum, 6)[..], b"\0 "].concat());
+    octal(sum, &mut block[148..154]);
+    block[154..156].copy_from_slice(b"\0 ");
     block
 }
