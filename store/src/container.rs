@@ -164,6 +164,7 @@ impl Store {
     /// What to mount for a container: its layers below what it has written.
     pub fn container_dirs(&self, id: &str, layers: &[Layer], stubs: &[MountStub]) -> Result<OverlayDirs> {
         let dir = self.container_dir(id)?;
+        let layers = &self.unstacked(layers)?[..];
         let tree = Tree::new(layers);
         let mut lower = self.fixup_lower(&tree, stubs)?;
         lower.extend(visible(layers).iter().rev().map(Layer::path));

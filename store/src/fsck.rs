@@ -3,6 +3,8 @@
 //! Others may use the store meanwhile; what goes away while it is looked at is no finding. Caches that are checked whenever they are used
 //! (fix-ups) or that nobody promises anything of (cache mounts) are left out.
 
+mod stack;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -173,7 +175,7 @@ impl Store {
                     return Ok(None);
                 };
                 if record::open(kind, key, &sealed).is_some() {
-                    return Ok(None);
+                    return self.look_at_stack(kind, key, path, repair);
                 }
                 if repair {
                     root.set_aside(path, &format!("record-{kind}-{key}"))?;
@@ -185,7 +187,7 @@ impl Store {
 
     /// Each container needs what it is, how it is doing, and what it lies on. What is damaged of one is not put aside: it may be all that its user has.
     fn check_containers(&self, findings: &mut Vec<Finding>) -> Result<u64> {
-        let (root, _) = self.parts();
+        let (root, layers) = self.parts();
         let all = container::kept(root)?;
         for (id, keeps) in &all {
             let mut tell = |problem: String| {
@@ -204,7 +206,7 @@ impl Store {
                 tell("its state is damaged; box rm -f removes it".to_owned());
             }
             // A layer that is damaged has a finding of its own.
-            let is_gone = |digest: &&Digest| !root.layout.layer(&DiffId(**digest)).is_dir();
+            let is_gone = |digest: &&Digest| !layers.is_there(&DiffId(**digest));
             if let Some(digest) = keeps.iter().find(is_gone) {
                 tell(format!("its layer {digest} is gone"));
             }

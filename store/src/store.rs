@@ -76,7 +76,22 @@ impl Store {
         LayerWriter::new(&self.root, &self.layers, lowers, options)
     }
 
+    /// A writer for a layer that is to be `base`, which is no part of `lowers`, with changes: see [`LayerWriter::commit_over`]. None if that can't be.
+    pub fn layer_writer_over(
+        &self,
+        lowers: &[Layer],
+        base: &Layer,
+        options: &PrepareOptions,
+    ) -> Result<Option<LayerWriter>> {
+        LayerWriter::over(&self.root, &self.layers, (lowers, base), options)
+    }
+
     // Layers
+
+    /// The same layers, each with a tree to mount.
+    pub(crate) fn unstacked(&self, layers: &[Layer]) -> Result<Vec<Layer>> {
+        snapshot::unstacked(&self.root, &self.layers, layers)
+    }
 
     /// A layer by its digest; none if it is not here. What an earlier boot left unsynced is verified, or dropped.
     pub fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>> {

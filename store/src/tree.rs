@@ -63,7 +63,9 @@ impl Tree {
     /// The view of these layers, bottom first.
     pub fn new(layers: &[Layer]) -> Tree {
         Tree {
-            layers: crate::layer::visible(layers).iter().rev().cloned().collect(),
+            layers: (crate::layer::visible(layers).iter().rev())
+                .flat_map(Layer::pieces)
+                .collect(),
             dirs: Mutex::default(),
         }
     }

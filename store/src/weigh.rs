@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::beneath::{Kind, Walk};
+use crate::beneath::Kind;
 use crate::error::{IoContext, Result};
 use crate::layer::Layer;
 use crate::tree::Tree;
@@ -34,7 +34,7 @@ pub fn weigh(layers: &[Layer], count: usize) -> Result<Vec<Weight>> {
 
 fn one(layer: &Layer, tree: &Tree, count: usize) -> Result<Weight> {
     let place = layer.path();
-    let mut walk = Walk::new(layer.dir()?).at("read", &place)?;
+    let mut walk = layer.walk()?;
     let mut weight = Weight::default();
     let (mut largest, mut largest_hidden) = (Largest::new(count), Largest::new(count));
     let mut linked = HashSet::new();

@@ -12,6 +12,7 @@ use crate::cache::{Cache, Recipe};
 use crate::error::{BuildError, StepError};
 use crate::exec::CancelToken;
 use crate::graph::StageId;
+use crate::lower::Plan;
 use crate::plan::{BasePlan, CopyFrom, Place, StagePlan};
 use crate::progress::StepId;
 use crate::steps::{Tools, Unpacked};
@@ -24,6 +25,7 @@ use super::record::{Recorder, chain};
 /// What the stages of a build share.
 pub(super) struct Shared<'a> {
     pub(super) tools: Tools<'a>,
+    pub(super) plan: &'a Plan,
     pub(super) cache: Cache<'a>,
     pub(super) recorder: Recorder,
     /// Images whose layers are on their way.

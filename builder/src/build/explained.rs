@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use box_store::digest::Digest;
+use box_store::digest::{DiffId, Digest};
 use box_store::error::StoreError;
+use box_store::layer::Layer;
 
-use crate::cache::{About, FileList, KeyParts, Standing, StepKind, Whence};
+use crate::cache::{About, FileList, KeyId, KeyParts, Standing, StepKind, Whence};
 use crate::error::StepError;
 use crate::exec::Usage;
 use crate::explain::{Asked, Below, Cause, Verdict, cause};
@@ -14,7 +15,7 @@ use crate::progress::{Event, StepId};
 
 use super::announce::Outcome;
 use super::begin::Shared;
-use super::record::diff_ids;
+use super::record::{chain, diff_ids};
 use super::stage::Stage;
 
 /// The files of a step's inputs, by the digests of those.
@@ -74,6 +75,32 @@ impl Stage<'_, '_> {
             index: id.0.saturating_sub(self.first),
         };
         Whence::new(kind, step.map_or("", |step| &step.place.text), &standing)
+    }
+
+    /// What earlier runs of a step made on the same layers with other inputs, the latest first; none where the step is to be done as if there were none.
+    pub(super) fn earlier_like(
+        &self,
+        id: StepId,
+        like: &KeyParts,
+        below: &[Layer],
+    ) -> Result<Vec<(KeyId, DiffId)>, StoreError> {
+        if self.forced(Reuse::Always).is_some() {
+            return Ok(Vec::new());
+        }
+        let earlier = self.shared.cache.earlier(&self.whence(id, like.kind))?;
+        let parent = match earlier.is_empty() {
+            true => return Ok(Vec::new()),
+            false => chain(below)?,
+        };
+        let made = earlier.into_iter().filter_map(|earlier| {
+            let record = earlier.record.filter(|record| record.key.parent == parent)?;
+            let parts = KeyParts {
+                inputs: like.inputs.clone(),
+                ..record.key.parts
+            };
+            Some((earlier.key, record.layer.filter(|_| parts == *like)?))
+        });
+        Ok(made.collect())
     }
 
     /// Why the cache is not asked at all.

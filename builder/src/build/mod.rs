@@ -138,6 +138,7 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
                 is_forecast: false,
                 uses: &uses,
             },
+            plan: &plan,
             cache: Cache::new(store, request.imports.as_ref()),
             recorder: Recorder::default(),
             pulls,

@@ -9,7 +9,7 @@ use box_store::error::StoreError;
 use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 
-use crate::cache::{About, Cache, CacheKey, KeyParts, Whence};
+use crate::cache::{About, Cache, CacheKey, Kept, KeyId, KeyParts, Whence};
 
 /// A step that was done, holding its lock until others can find it.
 pub(super) struct Done {
@@ -18,6 +18,8 @@ pub(super) struct Done {
     pub(super) below: Vec<Layer>,
     pub(super) layer: Option<Layer>,
     pub(super) lock: Option<LockGuard>,
+    /// What of a context its layer is a copy of, if that is to be kept.
+    pub(super) laid: Option<Kept>,
     /// What else is known of it, and where that is found.
     pub(super) about: About,
     pub(super) whence: Whence,
@@ -35,6 +37,9 @@ impl Done {
             below: diff_ids(&self.below)?,
             ..self.about
         };
+        if let (Some(laid), Some(layer)) = (&self.laid, &layer) {
+            laid.keep(cache.store(), KeyId::new(parent, self.parts.id()), layer)?;
+        }
         cache.record(
             CacheKey {
                 parent,

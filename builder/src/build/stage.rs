@@ -257,8 +257,15 @@ impl Stage<'_, '_> {
             parts.layer.base_created = None;
         }
         let lists = || reading.lists();
+        let (like, shared) = (parts.clone(), self.shared);
         self.cached((id, parts, Reuse::Always), below, lists, || {
-            reading.copy(At { id, layers: below }, step.chown.as_deref())
+            // A container needs the whole tree at once.
+            let is_run_on = shared.plan.runs_on(self.plan.id, id.0 - self.first);
+            let earlier = || match is_run_on {
+                true => Ok(Vec::new()),
+                false => self.earlier_like(id, &like, below),
+            };
+            reading.copy(At { id, layers: below }, step.chown.as_deref(), &earlier)
         })
     }
 
@@ -314,7 +321,7 @@ impl Stage<'_, '_> {
         }
         let lists = lists()?;
         self.tell_miss(&lookup, forced, &lists)?;
-        let Made { layer, usage } = make()?;
+        let Made { layer, usage, laid } = make()?;
         for (input, list) in &lists {
             list.keep(shared.tools.store, input)?;
         }
@@ -333,6 +340,7 @@ impl Stage<'_, '_> {
             below: below.to_vec(),
             layer: layer.clone(),
             lock,
+            laid,
         };
         self.note_use(below, id, reuse, layer.as_ref());
         shared.recorder.add(&shared.cache, done)?;

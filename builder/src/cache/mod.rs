@@ -13,6 +13,7 @@
 mod about;
 mod elsewhere;
 mod key;
+mod laid;
 mod list;
 mod runs;
 mod uses;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use about::{About, Figures};
 pub(crate) use elsewhere::Elsewhere;
+pub(crate) use laid::{Kept, Laid};
 pub use list::{FileFact, FileFacts, FileList, Short};
 pub use runs::{Standing, Whence};
 

@@ -24,7 +24,7 @@ use crate::ast::{ArgDeclaration, Instruction, InstructionKind, Word};
 use crate::diagnostic::Diagnostic;
 use crate::expand::{arg_value, expand_word};
 use crate::graph::{Base, Stage, StageGraph, StageId};
-use crate::plan::{Action, Place, StagePlan, Step};
+use crate::plan::{Action, BasePlan, Place, StagePlan, Step};
 use crate::request::BuildRequest;
 use crate::source::Span;
 use crate::url::without_credentials;
@@ -58,6 +58,18 @@ pub struct Plan {
     pub warnings: Vec<Diagnostic>,
     /// Names given by `--build-arg` that no ARG declares.
     pub unused_args: Vec<String>,
+}
+
+impl Plan {
+    /// Whether a container runs on what a step of this stage makes: a RUN that follows it, from the `next` step on, or one of a stage built on it.
+    pub(crate) fn runs_on(&self, stage: StageId, next: usize) -> bool {
+        let is_run = |step: &Step| matches!(step.action, Action::Run(_));
+        self.stages.iter().any(|plan| match plan.base {
+            _ if plan.id == stage => plan.steps.iter().skip(next).any(is_run),
+            BasePlan::Stage(base) if base == stage => self.runs_on(plan.id, 0),
+            _ => false,
+        })
+    }
 }
 
 /// Lowers all stages of a graph.

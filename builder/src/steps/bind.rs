@@ -158,7 +158,9 @@ impl<'a> Source<'a> {
                 }
                 .into());
             }
-            Ok(reading.copy(At { layers: &[], ..at }, None)?.layer)
+            Ok(reading
+                .copy(At { layers: &[], ..at }, None, &|| Ok(Vec::new()))?
+                .layer)
         })?;
         let diff_id = layer.as_ref().map(Layer::diff_id).transpose()?;
         let keeps: Vec<Digest> = diff_id.iter().map(|diff_id| diff_id.0).collect();

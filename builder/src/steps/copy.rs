@@ -1,6 +1,8 @@
 //! COPY: files of the context, a stage or an image, written as a layer; no container is needed.
 
 mod believed;
+mod patched;
+mod words;
 
 use std::cell::OnceCell;
 
@@ -11,20 +13,22 @@ use box_store::record::RecordKind;
 use box_store::remote::RemoteRecord;
 use box_store::tree::Tree;
 
-use crate::cache::{FileList, Input};
+use crate::cache::{FileList, Input, Kept, Laid};
 use crate::context::{Context, Picking, select};
 use crate::error::StepError;
 use crate::files::{FileTree, FilesError};
 use crate::ignore::IgnoreRules;
 use crate::plan::{CopySourcePlan, CopyStep};
 use crate::progress::{Event, StepId};
-use crate::url::without_credentials;
 
 use super::archive::{self, Archive};
 use super::pick::{How, Picked, pick};
 use super::place::{Placer, Target};
 use super::rootfs::Rootfs;
 use super::{At, Made, Tools, users};
+pub(crate) use patched::Earlier;
+pub(crate) use words::canonical;
+use words::source_names;
 
 /// Where a COPY reads, and what was found there.
 pub(crate) struct Reading<'a> {
@@ -260,11 +264,16 @@ impl<'a> Reading<'a> {
         Ok(self.selected.get_or_init(|| selected))
     }
 
-    /// Writes the layer. `chown` is the owner, as written.
+    /// Writes the layer. `chown` is the owner, as written; `earlier` gives what the step made before, of other files.
     ///
     /// # Errors
     /// When something can't be read, has changed since it was hashed, or can't be put where it is wanted.
-    pub(crate) fn copy(&self, at: At<'_>, chown: Option<&str>) -> Result<Made, StepError> {
+    pub(crate) fn copy(
+        &self,
+        at: At<'_>,
+        chown: Option<&str>,
+        earlier: &Earlier<'_>,
+    ) -> Result<Made, StepError> {
         self.verify()?;
         let selected = self.selected()?;
         let _turn = self.tools.turn(at.id)?;
@@ -273,7 +282,6 @@ impl<'a> Reading<'a> {
             Some(text) => Some(users::owner(&tree, text)?),
             None => None,
         };
-        let writer = self.tools.store.layer_writer(at.layers, &self.tools.options())?;
         let chmod = self.step.chmod.as_ref().map(|(_, chmod)| chmod);
         let target = Target {
             destination: &self.step.destination,
@@ -282,6 +290,14 @@ impl<'a> Reading<'a> {
             keeps_directories: self.step.parents,
             cancel: self.tools.cancel,
         };
+        let directory = self.only_directory(selected);
+        let laid = directory.and_then(Laid::of);
+        if let (Some(directory), Some(laid)) = (directory, &laid)
+            && let Some(made) = self.patched(at, (&tree, target), (directory, laid), earlier)?
+        {
+            return Ok(made);
+        }
+        let writer = self.tools.store.layer_writer(at.layers, &self.tools.options())?;
         let mut placer = Placer::new(&tree, writer, target)?;
         for (source, picked) in self.step.sources.iter().zip(selected) {
             if let CopySourcePlan::Inline { name, data } = source {
@@ -294,7 +310,10 @@ impl<'a> Reading<'a> {
                 .iter()
                 .try_for_each(|picked| self.put(&mut placer, picked))?;
         }
-        Ok(Made::of(placer.finish().commit()?, None))
+        Ok(Made {
+            laid: laid.map(Kept::Whole),
+            ..Made::of(placer.finish().commit()?, None)
+        })
     }
 
     fn put(&self, placer: &mut Placer<'_>, picked: &Picked) -> Result<(), StepError> {
@@ -365,27 +384,4 @@ fn picking(step: &CopyStep) -> Result<Picking, FilesError> {
         excludes,
         parents: step.parents,
     })
-}
-
-/// The sources as the key names them.
-fn source_names(step: &CopyStep) -> Vec<String> {
-    let names = step.sources.iter().map(|source| match source {
-        CopySourcePlan::Path(pattern) => pattern.clone(),
-        CopySourcePlan::Inline { name, .. } => format!("<<{name}"),
-        CopySourcePlan::Url { url, .. } => without_credentials(url),
-        CopySourcePlan::Git { address, .. } => without_credentials(&address.with_fragment(true)),
-    });
-    names.collect()
-}
-
-/// The instruction in canonical form, for its key.
-pub(crate) fn canonical(step: &CopyStep, keeps_owners: bool) -> Vec<String> {
-    let mut words = vec![step.destination.clone()];
-    words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
-    words.extend(step.chmod.iter().map(|(text, _)| format!("--chmod={text}")));
-    words.extend(step.excludes.iter().map(|pattern| format!("--exclude={pattern}")));
-    words.extend(step.parents.then(|| "--parents".to_owned()));
-    words.extend(step.link.then(|| "--link".to_owned()));
-    words.push(if keeps_owners { "owners" } else { "no owners" }.to_owned());
-    words
 }

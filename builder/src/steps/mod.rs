@@ -29,7 +29,7 @@ use box_store::layer::Layer;
 use box_store::lock::LockGuard;
 use box_store::snapshot::{Mtimes, PrepareOptions};
 
-use crate::cache::UsesLog;
+use crate::cache::{Kept, UsesLog};
 use crate::context::Context;
 use crate::error::StepError;
 use crate::exec::{CancelToken, Executor, Usage};
@@ -150,6 +150,8 @@ pub(crate) struct Made {
     pub(crate) layer: Option<Layer>,
     /// What its command used.
     pub(crate) usage: Option<Usage>,
+    /// What of a context it is a copy of, if one like it may be built upon it.
+    pub(crate) laid: Option<Kept>,
 }
 
 impl Made {
@@ -158,6 +160,7 @@ impl Made {
         Made {
             layer: Some(layer).filter(|layer| !layer.is_empty()),
             usage,
+            laid: None,
         }
     }
 }

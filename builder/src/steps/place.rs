@@ -24,6 +24,7 @@ use super::rootfs::kind_of;
 use batch::Batch;
 
 /// Where to, and as what.
+#[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     /// Absolute; a slash at the end says that it is a directory.
     pub(crate) destination: &'a str,
@@ -135,6 +136,37 @@ impl<'a> Placer<'a> {
         file.map_or(Ok(()), |entry| {
             self.entry(None, source, &selection.root, &path, entry)
         })
+    }
+
+    /// Puts some entries of a directory, by their places, into a layer over one that has the others. False if it can't be: the layers below have
+    /// something where one of them goes.
+    pub(crate) fn put_some(
+        &mut self,
+        source: &dyn FileTree,
+        selection: &Selection,
+        places: &[usize],
+    ) -> Result<bool, StepError> {
+        let root = self.root.clone();
+        let entries = || places.iter().filter_map(|&place| selection.entries.get(place));
+        for entry in entries() {
+            if self.tree.lookup(&root.join(&entry.relative))?.is_some() {
+                return Ok(false);
+            }
+        }
+        self.make_dirs(&root)?;
+        let mut batch = Batch::new(source, self.target.cancel);
+        for entry in entries() {
+            let from = selection.root.join(&entry.relative);
+            self.entry(
+                Some(&mut batch),
+                source,
+                &from,
+                &root.join(&entry.relative),
+                entry,
+            )?;
+        }
+        batch.write()?;
+        Ok(true)
     }
 
     /// Puts a file that stands in the Boxfile.

@@ -21,6 +21,7 @@ pub(crate) fn run(tools: &Tools<'_>, at: At<'_>, step: &WorkdirStep) -> Result<M
     match found.entry.map(|entry| entry.metadata.kind) {
         Some(Kind::Directory) => {
             return Ok(Made {
+                laid: None,
                 layer: None,
                 usage: None,
             });

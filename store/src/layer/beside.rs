@@ -10,18 +10,22 @@ const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
 
 /// The digest of all that `write` writes, and what it returns. Without a thread to be had, all is done on this one.
-pub(crate) fn hash_beside<T>(write: impl Fn(&mut dyn Write) -> T) -> (T, Digest) {
+pub(crate) fn hash_beside<T>(write: impl FnOnce(&mut dyn Write) -> T) -> (T, Digest) {
     let (full, waiting) = sync_channel::<Vec<u8>>(PIECES);
     let (back, empty) = sync_channel::<Vec<u8>>(PIECES);
     for _ in 0..PIECES {
         // There is room for all of them.
         let _ = back.send(Vec::with_capacity(PIECE));
     }
-    let beside = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let hashing = std::thread::Builder::new()
             .name("box-sha256".into())
             .spawn_scoped(scope, move || hash(&waiting, &back));
-        let hashing = hashing.ok()?;
+        let Ok(hashing) = hashing else {
+            let mut hasher = Hasher::new();
+            let result = write(&mut hasher);
+            return (result, hasher.finish());
+        };
         let mut pieces = Pieces {
             full,
             empty,
@@ -31,15 +35,8 @@ pub(crate) fn hash_beside<T>(write: impl Fn(&mut dyn Write) -> T) -> (T, Digest)
         pieces.send();
         drop(pieces);
         let digest = hashing.join();
-        Some((
-            result,
-            digest.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        ))
-    });
-    beside.unwrap_or_else(|| {
-        let mut hasher = Hasher::new();
-        let result = write(&mut hasher);
-        (result, hasher.finish())
+        let digest = digest.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (result, digest)
     })
 }
 

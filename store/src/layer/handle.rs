@@ -1,17 +1,15 @@
 //! The handle of a layer: what others do with it.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use crate::beneath::{self, Walk};
+use crate::beneath;
 use crate::digest::DiffId;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::meta::LayerFacts;
-use crate::layer::tar;
 use crate::root::{OverlayXattrs, TempDir};
 use crate::stamp::Stamp;
 
@@ -38,6 +36,8 @@ pub(super) struct Shared {
     mtimes: OnceLock<HashSet<Stamp>>,
     /// Where its tree is to be had, if it is not here.
     elsewhere: Option<Elsewhere>,
+    /// The layers whose trees together are its own, the one on top first; empty for one that has a tree itself.
+    pieces: Vec<Layer>,
 }
 
 /// A layer whose tree is fetched when somebody needs it.
@@ -94,6 +94,29 @@ impl std::fmt::Debug for Layer {
     }
 }
 
+impl Shared {
+    fn new(
+        facts: LayerFacts,
+        overlay_xattrs: OverlayXattrs,
+        place: PathBuf,
+        temp: Option<TempDir>,
+    ) -> Shared {
+        Shared {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            facts,
+            overlay_xattrs,
+            place: Mutex::new(place),
+            temp: Mutex::new(temp),
+            digest: Mutex::new(None),
+            digest_known: Condvar::new(),
+            dir: OnceLock::new(),
+            mtimes: OnceLock::new(),
+            elsewhere: None,
+            pieces: Vec::new(),
+        }
+    }
+}
+
 impl Layer {
     /// A layer whose tree is at `place`; the digest is still to come.
     pub(super) fn new(
@@ -102,19 +125,26 @@ impl Layer {
         place: PathBuf,
         temp: Option<TempDir>,
     ) -> Layer {
-        let shared = Shared {
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            facts,
-            overlay_xattrs: xattrs,
-            place: Mutex::new(place),
-            temp: Mutex::new(temp),
-            digest: Mutex::new(None),
-            digest_known: Condvar::new(),
-            dir: OnceLock::new(),
-            mtimes: OnceLock::new(),
-            elsewhere: None,
-        };
-        Layer::of(Arc::new(shared))
+        Layer::of(Arc::new(Shared::new(facts, xattrs, place, temp)))
+    }
+
+    /// A layer whose tree is those of `pieces`, the one on top first. Each of them must have one itself.
+    pub(super) fn stacked(facts: LayerFacts, overlay_xattrs: OverlayXattrs, pieces: Vec<Layer>) -> Layer {
+        let plain = Shared::new(facts, overlay_xattrs, PathBuf::new(), None);
+        Layer::of(Arc::new(Shared { pieces, ..plain }))
+    }
+
+    /// Whether its tree is not made yet.
+    pub(crate) fn is_stacked(&self) -> bool {
+        !self.known().pieces.is_empty()
+    }
+
+    /// The layers whose trees together are its own, the one on top first: most often itself alone.
+    pub(crate) fn pieces(&self) -> Vec<Layer> {
+        match self.known().pieces.as_slice() {
+            [] => vec![self.clone()],
+            pieces => pieces.to_vec(),
+        }
     }
 
     /// A layer that is not here: `facts` is what is said of it until its tree comes from `source`, when somebody needs it.
@@ -124,23 +154,16 @@ impl Layer {
         overlay_xattrs: OverlayXattrs,
         source: Arc<dyn LayerSource>,
     ) -> Layer {
-        let shared = Shared {
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
-            facts,
-            overlay_xattrs,
-            place: Mutex::default(),
-            temp: Mutex::new(None),
+        let plain = Shared::new(facts, overlay_xattrs, PathBuf::new(), None);
+        Layer::of(Arc::new(Shared {
             digest: Mutex::new(Some(Ok(diff_id))),
-            digest_known: Condvar::new(),
-            dir: OnceLock::new(),
-            mtimes: OnceLock::new(),
             elsewhere: Some(Elsewhere {
                 diff_id,
                 source,
                 fetched: OnceLock::new(),
             }),
-        };
-        Layer::of(Arc::new(shared))
+            ..plain
+        }))
     }
 
     /// Whether its tree is here.
@@ -150,7 +173,7 @@ impl Layer {
     }
 
     /// The layer that has the tree: itself, or the one that is fetched now.
-    fn fetched(&self) -> Result<&Layer> {
+    pub(super) fn fetched(&self) -> Result<&Layer> {
         let Some(elsewhere) = &self.shared.elsewhere else {
             return Ok(self);
         };
@@ -168,6 +191,10 @@ impl Layer {
     fn known(&self) -> &Shared {
         let fetched = self.shared.elsewhere.as_ref().and_then(|e| e.fetched.get());
         fetched.map_or(&self.shared, |layer| &layer.shared)
+    }
+
+    pub(super) fn overlay_xattrs(&self) -> OverlayXattrs {
+        self.shared.overlay_xattrs
     }
 
     /// Another handle.
@@ -234,7 +261,7 @@ impl Layer {
     }
 
     /// Where the tree is. The path stays good while a handle lives: when the tree moves to its final place, a symbolic link
-    /// takes the old one, in the same instant. Empty for a layer that is not here.
+    /// takes the old one, in the same instant. Empty for a layer that is not here, and for one whose tree is not made yet.
     pub fn path(&self) -> PathBuf {
         self.place().clone()
     }
@@ -297,17 +324,12 @@ impl Layer {
         facts.window.map(|(_, newest)| newest.min(facts.committed))
     }
 
-    /// Writes its canonical tar; gives the length. For layers made here these are the bytes that the DiffId is of.
-    pub fn write_tar(&self, out: &mut dyn Write) -> Result<u64> {
-        tar::write_tree(self.dir()?, self.facts(), self.shared.overlay_xattrs, out)
-    }
-
     /// A number that no other tree in this process has.
     pub(crate) fn serial(&self) -> u64 {
         self.shared.serial
     }
 
-    /// The tree's directory, opened once.
+    /// The directory of a tree of its own, opened once.
     pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>> {
         if let Some(dir) = self.shared.dir.get() {
             return Ok(dir.as_fd());
@@ -341,7 +363,7 @@ impl Layer {
     }
 
     fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
-        let mut walk = Walk::new(self.dir()?).at("read", self.path())?;
+        let mut walk = self.walk()?;
         while let Some(visit) = walk.next().at("read", self.path())? {
             if !visit.metadata.is_whiteout() {
                 each(visit.metadata.mtime);

@@ -15,7 +15,7 @@ use crate::layer::handle::{Layer, Shared};
 use crate::layer::meta::{LayerFacts, LayerMeta};
 use crate::layer::tar;
 use crate::lock;
-use crate::root::{Root, TempDir};
+use crate::root::{OverlayXattrs, Root, TempDir};
 
 /// Layers up to this size (bytes of files and headers) are hashed at once: that is faster than a thread.
 const HASH_AT_ONCE: u64 = 256 << 10;
@@ -80,6 +80,14 @@ impl Layers {
         if let Some(shared) = known {
             return Ok(Some(Layer::of(shared)));
         }
+        match self.get_plain(diff_id)? {
+            Some(layer) => Ok(Some(layer)),
+            None => self.get_stacked(diff_id),
+        }
+    }
+
+    /// One with a tree of its own.
+    pub(crate) fn get_plain(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
         match self.read_meta(diff_id)? {
             Some(meta) if self.is_trusted(diff_id, &meta) => self.open_published(diff_id, meta).map(Some),
             Some(_) => self.get_untrusted(diff_id),
@@ -140,7 +148,24 @@ impl Layers {
 
     /// Whether there is a layer, by its record alone.
     pub(crate) fn is_published(&self, diff_id: &DiffId) -> Result<bool> {
+        Ok(self.has_plain(diff_id)? || self.is_stacked(diff_id)?)
+    }
+
+    pub(super) fn has_plain(&self, diff_id: &DiffId) -> Result<bool> {
         Ok(self.read_meta(diff_id)?.is_some())
+    }
+
+    /// Whether there is a tree of this digest, or two that make it up, whatever their records say.
+    pub(crate) fn is_there(&self, diff_id: &DiffId) -> bool {
+        self.root.layout.layer(diff_id).is_dir() || self.is_stacked(diff_id).unwrap_or(false)
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub(super) fn overlay_xattrs(&self) -> OverlayXattrs {
+        self.root.overlay_xattrs
     }
 
     /// Whether the tree is the one that was recorded.
@@ -220,7 +245,12 @@ impl Layers {
         Ok(layer)
     }
 
-    fn remember(&self, diff_id: &DiffId, layer: &Layer) {
+    pub(super) fn forget(&self, diff_id: &DiffId) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(diff_id);
+    }
+
+    pub(super) fn remember(&self, diff_id: &DiffId, layer: &Layer) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(*diff_id, layer.downgrade());
     }

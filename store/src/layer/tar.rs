@@ -8,10 +8,11 @@
 
 mod archive;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,16 @@ pub(crate) fn write_tree(
     overlay_xattrs: OverlayXattrs,
     out: &mut dyn Write,
 ) -> Result<u64> {
+    write_trees(&[root], facts, overlay_xattrs, out)
+}
+
+/// The same of several trees that lie on one another (see [`Walk::of`]).
+pub(crate) fn write_trees<R: AsFd>(
+    roots: &[R],
+    facts: &LayerFacts,
+    overlay_xattrs: OverlayXattrs,
+    out: &mut dyn Write,
+) -> Result<u64> {
     let mut writer = TreeWriter {
         archive: Archive::new(out),
         facts,
@@ -67,7 +78,7 @@ pub(crate) fn write_tree(
         links: HashMap::new(),
     };
     writer.root()?;
-    let mut walk = Walk::new(root).at("read", "")?;
+    let mut walk = Walk::of(roots).at("read", "")?;
     loop {
         match walk.next() {
             Ok(Some(visit)) => writer.entry(&visit)?,
@@ -76,6 +87,80 @@ pub(crate) fn write_tree(
         }
     }
     writer.archive.finish()
+}
+
+/// The same of a tree that lies over another, into `out.0`, and of that other alone, into `out.1`: what both have is read once. False if that
+/// can't be, since files have several names. Neither has attributes of the root of its own.
+pub(crate) fn write_over(
+    roots: [BorrowedFd<'_>; 2],
+    facts: &LayerFacts,
+    overlay_xattrs: OverlayXattrs,
+    out: (&mut dyn Write, &mut dyn Write),
+) -> Result<bool> {
+    let to = Cell::new(To::Both);
+    let mut both = Both {
+        whole: out.0,
+        lower: out.1,
+        to: &to,
+    };
+    let mut writer = TreeWriter {
+        archive: Archive::new(&mut both),
+        facts,
+        overlay_xattrs,
+        links: HashMap::new(),
+    };
+    let mut walk = Walk::of(&roots).at("read", "")?.showing_hidden();
+    loop {
+        let visit = match walk.next() {
+            Ok(Some(visit)) => visit,
+            Ok(None) => break,
+            Err(error) => return Err(error).at("read", walk.path()),
+        };
+        if visit.metadata.nlink > 1 && visit.metadata.kind != Kind::Directory {
+            return Ok(false);
+        }
+        to.set(match (visit.is_on_top, visit.is_hidden) {
+            (true, _) => To::Whole,
+            (false, true) => To::Lower,
+            (false, false) => To::Both,
+        });
+        writer.entry(&visit)?;
+    }
+    to.set(To::Both);
+    writer.archive.finish()?;
+    Ok(true)
+}
+
+/// Which of two archives an entry is for.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Whole,
+    Lower,
+    Both,
+}
+
+/// Writes into one of two, or both. Entries of archives are whole blocks, so that each is as if it were written alone.
+struct Both<'w, 'l, 't> {
+    whole: &'w mut dyn Write,
+    lower: &'l mut dyn Write,
+    to: &'t Cell<To>,
+}
+
+impl Write for Both<'_, '_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let to = self.to.get();
+        if to != To::Lower {
+            self.whole.write_all(bytes)?;
+        }
+        if to != To::Whole {
+            self.lower.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct TreeWriter<'a> {

@@ -77,6 +77,16 @@ impl Clock {
         self.times.logical
     }
 
+    /// No canonical time is later than this.
+    pub(crate) fn clamp(&self) -> Option<i64> {
+        self.times.clamp
+    }
+
+    /// Makes these the layer's times.
+    pub(crate) fn take(&mut self, times: LayerTimes) {
+        self.times = times;
+    }
+
     /// Whether the layer's step wrote this time, by the threshold alone.
     pub(crate) fn is_logical(&self, on_disk: Stamp) -> bool {
         self.times.is_logical(on_disk)

@@ -6,8 +6,10 @@ mod content;
 mod diff;
 mod fixup;
 mod options;
+mod over;
 mod plan;
 mod reserved;
+mod unstack;
 mod writer;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers, fetch_all, visible};
 use crate::root::{Root, TempDir};
 pub(crate) use crate::snapshot::clock::logical_time;
+pub(crate) use crate::snapshot::unstack::unstacked;
 
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
@@ -77,6 +80,7 @@ pub(crate) fn prepare(
     options: &PrepareOptions,
 ) -> Result<ActiveSnapshot> {
     fetch_all(lowers)?;
+    let lowers = &unstacked(root, layers, lowers)?[..];
     let tree = Tree::new(lowers);
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);

@@ -48,12 +48,12 @@ pub struct Attrs {
 /// Writes one layer. Dropping it discards what was written.
 #[derive(Debug)]
 pub struct LayerWriter {
-    layers: Arc<Layers>,
+    pub(super) layers: Arc<Layers>,
     temp: TempDir,
     path: PathBuf,
-    canvas: Canvas,
-    below: Tree,
-    clock: Clock,
+    pub(super) canvas: Canvas,
+    pub(super) below: Tree,
+    pub(super) clock: Clock,
     root: Option<DirAttrs>,
     buffer: Vec<u8>,
 }

@@ -29,7 +29,7 @@ impl Store {
         fetch_all(layers)?;
         let mut newest: Option<Stamp> = None;
         let mut ordered = Vec::with_capacity(layers.len());
-        for layer in layers {
+        for layer in &self.unstacked(layers)? {
             let below = newest.filter(|&newest| is_older(layer, newest));
             let layer = match below {
                 Some(below) => self.written_after(layer, below)?,
