@@ -1,13 +1,18 @@
 //! Layers whose tree was not made yet get it before they are mounted.
 
+use std::fs::File;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{ScopedJoinHandle, available_parallelism};
 
 use crate::beneath::{self, Kind, Visit};
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::{Layer, LayerTimes, Layers};
 use crate::root::Root;
 use crate::snapshot::options::PrepareOptions;
+use crate::snapshot::reserved::Reserved;
 use crate::snapshot::writer::{Attrs, LayerWriter};
 
 /// The same layers, each with a tree of its own. Their digests stay.
@@ -38,9 +43,11 @@ fn make(root: &Arc<Root>, layers: &Arc<Layers>, stacked: &Layer) -> Result<Layer
     writer.clock.take(times);
     writer.canvas.stamp = stamp;
     let mut walk = stacked.walk()?;
+    let mut files = Files::default();
     while let Some(visit) = walk.next().at("read", PathBuf::new())? {
-        write(&mut writer, &visit)?;
+        write(&mut writer, &mut files, &visit)?;
     }
+    files.write()?;
     let layer = writer.commit()?;
     let found = layer.diff_id()?;
     if found == wanted {
@@ -55,7 +62,7 @@ fn make(root: &Arc<Root>, layers: &Arc<Layers>, stacked: &Layer) -> Result<Layer
     })
 }
 
-fn write(writer: &mut LayerWriter, visit: &Visit<'_>) -> Result<()> {
+fn write(writer: &mut LayerWriter, files: &mut Files, visit: &Visit<'_>) -> Result<()> {
     let (path, metadata) = (visit.path, &visit.metadata);
     let attrs = Attrs {
         mode: metadata.mode,
@@ -68,12 +75,58 @@ fn write(writer: &mut LayerWriter, visit: &Visit<'_>) -> Result<()> {
         Kind::Directory => writer.directory(path, &attrs),
         Kind::File => {
             let mut file = beneath::open_seen(visit.dir, &visit.name).at("open", path)?;
-            writer.file(path, &attrs, &mut file).map(drop)
+            match writer.reserve(path, &attrs)? {
+                Some(place) => files.push(place, file),
+                None => writer.file(path, &attrs, &mut file).map(drop),
+            }
         }
         Kind::Symlink => {
             let target = beneath::read_link(visit.dir, visit.name.as_ref()).at("read link", path)?;
             writer.symlink(path, target.as_os_str(), &attrs)
         }
         kind => writer.node(path, kind, metadata.device, &attrs),
+    }
+}
+
+/// So many files are open at once, and written on all processors.
+const FILES: usize = 128;
+
+/// Files whose places are ready.
+#[derive(Default)]
+struct Files(Vec<(Reserved, File)>);
+
+impl Files {
+    fn push(&mut self, place: Reserved, source: File) -> Result<()> {
+        self.0.push((place, source));
+        if self.0.len() < FILES {
+            Ok(())
+        } else {
+            self.write()
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let files = std::mem::take(&mut self.0);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((place, source)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                place.write(&mut &*source)?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        let threads = available_parallelism().map_or(1, NonZero::get).min(files.len());
+        std::thread::scope(|scope| {
+            // Those that can't be had are not needed.
+            let others: Vec<_> = (1..threads)
+                .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
+                .collect();
+            let own = work();
+            let join = |other: ScopedJoinHandle<'_, Result<()>>| {
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            others.into_iter().map(join).chain([own]).collect()
+        })
     }
 }
