@@ -43,7 +43,8 @@ pub(crate) fn run(
         removed_later: true,
         ..tools.options()
     };
-    let active = tools.store.prepare(at.layers, &options)?;
+    let mut active = tools.store.prepare(at.layers, &options)?;
+    active.sees(&ready.layers);
     let request = request(tools, at, step, &active, &ready);
     let outcome = execute(tools, at, &request, &ready)?;
     usage.set(Some(outcome.usage));
