@@ -215,6 +215,13 @@ fn containers_and_other_steps_see_a_copy() {
     assert_eq!(stacks(&bench), before + 1);
     let id = bench.build(&context, runs, &[]);
     assert_eq!(id, cold.build(&context, runs, &["--no-cache"]));
+    // A stage that is mounted is one that is made whole; what is copied out of it with its times has the step's.
+    change(&context, "echo in a mount > d1/f10");
+    let mounted = "FROM base AS one\nCOPY tree /t\nFROM base\nRUN --mount=from=one,source=/t,target=/m cp -a /m/d1 /copied && cp -p /m/d2/f10 /\n";
+    let before = stacks(&bench);
+    let id = bench.build(&context, mounted, &[]);
+    assert_eq!(stacks(&bench), before + 1);
+    assert_eq!(id, cold.build(&context, mounted, &["--no-cache"]));
     assert!(bench.ok(["fsck"]).contains("all is well"));
 }
 

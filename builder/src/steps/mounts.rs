@@ -80,6 +80,8 @@ pub(crate) struct Ready {
     pub(crate) secrets: Vec<Secret>,
     /// Pages of ids that files of the mounts have.
     pub(crate) id_pages: BTreeSet<u32>,
+    /// The layers that are mounted.
+    pub(crate) layers: Vec<Layer>,
     snapshots: Vec<ActiveSnapshot>,
     caches: Vec<(CacheMountSpec, CacheMount)>,
 }
@@ -236,11 +238,9 @@ impl Ready {
     fn snapshot(&mut self, tools: &Tools<'_>, layers: &[Layer]) -> Result<&ActiveSnapshot, StoreError> {
         let pages = layers.iter().flat_map(|layer| layer.id_pages());
         self.id_pages.extend(pages.copied());
-        let options = PrepareOptions {
-            removed_later: true,
-            ..tools.options()
-        };
+        let options = PrepareOptions { ..tools.options() };
         let snapshot = tools.store.prepare(layers, &options)?;
+        self.layers.extend_from_slice(snapshot.layers());
         self.snapshots.push(snapshot);
         let last = self.snapshots.len() - 1;
         Ok(&self.snapshots[last])

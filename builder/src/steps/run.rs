@@ -40,10 +40,10 @@ pub(crate) fn run(
     stubs.extend(ready.stubs.iter().cloned());
     let options = PrepareOptions {
         mount_stubs: stubs,
-        removed_later: true,
         ..tools.options()
     };
-    let active = tools.store.prepare(at.layers, &options)?;
+    let mut active = tools.store.prepare(at.layers, &options)?;
+    active.sees(&ready.layers);
     let request = request(tools, at, step, &active, &ready);
     let outcome = execute(tools, at, &request, &ready)?;
     usage.set(Some(outcome.usage));

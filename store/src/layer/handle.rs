@@ -10,8 +10,9 @@ use crate::beneath;
 use crate::digest::DiffId;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::meta::LayerFacts;
-use crate::root::{OverlayXattrs, TempDir};
+use crate::root::OverlayXattrs;
 use crate::stamp::Stamp;
+use crate::trash::TempDir;
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 

@@ -21,9 +21,10 @@ pub use writer::{Attrs, LayerWriter};
 use crate::beneath;
 use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers, fetch_all, visible};
-use crate::root::{Root, TempDir};
+use crate::root::Root;
 pub(crate) use crate::snapshot::clock::logical_time;
 pub(crate) use crate::snapshot::unstack::unstacked;
+use crate::trash::TempDir;
 
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
@@ -46,9 +47,20 @@ impl ActiveSnapshot {
         &self.dirs
     }
 
+    /// The layers it lies on, bottom first, as they are mounted.
+    pub fn layers(&self) -> &[Layer] {
+        &self.lowers
+    }
+
     /// The layer's logical time L: what RUN sees as SOURCE_DATE_EPOCH, in seconds since 1970.
     pub fn logical_time(&self) -> i64 {
         self.clock.logical_time()
+    }
+
+    /// Says that what writes here sees these [layers](Self::layers) in mounts: of what is copied from them with its times, those that say when a layer
+    /// was made here must not get into the new one.
+    pub fn sees(&mut self, mounted: &[Layer]) {
+        self.clock.sees(mounted);
     }
 
     /// Makes a layer of what was written: the upper directory is cleaned up and renamed, never copied. Nothing may have the
@@ -62,6 +74,7 @@ impl ActiveSnapshot {
             self.dirs.overlay_xattrs,
         )?;
         drop(upper);
+        self.temp.part_with(self.dirs.work);
         self.layers.adopt(Draft {
             temp: self.temp,
             tree: self.dirs.upper,
@@ -85,10 +98,7 @@ pub(crate) fn prepare(
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);
     lower.extend(visible(lowers).iter().rev().map(Layer::path));
-    let temp = match options.removed_later {
-        true => root.step_dir()?,
-        false => root.temp_dir()?,
-    };
+    let temp = root.step_dir()?;
     let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
     root.disk.make_dir(&upper)?;
     root.disk.make_dir(&work)?;
