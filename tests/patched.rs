@@ -176,6 +176,7 @@ fn containers_and_other_steps_see_a_copy() {
     let (bench, context) = world();
     let cold = beside(&bench);
     bench.build(&context, BOXFILE, &["-t", "old"]);
+    sh("sleep 1.1");
     change(&context, "echo new > d1/f10 && echo added > d1/added");
     bench.build(&context, BOXFILE, &["-t", "new"]);
     assert_eq!(stacks(&bench), 1);
@@ -189,6 +190,35 @@ fn containers_and_other_steps_see_a_copy() {
     assert_eq!(
         other.sh("new", "cat /t/d1/f10 /t/d1/f11; ls /t/d1 | wc -l"),
         "new\nfile 1 11\n41\n"
+    );
+    // A volume is filled with what a container sees, times included.
+    bench.ok([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        "filled:/t/d1",
+        "new",
+        "true",
+    ]);
+    let times = "find /v /t/d1 -type f -print0 | xargs -0 stat -c %Y | sort -u | wc -l";
+    assert_eq!(
+        bench
+            .ok([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "-v",
+                "filled:/v",
+                "new",
+                "sh",
+                "-c",
+                times
+            ])
+            .trim(),
+        "1"
     );
     // Whoever writes changes no layer.
     let written = bench.sh("new", "echo w >> /t/d1/f10; echo w >> /t/d1/f11; chmod 777 /t/d2/f10; rm -r /t/d3; gzip /t/d2/f11; ls /t/d2 | grep gz; ls /t");

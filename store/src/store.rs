@@ -270,7 +270,13 @@ impl Store {
         new: &NewVolume,
         source: Option<&VolumeSource<'_>>,
     ) -> Result<VolumeUse, VolumeError> {
-        volume::take(&self.root, name, new, source)
+        // With the times that a container sees.
+        let layers = source.map_or(Ok(Vec::new()), |source| self.unstacked(source.layers))?;
+        let source = source.map(|source| VolumeSource {
+            layers: &layers,
+            path: source.path,
+        });
+        volume::take(&self.root, name, new, source.as_ref())
     }
 
     /// A volume by its name; none if there is none.
