@@ -114,9 +114,13 @@ impl BuildRequest {
     }
 }
 
-/// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
+/// The fewest steps at once by default, however few processors there are.
+const LEAST_JOBS: usize = 4;
+
+/// As many steps at once as there are processors, and at least four: steps often wait for the network or the disk, and those that
+/// compute share the processors without loss. More would cost memory, which a small machine has little of.
 pub fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
+    std::thread::available_parallelism().map_or(LEAST_JOBS, |count| count.get().max(LEAST_JOBS))
 }
 
 /// The lock of a build.
