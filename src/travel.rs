@@ -54,6 +54,7 @@ impl Travel<'_> {
                 CacheMode::Min => &uses.result,
                 CacheMode::Max => &uses.all,
             };
+            let suspects = uses.suspects.clone();
             let uses = Uses {
                 records: steps.records.clone(),
                 layers: steps.layers.clone(),
@@ -62,6 +63,7 @@ impl Travel<'_> {
                 } else {
                     Vec::new()
                 },
+                suspects,
             };
             self.export_one(&uses, cache, events)?;
         }
@@ -91,7 +93,7 @@ impl Travel<'_> {
         let cancel = self.cancel.clone();
         let cancelled = Arc::new(move || cancel.is_cancelled());
         match place {
-            CachePlace::Local(dir) => Ok(Arc::new(LocalBackend::new(dir))),
+            CachePlace::Local(dir) => Ok(Arc::new(LocalBackend::new(dir, cancelled))),
             CachePlace::Registry(name) => {
                 let access = Arc::new(Registries::new(self.registry)?);
                 Ok(Arc::new(RegistryBackend::new(

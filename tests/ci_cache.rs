@@ -317,6 +317,46 @@ fn damage_costs_a_miss() {
 }
 
 #[test]
+fn a_damaged_pack_is_written_anew() {
+    let (a, cache, id) = exported(",mode=max");
+    // As long as before, so that its length tells nothing.
+    for pack in cache.files("packs") {
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes.iter_mut().step_by(50).for_each(|byte| *byte ^= 4);
+        fs::write(&pack, bytes).unwrap();
+    }
+    let context = a.context("ctx", &FILES);
+    let b = another(&a);
+    let told = b.build_plain(&context, BOXFILE, &[&cache.from(""), &cache.to(",mode=max")]);
+    assert!(
+        told.contains("packs are damaged; what they held is sent again"),
+        "{told}"
+    );
+    let c = another(&a);
+    let told = c.build_plain(&context, BOXFILE, &[&cache.from(""), "-t", "app"]);
+    assert!(counts(&told) == (STEPS, 0) && !told.contains("warning"), "{told}");
+    assert_eq!(c.ok(["images", "-q", "--no-trunc", "app"]).trim(), id);
+    for pack in cache.files("packs") {
+        assert!(pack.ends_with(Digest::of(&fs::read(&pack).unwrap()).hex()));
+    }
+}
+
+#[test]
+fn what_a_killed_writer_left_half_goes_with_the_next_export() {
+    let a = Bench::with_busybox();
+    let (cache, context) = (Cache(a.path("cache")), a.context("ctx", &FILES));
+    let tmp = cache.0.join("tmp");
+    fs::create_dir_all(&tmp).unwrap();
+    let half = |name: &str| tmp.join(format!("{}-1-0", Digest::of(name.as_bytes()).hex()));
+    fs::write(half("dead"), "x").unwrap();
+    fs::write(half("alive"), "x").unwrap();
+    let alive = fs::File::open(half("alive")).unwrap();
+    alive.lock().unwrap();
+    a.build(&context, BOXFILE, &[&cache.to("")]);
+    assert_eq!(cache.files("tmp"), [half("alive")]);
+}
+
+#[test]
 fn an_attacker_gets_no_layer_in() {
     let (a, cache, id) = exported(",mode=max");
     let check = |what: &str, change: &dyn Fn(&mut serde_json::Value)| {

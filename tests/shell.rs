@@ -225,6 +225,13 @@ fn whatever_shows_the_progress() {
     for mode in ["plain", "tty", "quiet", "json"] {
         let mut shell = at_terminal(&bench, &context, &["--progress", mode, "--shell-on-error"]);
         assert_eq!(shell.say("ls"), "made\n", "{mode}");
+        if mode == "plain" {
+            // Another build of the same step is not held up by people.
+            let mut other = Command::new("timeout");
+            other.args(["60", common::BOX]).args(arguments(&context, &["-q"]));
+            let other = other.env("BOX_ROOT", bench.store()).output().unwrap();
+            assert_eq!(other.status.code(), Some(1), "{}", text(&other.stderr));
+        }
         shell.prompt();
         shell.press("exit 0\n");
         let (status, shown, _) = shell.end();
@@ -407,6 +414,18 @@ fn commands_of_every_form_are_tried_again() {
         "This is its container",
         &[("cat /made; tail /dev/zero; echo $?", "made\nKilled\n137\n")],
     );
+    check(
+        "FROM busybox\nRUN --mount=type=bind,target=/c,rw echo changed >> /c/secret; exit 3\n",
+        "exit code 3",
+        &[
+            ("cat /c/secret", "top-secret\nchanged\n"),
+            ("rm /c/secret; ls /c", "Boxfile\n"),
+        ],
+    );
+    assert_eq!(
+        std::fs::read_to_string(bench.path("context/secret")).unwrap(),
+        "top-secret\n"
+    );
 }
 
 #[test]
@@ -545,7 +564,7 @@ fn what_is_done_by_hand_is_in_no_image_and_no_record() {
     assert!(shown.contains("DONE") && !shown.contains("broken 1/"), "{shown}");
     // Again: every step is in the cache, and the state is the same.
     let again = [("ls -A; cat /mounted", "other\n")];
-    let shown = at_point(&bench, &context, &["5"], "comes next", &again);
+    let shown = at_point(&bench, &context, &["5", "--jobs", "1"], "comes next", &again);
     assert!(
         shown.contains("CACHED RUN echo base") && !shown.contains("DONE"),
         "{shown}"
@@ -595,6 +614,7 @@ fn points_that_are_not_there() {
         1,
         &["target stage \"nothing\" could not be found"],
     );
+    check(&["stage-0"], 1, &["target stage \"stage-0\" could not be found"]);
     check(&["base:x"], 125, &["is no place in a build"]);
     check(
         &["base:2", "--target", "other"],

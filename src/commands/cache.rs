@@ -38,6 +38,7 @@ fn export(app: &App, args: &CacheExportArgs) -> Result<u8, Failure> {
     let uses = BuildUses {
         mounts: uses.mounts.clone(),
         result: Uses::default(),
+        suspects: Default::default(),
         all: uses,
     };
     let to = CacheTo {

@@ -90,6 +90,49 @@ fn equal_steps_are_equal_whenever_they_run() {
     }
 }
 
+/// Of a mounted layer the key of a step may hold contents alone: whatever its files' times on disk and in its tar, a copy has the step's.
+#[test]
+fn a_preserving_copy_out_of_a_mount_at_once_and_long_after_mean_the_same() {
+    let copy = |offset: i64, is_on_another: bool| {
+        let fixture = Fixture::new();
+        let below = match is_on_another {
+            true => vec![fixture.written(&[], &[("other", "layer")])],
+            false => Vec::new(),
+        };
+        let first = fixture.prepare(&below);
+        first.file("src", "text").file_at("dated", "set", OLD);
+        let mounted = first.commit();
+        let kept = fixture.prepare(&[mounted.clone()]);
+        let stamp = mtime(&mounted.path().join("src"));
+        kept.file_at("kept", "copied within", stamp);
+        let again = kept.commit();
+        let diff_ids = [mounted, again].map(|layer| layer.diff_id().unwrap());
+        let later = Fixture {
+            store: fixture.reopen(clock(offset)),
+            dir: fixture.dir,
+        };
+        let layers = diff_ids.map(|diff_id| later.store.layer(&diff_id).unwrap().unwrap());
+        let mut upper = later.prepare(&[]);
+        upper.0.sees(&layers);
+        let cut = Stamp::new(stamp.sec, 0);
+        upper
+            .file_at("copy", "text", stamp)
+            .file_at("cut", "text", cut)
+            .file_at("dated", "set", OLD)
+            .file_at("new", "x", now().plus(offset));
+        let layer = upper.commit();
+        for path in ["copy", "cut", "new"] {
+            assert_eq!(time(&layer, path), L1, "{path}, {offset} seconds later");
+        }
+        assert_eq!(time(&layer, "dated"), OLD.sec);
+        layer.diff_id().unwrap()
+    };
+    let at_once = copy(0, false);
+    for (offset, is_on_another) in [(86_400, false), (86_400, true), (0, true), (315_360_000, true)] {
+        assert_eq!(copy(offset, is_on_another), at_once, "{offset} seconds later");
+    }
+}
+
 #[test]
 fn a_preserving_copy_at_once_and_long_after_mean_the_same() {
     let copy = |offset: i64| {

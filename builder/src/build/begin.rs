@@ -107,7 +107,7 @@ impl Results {
                 Some((result.layers, format!("stage {}", stage.0)))
             }
             CopyFrom::Image(name, image) => {
-                shared.pulls.wait(&image.id)?;
+                shared.pulls.wait(&image.id, shared.tools.cancel)?;
                 let layers = shared.tools.store.image_layers(image)?;
                 Some((layers, format!("image {name}")))
             }
@@ -137,7 +137,7 @@ pub(super) fn begin(
             });
         }
         BasePlan::Image(image) => {
-            shared.pulls.wait(&image.id)?;
+            shared.pulls.wait(&image.id, shared.tools.cancel)?;
             let layers = tools.store.image_layers(image)?;
             let value = on(
                 &named(&plan.base_name, &image.id.0.hex()),

@@ -17,9 +17,12 @@ use crate::request::{BuildRequest, Platform, Pulling};
 /// The most images that are pulled at once; each has several connections.
 const PULLS: usize = 6;
 
-/// All that were asked for, by the names in the Boxfile.
+/// All that were asked for, by the names in the Boxfile. Clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Pulls(Arc<Shared>);
+
 #[derive(Default)]
-pub(super) struct Pulls {
+struct Shared {
     coming: Mutex<BTreeMap<String, Coming>>,
     changed: Condvar,
 }
@@ -35,12 +38,12 @@ struct Coming {
 impl Pulls {
     fn found(&self, name: &str, image: Image) {
         self.coming().entry(name.to_owned()).or_default().image = Some(image);
-        self.changed.notify_all();
+        self.0.changed.notify_all();
     }
 
     fn ended(&self, name: &str, end: Result<(), String>) {
         self.coming().entry(name.to_owned()).or_default().end = Some(end);
-        self.changed.notify_all();
+        self.0.changed.notify_all();
     }
 
     /// Waits until it is known what the image is, or that it can't be had; an image that is here by then is found in the store.
@@ -53,19 +56,27 @@ impl Pulls {
                     image: Some(image), ..
                 }) => return Ok(Some(image.clone())),
                 Some(_) | None => {
-                    coming = self.changed.wait(coming).unwrap_or_else(PoisonError::into_inner);
+                    coming = self
+                        .0
+                        .changed
+                        .wait(coming)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
     }
 
-    /// Waits until the layers of an image are here, if they are on their way. (Pulls end with the build: nobody waits for ever.)
+    /// Waits until the layers of an image are here, if they are on their way. [`Pulls::wake`] must be called when the token is cancelled:
+    /// what is pulled may go on for the next attempt.
     ///
     /// # Errors
-    /// [`StepError::Pull`].
-    pub(super) fn wait(&self, id: &ImageId) -> Result<(), StepError> {
+    /// [`StepError::Pull`], [`StepError::Cancelled`].
+    pub(super) fn wait(&self, id: &ImageId, cancel: &CancelToken) -> Result<(), StepError> {
         let mut coming = self.coming();
         loop {
+            if cancel.is_cancelled() {
+                return Err(StepError::Cancelled);
+            }
             let is_it = |coming: &&Coming| coming.image.as_ref().is_some_and(|image| image.id == *id);
             let found = coming.iter().find(|(_, coming)| is_it(coming));
             match found {
@@ -89,14 +100,24 @@ impl Pulls {
                     });
                 }
                 Some((_, Coming { end: None, .. })) => {
-                    coming = self.changed.wait(coming).unwrap_or_else(PoisonError::into_inner);
+                    coming = self
+                        .0
+                        .changed
+                        .wait(coming)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
     }
 
+    /// Has all who wait look whether they still should.
+    pub(super) fn wake(&self) {
+        let _coming = self.coming();
+        self.0.changed.notify_all();
+    }
+
     fn coming(&self) -> MutexGuard<'_, BTreeMap<String, Coming>> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -185,5 +206,35 @@ impl Drop for Ending<'_> {
         if std::thread::panicking() {
             self.pulls.ended(self.name, Err("it was given up".to_owned()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use box_store::digest::Digest;
+    use box_store::image::ImageConfig;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_pull_ends_with_its_attempt() {
+        let (pulls, cancel) = (Pulls::default(), CancelToken::new());
+        let id = ImageId(Digest::of(b"image"));
+        let image = Image {
+            id,
+            config: ImageConfig::default(),
+            built: 0,
+        };
+        pulls.found("base", image);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pulls.wait(&id, &cancel));
+            let own = pulls.clone();
+            let _wake = cancel.on_cancel(move || own.wake());
+            cancel.cancel();
+            assert!(matches!(waiting.join().unwrap(), Err(StepError::Cancelled)));
+        });
+        // The next attempt gets what came meanwhile.
+        pulls.ended("base", Ok(()));
+        assert!(pulls.wait(&id, &CancelToken::new()).is_ok());
     }
 }

@@ -42,9 +42,11 @@ pub(super) fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'
         steps: plan.stages.iter().map(|stage| stage.steps.len() + 1).sum(),
     });
     let (turns, results) = (shared.tools.turns.clone(), work.results.clone());
+    let pulls = shared.pulls.clone();
     let _wake = shared.tools.cancel.on_cancel(move || {
         turns.wake();
         results.wake();
+        pulls.wake();
     });
     let recorded = std::thread::scope(|scope| {
         for number in 0..work.workers() {

@@ -13,7 +13,7 @@ use box_store::digest::{ChainId, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 /// The version of the key. A change of it makes every step a miss.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A step's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,15 +173,15 @@ mod tests {
         let id = parts().id();
         assert_eq!(
             id.0.hex(),
-            "17fc501eec257bd99319d4ce14779742087f95215fdb06ded86e49559eacfbcb"
+            "2265255317d3ec1f399e8669813fb8191c65dbd0820900ac8df9113ff50feabd"
         );
         assert_eq!(
             KeyId::new(chain, id).0.hex(),
-            "c57c9b4071d2bc08e8f892f922907ec7209ff046172dc82bf9b9f69c9351b276"
+            "630b7e1dc5bd47cd967e2910b515e98d1e8dc3b384a605a307bc5309cb312380"
         );
         assert_eq!(
             KeyId::new(None, id).0.hex(),
-            "fc5ed4c21dd66da3f67d7b81155d7ca990f735f863a1a57e936f20309efca245"
+            "fb6dc340667d5e222ea7fd13839781b41d5f35e847e44de291c722ff502c3b9e"
         );
     }
 

@@ -107,6 +107,7 @@ impl UsesLog {
             uses.all.records.push(tree);
         }
         uses.mounts = log.mounts.iter().cloned().collect();
+        uses.suspects = imports.map(Imports::refused).unwrap_or_default();
         Ok(uses)
     }
 }
@@ -120,6 +121,8 @@ pub struct BuildUses {
     pub all: Uses,
     /// The cache mounts of the steps that ran.
     pub mounts: Vec<CacheMountSpec>,
+    /// What caches elsewhere said they had and could not give.
+    pub suspects: BTreeSet<Digest>,
 }
 
 fn record(

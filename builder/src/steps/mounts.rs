@@ -80,6 +80,8 @@ pub(crate) struct Ready {
     pub(crate) secrets: Vec<Secret>,
     /// Pages of ids that files of the mounts have.
     pub(crate) id_pages: BTreeSet<u32>,
+    /// The layers that are mounted.
+    pub(crate) layers: Vec<Layer>,
     snapshots: Vec<ActiveSnapshot>,
     caches: Vec<(CacheMountSpec, CacheMount)>,
 }
@@ -261,6 +263,7 @@ impl Ready {
         };
         let snapshot = tools.store.prepare(layers, &options)?;
         self.snapshots.push(snapshot);
+        self.layers.extend_from_slice(layers);
         let last = self.snapshots.len() - 1;
         Ok(&self.snapshots[last])
     }

@@ -104,7 +104,8 @@ impl Room {
             removed_later: true,
             ..tools.options()
         };
-        let active = tools.store.prepare(at.layers, &options)?;
+        let mut active = tools.store.prepare(at.layers, &options)?;
+        active.sees(&ready.layers);
         let mut id_pages = id_pages(at, &step.user);
         id_pages.extend(&ready.id_pages);
         Ok(Room {
@@ -137,6 +138,7 @@ impl Room {
         }
     }
 }
+
 /// Runs it; its output shows no secret.
 fn execute(
     tools: &Tools<'_>,

@@ -213,6 +213,11 @@ impl Backend for RegistryBackend {
         self.ask(move |artifact| artifact.put_blob(&digest, &bytes))
     }
 
+    /// A registry takes no blob that has another digest than its name.
+    fn discard(&self, _: &Object) -> Result<(), RemoteError> {
+        Ok(())
+    }
+
     fn publish(&self, merge: &mut Merge<'_>) -> Result<(), RemoteError> {
         for attempt in 0..ATTEMPTS {
             if self.attempt(merge)? {

@@ -256,6 +256,10 @@ impl Backend for BucketBackend {
         self.put(path, bytes).map(|()| true)
     }
 
+    fn discard(&self, pack: &Object) -> Result<(), RemoteError> {
+        self.remove(self.path("packs", &pack.digest))
+    }
+
     fn publish(&self, merge: &mut Merge<'_>) -> Result<(), RemoteError> {
         let found = self.read_indexes(&mut |_| {})?;
         let indexes: Vec<_> = found.iter().filter_map(|(_, bytes)| bytes.clone()).collect();

@@ -11,7 +11,7 @@ use super::fetch;
 use super::index::{Claims, Index, LayerEntry, MountEntry, RecordEntry, now};
 use super::mount;
 use super::pack::{Chunk, Packer, Pending, Stored};
-use super::seal::IndexKey;
+use super::seal::{IndexKey, PACKED_LIMIT};
 use super::uses::{ExportOptions, Exported, Uses};
 use crate::cache_mount::CacheMountSpec;
 use crate::digest::{DiffId, Digest};
@@ -21,8 +21,9 @@ use crate::store::Store;
 /// Packs that are sent at the same time, and that wait for it.
 const SENDERS: usize = 4;
 const WAITING: usize = 2;
-/// Lists that are read to learn what is known already: those of the streams that were used last.
+/// Lists that are read to learn what is known already, and their bytes together: those of the streams that were used last.
 const LISTS: usize = 1024;
+const LISTED: u64 = 64 << 20;
 const LIST_READERS: usize = 8;
 /// How often an export begins anew since others removed what it needs.
 const ATTEMPTS: usize = 3;
@@ -48,6 +49,7 @@ pub fn export(
             key: options.key.as_ref(),
             cancelled,
             sent: AtomicU64::new(0),
+            gone: Mutex::default(),
         };
         let mut notes = Vec::new();
         let (own, streams) = job.pack(&mut notes)?;
@@ -71,6 +73,8 @@ struct Job<'a> {
     key: Option<&'a IndexKey>,
     cancelled: &'a (dyn Fn() -> bool + Sync),
     sent: AtomicU64,
+    /// Packs that were found to be missing or damaged.
+    gone: Mutex<BTreeSet<Object>>,
 }
 
 /// A stream that was packed, and what it is.
@@ -145,13 +149,10 @@ impl Job<'_> {
 
     /// What is there and whole.
     fn known(&self, notes: &mut Vec<String>) -> Result<Index, RemoteError> {
-        let mut index = Index::default();
-        for sealed in self.backend.indexes(&mut |text| notes.push(text))? {
-            match Index::read(&sealed, self.key) {
-                Ok(other) => index.merge(other),
-                Err(error) => notes.push(format!("{error}; it is replaced")),
-            }
-        }
+        let sealed = self.backend.indexes(&mut |text| notes.push(text))?;
+        let mut index = Index::read_all(&sealed, self.key, &mut |error| {
+            notes.push(format!("{error}; it is replaced"));
+        });
         let packs: Vec<Object> = index.packs().into_iter().collect();
         let missing: BTreeSet<Object> = self.backend.missing(&packs)?.into_iter().collect();
         if !missing.is_empty() {
@@ -161,7 +162,48 @@ impl Job<'_> {
             ));
             index.forget(&missing);
         }
+        let damaged = self.verify(&mut index)?;
+        if !damaged.is_empty() {
+            notes.push(format!(
+                "{} packs are damaged; what they held is sent again",
+                damaged.len()
+            ));
+            index.forget(&damaged);
+        }
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.extend(missing.union(&damaged));
         Ok(index)
+    }
+
+    /// Reads the packs of what some cache could not give; removes and gives those that are damaged. What they say of it is forgotten, too.
+    fn verify(&self, index: &mut Index) -> Result<BTreeSet<Object>, RemoteError> {
+        let mut packs = BTreeSet::new();
+        for suspect in &self.uses.suspects {
+            let layer = index.layers.remove(&DiffId(*suspect)).map(|entry| entry.stored);
+            let mount = index.mounts.remove(suspect).map(|entry| entry.stored);
+            packs.extend(
+                [layer, mount]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|stored| stored.packs),
+            );
+        }
+        let mut damaged = BTreeSet::new();
+        for pack in packs {
+            if (self.cancelled)() {
+                return Err(RemoteError::Cancelled);
+            }
+            // What is longer is no pack of ours.
+            let bytes = match pack.size <= PACKED_LIMIT {
+                true => self.backend.read(&pack, 0, pack.size)?,
+                false => None,
+            };
+            if bytes.is_none_or(|bytes| Digest::of(&bytes) != pack.digest) {
+                self.backend.discard(&pack)?;
+                damaged.insert(pack);
+            }
+        }
+        Ok(damaged)
     }
 
     /// Packs these layers and the cache mounts while packs that are full are sent.
@@ -265,6 +307,11 @@ impl Job<'_> {
         streams.extend(known.mounts.values().map(|mount| (mount.used, &mount.stored)));
         streams.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
         streams.truncate(LISTS);
+        let mut listed = 0;
+        streams.retain(|(_, stored)| {
+            listed += u64::from(stored.list.plain);
+            listed <= LISTED
+        });
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..LIST_READERS.min(streams.len()) {
@@ -301,22 +348,20 @@ impl Job<'_> {
         let mut is_whole = true;
         let mut needed = Vec::new();
         self.backend.publish(&mut |sealed| {
-            let mut index = Index::default();
-            for sealed in sealed {
-                if is_of_another_version(sealed) {
-                    return Err(RemoteError::damaged(
-                        "index",
-                        "another version of box keeps a cache here; give this one a place of its own",
-                    ));
-                }
-                if let Ok(other) = Index::read(sealed, self.key) {
-                    index.merge(other);
-                }
+            if sealed.iter().any(|sealed| is_of_another_version(sealed)) {
+                return Err(RemoteError::damaged(
+                    "index",
+                    "another version of box keeps a cache here; give this one a place of its own",
+                ));
             }
-            index.merge(own.clone());
+            let mut index = Index::read_all(sealed, self.key, &mut |_| {});
+            // What was not there is there again where it is this build's, and else nowhere.
+            let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            index.forget(&gone.difference(&own.packs()).copied().collect());
+            index.replace(own.clone());
             index.evict(max_size);
-            is_whole = own.layers.keys().all(|layer| index.layers.contains_key(layer));
             let bytes = index.write(self.key)?;
+            is_whole = own.layers.keys().all(|layer| index.layers.contains_key(layer));
             length = bytes.len() as u64;
             let packs = index.packs();
             needed = own.packs().intersection(&packs).copied().collect();

@@ -123,6 +123,18 @@ impl Imports {
         mounts.map(|mount| mount.spec.clone()).collect()
     }
 
+    /// The layers, cache mounts and records that some cache said it had and could not give.
+    pub fn refused(&self) -> BTreeSet<Digest> {
+        let refused = |place: &Place| {
+            place
+                .refused
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        };
+        self.places.iter().flat_map(refused).collect()
+    }
+
     /// Says that a record makes no sense: it is not given out again.
     pub fn refuse(&self, key: &Digest, record: &RemoteRecord, reason: &str) {
         if let Some(place) = self.places.get(record.place) {
@@ -202,14 +214,9 @@ impl Imports {
                 warn(format!("{error}; the build goes on without it"));
                 Vec::new()
             });
-            let mut index = Index::default();
-            for sealed in sealed {
-                match Index::read(&sealed, place.key.as_ref()) {
-                    Ok(other) => index.merge(other),
-                    Err(error) => warn(format!("{error}; it is left out")),
-                }
-            }
-            index
+            Index::read_all(&sealed, place.key.as_ref(), &mut |error| {
+                warn(format!("{error}; it is left out"));
+            })
         })
     }
 
@@ -230,6 +237,18 @@ impl Imports {
     /// From the first cache that has it whole.
     fn fetch_one(&self, diff_id: &DiffId, time: Stamp) -> Result<Layer> {
         if let Some(layer) = self.store.layer(diff_id)? {
+            // What was said of it may be in use: times of layers above follow from that.
+            if let Some((place, entry)) = self.places_of(diff_id).next()
+                && !is_as_claimed(layer.facts(), &entry.claims)
+            {
+                place.refuse(diff_id.0);
+                let place = place.backend.describe();
+                self.warn(format!(
+                    "cache {place}: layer {diff_id} is not what the index says of it; that is left out"
+                ));
+                self.failures.fetch_add(1, Ordering::AcqRel);
+                return Err(StoreError::MissingLayer { diff_id: *diff_id });
+            }
             return Ok(layer);
         }
         for (place, entry) in self.places_of(diff_id) {

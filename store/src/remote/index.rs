@@ -3,19 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use super::backend::Object;
 use super::error::RemoteError;
-use super::pack::{Chunk, Stored};
-use super::seal::{IndexKey, open, seal};
+use super::pack::Stored;
+use super::seal::{IndexKey, PACKED_LIMIT, open, seal};
 use crate::cache_mount::CacheMountSpec;
 use crate::digest::{DiffId, Digest};
 use crate::layer::DirAttrs;
 
+mod wire;
+
+use self::wire::Wire;
+
 const VERSION: u32 = 1;
 /// Records that are kept, at most: of more, those that were used last.
 const MAX_RECORDS: usize = 50_000;
+/// How long an index, and all of a cache together, may be as JSON, in bytes; and how often streams name packs in one. Whoever can write a
+/// cache must not fill a reader's memory.
+const PLAIN_LIMIT: usize = 64 << 20;
+const ALL_PLAIN_LIMIT: usize = 128 << 20;
+const REFERENCES: usize = 1 << 20;
 
 /// What a cache holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,16 +44,13 @@ pub(super) struct LayerEntry {
 }
 
 /// What is said of a layer before its tree is here; compared with it then.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Claims {
     /// The newest canonical time of any entry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) newest: Option<i64>,
     /// The logical time; none if its times are real.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) logical: Option<i64>,
     /// The root directory's attributes, if the layer sets them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<DirAttrs>,
 }
 
@@ -76,9 +80,27 @@ pub(super) fn now() -> i64 {
 }
 
 impl Index {
-    /// Reads a sealed index.
-    pub(super) fn read(sealed: &[u8], key: Option<&IndexKey>) -> Result<Index, RemoteError> {
-        let json = open(sealed, key)?;
+    /// Reads all that a cache holds; what can't be read is told and left out.
+    pub(super) fn read_all(
+        sealed: &[Vec<u8>],
+        key: Option<&IndexKey>,
+        warn: &mut dyn FnMut(RemoteError),
+    ) -> Index {
+        let mut index = Index::default();
+        let mut left = ALL_PLAIN_LIMIT;
+        for sealed in sealed {
+            match Index::read(sealed, key, &mut left) {
+                Ok(other) => index.merge(other),
+                Err(error) => warn(error),
+            }
+        }
+        index
+    }
+
+    /// Reads a sealed index, if it is no longer than what is left.
+    fn read(sealed: &[u8], key: Option<&IndexKey>, left: &mut usize) -> Result<Index, RemoteError> {
+        let json = open(sealed, key, PLAIN_LIMIT.min(*left))?;
+        *left -= json.len();
         let wire: Wire =
             serde_json::from_slice(&json).map_err(|e| RemoteError::damaged("index", e.to_string()))?;
         if wire.version != VERSION {
@@ -89,7 +111,7 @@ impl Index {
         }
         let mut index = wire
             .index()
-            .ok_or_else(|| RemoteError::damaged("index", "it refers to packs that it does not name"))?;
+            .ok_or_else(|| RemoteError::damaged("index", "what it says of its packs makes no sense"))?;
         index.not_later_than(now());
         Ok(index)
     }
@@ -107,10 +129,43 @@ impl Index {
             .for_each(|record| record.used = record.used.min(now));
     }
 
-    /// Seals it.
-    pub(super) fn write(&self, key: Option<&IndexKey>) -> Result<Vec<u8>, RemoteError> {
-        // Strings and numbers can always be written.
-        seal(&serde_json::to_vec(&Wire::of(self)).unwrap_or_default(), key)
+    /// Seals it. Of what is longer than readers take, what was used longest ago is forgotten.
+    pub(super) fn write(&mut self, key: Option<&IndexKey>) -> Result<Vec<u8>, RemoteError> {
+        self.write_within(key, PLAIN_LIMIT)
+    }
+
+    fn write_within(&mut self, key: Option<&IndexKey>, limit: usize) -> Result<Vec<u8>, RemoteError> {
+        loop {
+            let references: usize = self.streams().map(|(stored, _)| stored.packs.len()).sum();
+            // Strings and numbers can always be written.
+            let json = serde_json::to_vec(&Wire::of(self)).unwrap_or_default();
+            let is_empty = self.layers.len() + self.mounts.len() + self.records.len() == 0;
+            if is_empty || (json.len() <= limit && references <= REFERENCES) {
+                let sealed = seal(&json, key)?;
+                if is_empty || sealed.len() as u64 <= PACKED_LIMIT {
+                    return Ok(sealed);
+                }
+            }
+            self.forget_older_half();
+        }
+    }
+
+    fn forget_older_half(&mut self) {
+        fn halve<K: Ord + Clone, V>(all: &mut BTreeMap<K, V>, used: impl Fn(&V) -> i64) {
+            let mut by_use: Vec<_> = all
+                .iter()
+                .map(|(key, value)| (used(value), key.clone()))
+                .collect();
+            by_use.sort();
+            by_use
+                .iter()
+                .take(by_use.len().div_ceil(2))
+                .for_each(|(_, key)| drop(all.remove(key)));
+        }
+        halve(&mut self.layers, |layer| layer.used);
+        halve(&mut self.mounts, |mount| mount.used);
+        halve(&mut self.records, |record| record.used);
+        self.drop_dangling();
     }
 
     /// Takes the entries of another one; of two for the same thing that which was used last.
@@ -126,6 +181,13 @@ impl Index {
         all(&mut self.layers, other.layers, |layer| layer.used);
         all(&mut self.mounts, other.mounts, |mount| mount.used);
         all(&mut self.records, other.records, |record| record.used);
+    }
+
+    /// Takes the entries of another one, whatever is known of the same things.
+    pub(super) fn replace(&mut self, other: Index) {
+        self.layers.extend(other.layers);
+        self.mounts.extend(other.mounts);
+        self.records.extend(other.records);
     }
 
     fn streams(&self) -> impl Iterator<Item = (&Stored, i64)> {
@@ -199,160 +261,9 @@ impl Index {
     }
 }
 
-/// The index as JSON; packs are named by their place in a list.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    version: u32,
-    packs: Vec<Object>,
-    layers: Vec<WireLayer>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    mounts: Vec<WireMount>,
-    records: Vec<WireRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireStored {
-    /// Pack, first byte, length packed, length plain.
-    list: (u32, u32, u32, u32),
-    list_digest: Digest,
-    packs: Vec<u32>,
-    size: u64,
-    used: i64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireLayer {
-    diff_id: DiffId,
-    #[serde(flatten)]
-    claims: Claims,
-    #[serde(flatten)]
-    stored: WireStored,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireMount {
-    spec: CacheMountSpec,
-    digest: Digest,
-    #[serde(flatten)]
-    stored: WireStored,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireRecord {
-    kind: String,
-    key: Digest,
-    text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    layer: Option<DiffId>,
-    used: i64,
-}
-
-impl WireStored {
-    fn of(stored: &Stored, used: i64, numbers: &BTreeMap<Object, u32>) -> WireStored {
-        let number = |pack: &Object| numbers.get(pack).copied().unwrap_or(u32::MAX);
-        let list = &stored.list;
-        WireStored {
-            list: (number(&list.pack), list.at, list.packed, list.plain),
-            list_digest: list.digest,
-            packs: stored.packs.iter().map(number).collect(),
-            size: stored.size,
-            used,
-        }
-    }
-
-    fn stored(&self, packs: &[Object]) -> Option<Stored> {
-        let pack = |number: u32| packs.get(usize::try_from(number).ok()?).copied();
-        let (number, at, packed, plain) = self.list;
-        let list = Chunk {
-            digest: self.list_digest,
-            pack: pack(number)?,
-            at,
-            packed,
-            plain,
-        };
-        let is_inside = u64::from(at) + u64::from(packed) <= list.pack.size;
-        let packs = self
-            .packs
-            .iter()
-            .map(|&number| pack(number))
-            .collect::<Option<BTreeSet<_>>>()?;
-        (is_inside && packs.contains(&list.pack)).then_some(Stored {
-            list,
-            packs,
-            size: self.size,
-        })
-    }
-}
-
-impl Wire {
-    fn of(index: &Index) -> Wire {
-        let packs: Vec<Object> = index.packs().into_iter().collect();
-        let numbers = packs.iter().copied().zip(0..).collect();
-        let layers = index.layers.iter().map(|(diff_id, layer)| WireLayer {
-            diff_id: *diff_id,
-            claims: layer.claims.clone(),
-            stored: WireStored::of(&layer.stored, layer.used, &numbers),
-        });
-        let mounts = index.mounts.values().map(|mount| WireMount {
-            spec: mount.spec.clone(),
-            digest: mount.digest,
-            stored: WireStored::of(&mount.stored, mount.used, &numbers),
-        });
-        let records = index.records.iter().map(|((kind, key), record)| WireRecord {
-            kind: kind.clone(),
-            key: *key,
-            text: record.text.clone(),
-            layer: record.layer,
-            used: record.used,
-        });
-        Wire {
-            version: VERSION,
-            layers: layers.collect(),
-            mounts: mounts.collect(),
-            records: records.collect(),
-            packs,
-        }
-    }
-
-    fn index(self) -> Option<Index> {
-        let packs = &self.packs;
-        let layers = self.layers.into_iter().map(|layer| {
-            let entry = LayerEntry {
-                stored: layer.stored.stored(packs)?,
-                claims: layer.claims,
-                used: layer.stored.used,
-            };
-            Some((layer.diff_id, entry))
-        });
-        let mounts = self.mounts.into_iter().map(|mount| {
-            let entry = MountEntry {
-                stored: mount.stored.stored(packs)?,
-                digest: mount.digest,
-                used: mount.stored.used,
-                spec: mount.spec,
-            };
-            Some((entry.spec.key(), entry))
-        });
-        let records = self.records.into_iter().map(|record| {
-            let entry = RecordEntry {
-                text: record.text,
-                layer: record.layer,
-                used: record.used,
-            };
-            ((record.kind, record.key), entry)
-        });
-        let mut index = Index {
-            layers: layers.collect::<Option<_>>()?,
-            mounts: mounts.collect::<Option<_>>()?,
-            records: records.collect(),
-        };
-        index.drop_dangling();
-        Some(index)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::pack::Chunk;
     use super::*;
 
     fn pack(name: &str, size: u64) -> Object {
@@ -396,6 +307,70 @@ mod tests {
         index
     }
 
+    fn read(sealed: &[u8]) -> Result<Index, RemoteError> {
+        Index::read(sealed, None, &mut ALL_PLAIN_LIMIT.clone())
+    }
+
+    #[test]
+    fn it_never_outgrows_what_is_read() {
+        let names: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        let one = [pack("1", 10)];
+        let all: Vec<_> = names
+            .iter()
+            .zip(0..)
+            .map(|(name, used)| (name.as_str(), one.as_slice(), used))
+            .collect();
+        let mut index = index(&all);
+        let sealed = index.write_within(None, 100_000).unwrap();
+        assert!(open(&sealed, None, 100_000).is_ok());
+        assert_eq!(read(&sealed).unwrap(), index);
+        assert!(
+            (100..1000).contains(&index.layers.len()),
+            "{}",
+            index.layers.len()
+        );
+        // Those that were used last, with what leads to them.
+        assert!(
+            index
+                .layers
+                .values()
+                .all(|layer| layer.used >= 1000 - index.layers.len() as i64)
+        );
+        assert_eq!(index.records.len(), index.layers.len());
+    }
+
+    #[test]
+    fn a_flood_is_left_out() {
+        let mut index = index(&[("a", &[pack("1", 10)], 5)]);
+        let small = index.write(None).unwrap();
+        let record = RecordEntry {
+            text: "a".repeat(PLAIN_LIMIT / 2),
+            layer: None,
+            used: 1,
+        };
+        let mut floods = Vec::new();
+        for n in 0..4 {
+            let mut flood = Index::default();
+            flood
+                .records
+                .insert(("step".to_owned(), Digest::of(&[n])), record.clone());
+            floods.push(flood.write(None).unwrap());
+        }
+        assert!(floods.iter().all(|flood| flood.len() < 64 << 10));
+        let mut told = 0;
+        let merged = Index::read_all(&floods, None, &mut |_| told += 1);
+        assert_eq!((merged.records.len(), told), (3, 1));
+        floods.insert(0, small);
+        assert!(Index::read_all(&floods, None, &mut |_| {}).layers.len() == 1);
+        // The same pack named again and again.
+        let digest = Digest::of(b"");
+        let many = format!(
+            r#"{{"version":1,"packs":[{{"digest":"{digest}","size":9}}],"layers":[{{"diff_id":"{digest}","list":[0,0,0,0],"list_digest":"{digest}","packs":[0{}],"size":1,"used":1}}],"records":[]}}"#,
+            ",0".repeat(REFERENCES)
+        );
+        assert!(read(&seal(many.as_bytes(), None).unwrap()).is_err());
+    }
+
     #[test]
     fn it_comes_back() {
         let mut index = index(&[
@@ -416,11 +391,11 @@ mod tests {
             used: 4,
         };
         index.mounts.insert(spec.key(), mount);
-        assert_eq!(Index::read(&index.write(None).unwrap(), None).unwrap(), index);
+        assert_eq!(read(&index.write(None).unwrap()).unwrap(), index);
         let json = br#"{"version":2,"packs":[],"layers":[],"records":[]}"#;
-        assert!(Index::read(&seal(json, None).unwrap(), None).is_err());
+        assert!(read(&seal(json, None).unwrap()).is_err());
         let lying = br#"{"version":1,"packs":[],"layers":[{"diff_id":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","list":[0,0,0,0],"list_digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","packs":[0],"size":1,"used":1}],"records":[]}"#;
-        assert!(Index::read(&seal(lying, None).unwrap(), None).is_err());
+        assert!(read(&seal(lying, None).unwrap()).is_err());
     }
 
     #[test]

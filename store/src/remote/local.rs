@@ -1,17 +1,19 @@
 //! A cache in a directory: `packs/<hex>`, `indexes/<hex>`, and `tmp/` for what is being written.
 //!
 //! Indexes change under a lock (`flock` on `lock`), which is held for as long as that takes; packs are written without. Writers may be killed
-//! at any time: what is in `tmp/`, or is needed by no index, goes when it is an hour old.
+//! at any time: what is in `tmp/` is locked by its writer, and goes when that is dead; what is needed by no index goes when it is an hour old.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use super::backend::{Backend, Merge, Object};
 use super::error::{At, RemoteError};
@@ -21,12 +23,22 @@ use crate::digest::Digest;
 /// How long what nobody needs may still be somebody's who is about to need it.
 const GRACE: Duration = Duration::from_secs(3600);
 
+/// How long another one may change the indexes, and how often that is looked at.
+const LOCK: Duration = Duration::from_secs(300);
+const TICK: Duration = Duration::from_millis(20);
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A cache in a directory.
-#[derive(Debug)]
 pub struct LocalBackend {
     dir: PathBuf,
+    cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for LocalBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LocalBackend").field(&self.dir).finish()
+    }
 }
 
 /// An index, and its bytes if they are whole.
@@ -34,8 +46,11 @@ type Found = (PathBuf, Option<Vec<u8>>);
 
 impl LocalBackend {
     /// The cache in this directory, which is made when something is written.
-    pub fn new(dir: impl Into<PathBuf>) -> LocalBackend {
-        LocalBackend { dir: dir.into() }
+    pub fn new(dir: impl Into<PathBuf>, cancelled: Arc<dyn Fn() -> bool + Send + Sync>) -> LocalBackend {
+        LocalBackend {
+            dir: dir.into(),
+            cancelled,
+        }
     }
 
     fn packs(&self) -> PathBuf {
@@ -66,12 +81,14 @@ impl LocalBackend {
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         ));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temp)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
-            .and_then(|()| fs::rename(&temp, path));
+        let written = begin(&temp)
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.sync_data()?;
+                Ok(file)
+            })
+            // It is locked until it is there.
+            .and_then(|_file| fs::rename(&temp, path));
         written.tried("write", path).inspect_err(|_| {
             let _ = fs::remove_file(&temp);
         })
@@ -109,11 +126,13 @@ impl LocalBackend {
             let name = path.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| live.contains(name))
         };
-        for path in names(&self.packs())?
-            .into_iter()
-            .chain(names(&self.dir.join("tmp"))?)
-        {
+        for path in names(&self.packs())? {
             if !is_live(&path) && is_old(&path) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        for path in names(&self.dir.join("tmp"))? {
+            if is_old(&path) || is_of_the_dead(&path) {
                 let _ = fs::remove_file(&path);
             }
         }
@@ -131,8 +150,20 @@ impl LocalBackend {
             .custom_flags(quiet())
             .open(&path);
         let file = file.tried("open", &path)?;
-        while let Err(rustix::io::Errno::INTR) = rustix::fs::flock(&file, FlockOperation::LockExclusive) {}
-        Ok(file)
+        let until = Instant::now() + LOCK;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if (self.cancelled)() => return Err(RemoteError::Cancelled),
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(TICK),
+                Err(Errno::WOULDBLOCK) => {
+                    let held = io::Error::new(io::ErrorKind::TimedOut, "another box has held it for minutes");
+                    return Err(held).tried("lock", &path);
+                }
+                Err(Errno::INTR) => {}
+                // Where the file system has no locks, two at once may lose entries of one.
+                Ok(()) | Err(_) => return Ok(file),
+            }
+        }
     }
 }
 
@@ -184,6 +215,14 @@ impl Backend for LocalBackend {
         self.put(&self.pack(pack), &bytes).map(|()| true)
     }
 
+    fn discard(&self, pack: &Object) -> Result<(), RemoteError> {
+        let path = self.pack(pack);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.tried("remove", &path),
+        }
+    }
+
     fn publish(&self, merge: &mut Merge<'_>) -> Result<(), RemoteError> {
         let _lock = self.lock()?;
         let found = self.read_indexes(&mut |_| {})?;
@@ -196,6 +235,25 @@ impl Backend for LocalBackend {
         }
         self.sweep(&live)
     }
+}
+
+/// A new file, locked while its writer lives, where the file system has locks.
+fn begin(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        // Somebody may have taken it for a dead one's before it was locked.
+        match file.metadata()?.nlink() {
+            0 => continue,
+            _ => return Ok(file),
+        }
+    }
+}
+
+/// Whether nobody writes this file any more.
+fn is_of_the_dead(path: &Path) -> bool {
+    let file = open(path);
+    file.is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// What belongs to somebody else must not be followed elsewhere, nor be waited for.

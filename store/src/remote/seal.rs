@@ -15,9 +15,8 @@ use super::error::RemoteError;
 use crate::digest::Digest;
 
 const MAGIC: &str = "box-cache 1\n";
-/// The longest index that is read, packed and unpacked, in bytes.
+/// The longest index that is read, packed, in bytes.
 pub(super) const PACKED_LIMIT: u64 = 64 << 20;
-const LIMIT: u64 = 256 << 20;
 const LEVEL: i32 = 9;
 /// The block of SHA-256, in bytes.
 const BLOCK: usize = 64;
@@ -70,8 +69,8 @@ pub(super) fn seal(json: &[u8], key: Option<&IndexKey>) -> Result<Vec<u8>, Remot
     Ok(out)
 }
 
-/// Opens an envelope.
-pub(super) fn open(sealed: &[u8], key: Option<&IndexKey>) -> Result<Vec<u8>, RemoteError> {
+/// Opens an envelope of a document of at most so many bytes.
+pub(super) fn open(sealed: &[u8], key: Option<&IndexKey>, limit: usize) -> Result<Vec<u8>, RemoteError> {
     let damaged = |reason: &str| RemoteError::damaged("index", reason);
     let rest = sealed
         .strip_prefix(MAGIC.as_bytes())
@@ -92,7 +91,7 @@ pub(super) fn open(sealed: &[u8], key: Option<&IndexKey>) -> Result<Vec<u8>, Rem
             return Err(damaged("it is not signed with the given key"));
         }
     }
-    unpack(packed, LIMIT).ok_or_else(|| damaged("it can't be decompressed"))
+    unpack(packed, limit as u64).ok_or_else(|| damaged("it can't be decompressed, or is too long"))
 }
 
 /// Decompresses at most so many bytes; none if there are more, or it is no zstd.
@@ -136,16 +135,16 @@ mod tests {
         let other = IndexKey::new(b"0123456789abcdeg").unwrap();
         assert!(IndexKey::new(b"short\n").is_none());
         let (plain, signed) = (seal(b"{}", None).unwrap(), seal(b"{}", Some(&key)).unwrap());
-        assert_eq!(open(&plain, None).unwrap(), b"{}");
-        assert_eq!(open(&signed, Some(&key)).unwrap(), b"{}");
-        assert_eq!(open(&signed, None).unwrap(), b"{}");
-        assert!(open(&signed, Some(&other)).is_err());
-        assert!(open(&plain, Some(&key)).is_err());
+        assert_eq!(open(&plain, None, 1000).unwrap(), b"{}");
+        assert_eq!(open(&signed, Some(&key), 1000).unwrap(), b"{}");
+        assert_eq!(open(&signed, None, 1000).unwrap(), b"{}");
+        assert!(open(&signed, Some(&other), 1000).is_err());
+        assert!(open(&plain, Some(&key), 1000).is_err());
         for at in 0..signed.len() {
             let mut damaged = signed.clone();
             damaged[at] ^= 1;
-            assert!(open(&damaged, Some(&key)).is_err(), "bit at {at}");
-            assert!(open(&signed[..at], None).is_err(), "cut at {at}");
+            assert!(open(&damaged, Some(&key), 1000).is_err(), "bit at {at}");
+            assert!(open(&signed[..at], None, 1000).is_err(), "cut at {at}");
         }
     }
 

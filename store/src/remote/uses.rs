@@ -1,5 +1,7 @@
 //! What an export is given, and what it tells.
 
+use std::collections::BTreeSet;
+
 use super::seal::IndexKey;
 use crate::cache_mount::CacheMountSpec;
 use crate::digest::{DiffId, Digest};
@@ -27,6 +29,9 @@ pub struct Uses {
     pub layers: Vec<Layer>,
     /// Cache mounts.
     pub mounts: Vec<CacheMountSpec>,
+    /// Layers (by DiffId) and cache mounts (by key) that some cache could not give: where the one that is written has them, their packs are
+    /// read and compared with their names, and what is damaged is sent again.
+    pub suspects: BTreeSet<Digest>,
 }
 
 /// How a cache is written.

@@ -6,8 +6,9 @@
 //! 1. some entry of a lower layer has exactly this time (`cp -p`; topmost layer first): that layer's canonical time of m — but not by a
 //!    whole second that is only a logical time below;
 //! 2. m is not older than a minute before the step's start: the layer's logical time L;
-//! 3. m is a whole second in which a lower layer's step wrote: L, too. What cuts times off (busybox `cp -a`) must give the same
-//!    whether the layer below was made a second or a day ago;
+//! 3. m is what the step of a layer that was mounted wrote (`cp -p` out of a mount), or a whole second in which a lower or mounted layer's
+//!    step wrote (busybox `cp -a` cuts times off): L, too. It must be the same whether that layer was made a second or a day ago, and
+//!    follow from what is in the step's key, which of a mounted directory says no times;
 //! 4. else m itself, in whole seconds: a tool set it on purpose.
 //!
 //! L is one second after the newest canonical time below, so that layers are in order everywhere, whenever they are built.
@@ -43,6 +44,8 @@ fn clamp(options: &PrepareOptions) -> Option<i64> {
 pub(crate) struct Clock {
     /// Bottom first.
     lowers: Vec<Layer>,
+    /// What else the step can see.
+    mounted: Vec<Layer>,
     times: LayerTimes,
     is_real: bool,
     known: HashMap<Stamp, i64>,
@@ -66,10 +69,16 @@ impl Clock {
         };
         Clock {
             lowers: lowers.to_vec(),
+            mounted: Vec::new(),
             times,
             is_real,
             known: HashMap::new(),
         }
+    }
+
+    /// The step sees these layers, too, in mounts; they are no part of what its layer lies on.
+    pub(crate) fn sees(&mut self, mounted: &[Layer]) {
+        self.mounted.extend_from_slice(mounted);
     }
 
     /// The layer's logical time.
@@ -99,6 +108,7 @@ impl Clock {
             Some((same, canonical)) if same == on_disk => canonical,
             _ => match self.copied_from_below(on_disk)? {
                 Some(time) => time,
+                None if self.is_copied_from_mount(on_disk)? => self.times.logical,
                 None if self.is_cut_off(on_disk) => self.times.logical,
                 None => self.times.plain(on_disk),
             },
@@ -129,6 +139,23 @@ impl Clock {
         Ok(None)
     }
 
+    /// Whether it is when a mounted layer was made: that says nothing of the file.
+    fn is_copied_from_mount(&self, on_disk: Stamp) -> Result<bool> {
+        for layer in &self.mounted {
+            let facts = layer.facts();
+            let is_kept = match facts.times.exceptions.get(&on_disk) {
+                Some(&time) => time == on_disk.sec,
+                None => !facts.times.is_logical(on_disk),
+            };
+            let within = |(oldest, newest)| oldest <= on_disk && on_disk <= newest;
+            let may_be = facts.times.exceptions.contains_key(&on_disk) || facts.window.is_some_and(within);
+            if !is_kept && may_be && layer.has_mtime(on_disk)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The cheap test, so that trees are walked only where it can matter.
     fn may_be_from(&self, layer: &Layer, on_disk: Stamp) -> bool {
         let facts = layer.facts();
@@ -143,9 +170,10 @@ impl Clock {
         !means_the_same && facts.newest_on_disk.is_some_and(|newest| on_disk <= newest)
     }
 
-    /// Whether it may be the time of a file below without its parts of a second.
+    /// Whether it may be the time of a file below, or in a mount, without its parts of a second.
     fn is_cut_off(&self, on_disk: Stamp) -> bool {
-        let windows = self.lowers.iter().filter_map(|layer| layer.facts().window);
+        let windows = self.lowers.iter().chain(&self.mounted);
+        let windows = windows.filter_map(|layer| layer.facts().window);
         on_disk.nsec == 0
             && windows
                 .into_iter()

@@ -59,6 +59,12 @@ impl ActiveSnapshot {
         Ok(())
     }
 
+    /// Says that what writes here sees these layers in mounts: of what is copied from them with its times, those that say when a layer
+    /// was made here must not get into the new one.
+    pub fn sees(&mut self, mounted: &[Layer]) {
+        self.clock.sees(mounted);
+    }
+
     /// Makes a layer of what was written: the upper directory is cleaned up and renamed, never copied. Nothing may have the
     /// overlay mounted any more. The layer is usable at once; its digest may still be on its way.
     pub fn commit(self) -> Result<Layer> {
