@@ -170,6 +170,31 @@ fn an_ordinary_user_is_let_in_too() {
     user.ok(["fsck"]);
 }
 
+/// Whose containers have one id alone: the layers lie otherwise on the disk.
+#[test]
+fn a_user_with_a_single_id_is_let_in_too() {
+    let bench = Bench::new();
+    let user = OrdinaryUser::without_subids(&bench);
+    let tar = bench.busybox_tar();
+    user.ok(["import", "--progress", "quiet", tar.to_str().unwrap(), "busybox"]);
+    let boxfile = "FROM busybox\nWORKDIR /work\n\
+        RUN --mount=type=secret,id=s --mount=type=bind,target=/c,rw echo made > made && rm /c/Boxfile && false\n";
+    let context = context(&bench, boxfile);
+    let before = Traces::of(&bench);
+    let command = user.command(arguments(&context, &["--shell-on-error"]));
+    let mut shell = AtTerminal::start(&command, Streams::All);
+    assert_eq!(
+        shell.say("cat made /run/secrets/s; ls /c"),
+        "made\ntop-secret\nsecret\n"
+    );
+    shell.say(&format!("echo {MARK} > {MARK}"));
+    shell.prompt();
+    shell.press("exit\n");
+    let (status, shown, _) = shell.end();
+    assert_eq!(status.code(), Some(1), "{shown}");
+    assert_clean(&bench, &user.home().join("store"), &before);
+}
+
 #[test]
 fn without_a_terminal_it_is_refused() {
     let bench = Bench::with_busybox();
@@ -667,4 +692,45 @@ fn what_triggers_and_contexts_add_is_counted() {
     shell.prompt();
     shell.press("exit\n");
     assert_eq!(shell.end().0.code(), Some(0));
+    // A directory as the base is a step of its own.
+    let rootfs = format!("base={}", bench.path("rootfs").display());
+    let context = self::context(&bench, "FROM base\nRUN echo own > /own\nRUN echo more > /more\n");
+    let there = |point: &str, said: &str, line: &str, answer: &str| {
+        let options = [
+            "--progress",
+            "plain",
+            "--build-context",
+            &rootfs,
+            "--shell-at",
+            point,
+        ];
+        let mut shell = at_terminal(&bench, &context, &options);
+        shell.expect(said);
+        assert_eq!(shell.say(line), answer);
+        shell.prompt();
+        shell.press("exit\n");
+        assert_eq!(shell.end().0.code(), Some(0));
+    };
+    there(
+        "3",
+        "3/4] RUN echo own > /own comes next",
+        "ls /own 2>&- | cat",
+        "",
+    );
+    there(
+        "4",
+        "4/4] RUN echo more > /more comes next",
+        "ls /own /more 2>&- | cat",
+        "/own\n",
+    );
+    there(
+        "stage-0",
+        "4/4] RUN echo more > /more was the last",
+        "ls /own /more | cat",
+        "/more\n/own\n",
+    );
+    let options = ["--build-context", &rootfs, "--shell-at", "5"];
+    let (status, shown, _) = at_terminal(&bench, &context, &options).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(shown.contains("no step 5") && shown.contains("2 to 4"), "{shown}");
 }

@@ -70,7 +70,8 @@ impl Steps {
         if buffer.len() > LONGEST_LINE {
             lines.push(printable(&std::mem::take(buffer)));
         }
-        step.last.extend(lines.iter().cloned());
+        let few = lines.len().saturating_sub(super::LAST_LINES);
+        step.last.extend(lines[few..].iter().cloned());
         let old = step.last.len().saturating_sub(super::LAST_LINES);
         step.last.drain(..old);
         lines
