@@ -734,3 +734,39 @@ fn what_triggers_and_contexts_add_is_counted() {
     assert_eq!(status.code(), Some(1));
     assert!(shown.contains("no step 5") && shown.contains("2 to 4"), "{shown}");
 }
+
+/// What is fetched only when somebody looks at it is there for whoever is let in, and made anew where it can't be had.
+#[test]
+fn layers_of_a_cache_elsewhere() {
+    let boxfile = "FROM busybox AS other\nRUN echo other > /other\n\
+        FROM busybox\nRUN echo one > /one\nRUN echo two > /two\nRUN --mount=type=bind,from=other,target=/o [ -e /cache/ok ]\n";
+    let maker = Bench::with_busybox();
+    let context = context(&maker, &boxfile.replace("[ -e /cache/ok ]", "true"));
+    let cache = maker.path("cache");
+    let to = format!("--cache-to=type=local,dest={},mode=max", cache.display());
+    success(maker.command(arguments(&context, &["-q", &to])).output().unwrap());
+    let from = format!("--cache-from=type=local,src={}", cache.display());
+    for is_whole in [true, false] {
+        if !is_whole {
+            sh(&format!("rm {}/packs/*", cache.display()));
+        }
+        for option in [&["--shell-at", "4"][..], &["--shell-on-error"]] {
+            let bench = Bench::with_busybox();
+            let context = self::context(&bench, boxfile);
+            let options = [&["--progress", "plain", &from], option].concat();
+            let mut shell = at_terminal(&bench, &context, &options);
+            assert_eq!(
+                shell.say("cat /one /two /o/other"),
+                "one\ntwo\nother\n",
+                "{is_whole} {option:?}"
+            );
+            shell.prompt();
+            shell.press("exit 3\n");
+            let (status, shown, _) = shell.end();
+            let code = if option.len() == 2 { 3 } else { 1 };
+            assert_eq!(status.code(), Some(code), "{shown}");
+            assert_eq!(shown.matches("BusyBox v").count(), 1, "let in once: {shown}");
+            assert_eq!(shown.contains("DONE"), !is_whole, "{shown}");
+        }
+    }
+}

@@ -29,7 +29,8 @@ pub(super) struct Shared<'a> {
     pub(super) recorder: Recorder,
     /// Images whose layers are on their way.
     pub(super) pulls: &'a Pulls,
-    pub(super) visits: Visits,
+    /// Who was let in, in any attempt.
+    pub(super) visits: &'a Visits,
 }
 
 /// A stage that was built.

@@ -84,7 +84,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         cache: Cache::new(store, None),
         recorder: Recorder::default(),
         pulls: &Pulls::default(),
-        visits: Visits::default(),
+        visits: &Visits::default(),
     };
     let mut forecast = Forecast {
         shared: &shared,

@@ -165,7 +165,7 @@ fn build_in<T>(
         plan,
         source_date_epoch,
     } = plan(way, &context)?;
-    let uses = UsesLog::new(request.notes_uses);
+    let (uses, visits) = (UsesLog::new(request.notes_uses), visit::Visits::default());
     let built = elsewhere::attempts(way, &uses, |cancel| {
         let shared = Shared {
             tools: Tools {
@@ -184,7 +184,7 @@ fn build_in<T>(
             cache: Cache::new(store, request.imports.as_ref()),
             recorder: Recorder::default(),
             pulls,
-            visits: visit::Visits::default(),
+            visits: &visits,
         };
         let built = schedule::stages(&shared, &plan);
         keep(&shared, elsewhere::fetched(request, built))

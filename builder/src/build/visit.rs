@@ -82,6 +82,10 @@ impl Stage<'_, '_> {
         let Some(visited) = &self.plan.visit else {
             return Ok(());
         };
+        // People are let in once, whatever else of the build must be done again.
+        if self.shared.visits.status().is_some() {
+            return Ok(());
+        }
         let tools = &self.shared.tools;
         for stage in visited.run.stages() {
             self.results.wait(stage, tools.cancel)?;
