@@ -223,9 +223,8 @@ impl Executor for ContainerExecutor<'_> {
             runtime,
             _agents,
         } = self.start(request, false)?;
-        // While this step runs: the next one's init loads, and what the last one left is removed.
+        // While this step runs the next one's init loads.
         runtime.start_ahead(box_runner::Stdio::captured());
-        self.app.store.tidy();
         let killer = running.handle();
         let hook = io.cancel.on_cancel(move || drop(killer.kill()));
         let (stdout, stderr) = (running.take_stdout(), running.take_stderr());

@@ -623,7 +623,7 @@ fn files_both_ways() {
         );
         // As a tar, both ways.
         let line = format!(
-            "{0} cp c:/tmp/d - | tar -t | sort; tar -C {1} -c d | {0} cp - c:/opt",
+            "{0} cp c:/tmp/d - | tar -t | sort; (tar -C {1} -c d; sleep 0.2; head -c 200000 /dev/zero) | {0} cp - c:/opt",
             common::BOX,
             dir.display()
         );

@@ -181,8 +181,14 @@ impl Life {
         durability: Durability,
         change: impl FnOnce(&mut State),
     ) -> Result<(), Failure> {
+        let state = self.finish_unwritten(change);
+        self.write(&state, durability)
+    }
+
+    /// The same for one of which nothing is to be kept.
+    pub(super) fn finish_unwritten(&self, change: impl FnOnce(&mut State)) -> State {
         let mut inner = self.inner();
-        if inner.is_asked {
+        if std::mem::take(&mut inner.is_asked) {
             self.note("stop", &[]);
         }
         inner.live = None;
@@ -190,7 +196,7 @@ impl Life {
         inner.state.pid = 0;
         inner.state.status = Status::Exited;
         change(&mut inner.state);
-        self.write(&inner.state, durability)
+        inner.state.clone()
     }
 
     /// Lets everybody know that it is over, and waits for their last words.

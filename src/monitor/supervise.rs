@@ -332,10 +332,12 @@ impl<'a> Supervisor<'a> {
         let lost = self.life.outlet.lost();
         let ended = match self.is_transient {
             true => {
-                let ended = self.life.finish(Durability::Later, |_| {});
+                self.life.finish_unwritten(|_| {});
                 let removed = containers::remove(&self.app.store, &self.life.id, Some(&self.life.config));
                 // Once it is gone its state is nobody's concern.
-                removed.map(drop).map_err(Failure::from).or(ended)
+                removed
+                    .map(drop)
+                    .or_else(|_| self.life.finish(Durability::Later, |_| {}))
             }
             false => self.life.finish(Durability::Now, |state| {
                 if let (true, Some(lost)) = (state.error.is_empty(), lost) {

@@ -12,7 +12,7 @@ use crate::disk::Durability;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::{Layer, visible};
 use crate::record::{self, Record};
-use crate::root::{Root, TempDir, entries};
+use crate::root::{Root, entries};
 use crate::snapshot::{MountStub, OverlayDirs, set_dir_attrs};
 use crate::store::Store;
 use crate::tree::Tree;
@@ -52,8 +52,9 @@ impl Store {
     pub fn create_container(&self, new: &NewContainer<'_>) -> Result<()> {
         check_id(new.id)?;
         let (root, _) = self.parts();
-        let temp = root.temp_dir()?;
-        let dir = temp.path().join("container");
+        // Whole, or not at all.
+        let temp = root.step_dir()?;
+        let dir = temp.path();
         let upper = dir.join("upper");
         root.disk.make_dir(&upper)?;
         root.disk.make_dir(&dir.join("work"))?;
@@ -75,10 +76,10 @@ impl Store {
         } else {
             // Its layers, too, may be of this command.
             self.sync()?;
-            sync_files(root, &dir)?;
+            sync_files(root, dir)?;
         }
         let place = root.layout.container(new.id);
-        if !root.disk.rename_new(&dir, &place)? {
+        if !root.disk.rename_new(dir, &place)? {
             return Err(StoreError::Damaged {
                 what: "container",
                 name: new.id.to_owned(),
@@ -179,15 +180,20 @@ impl Store {
     pub fn remove_container(&self, id: &str) -> Result<bool> {
         check_id(id)?;
         let (root, _) = self.parts();
-        let away: TempDir = root.temp_dir()?;
         let place = root.layout.container(id);
         if fs::symlink_metadata(&place).is_err() {
             return Ok(false);
         }
-        match root.disk.rename_into(&place, &away.path().join("container")) {
+        let away = root.step_path()?;
+        match root.disk.rename_into(&place, away.path()) {
             // Somebody else was first.
             Err(_) if fs::symlink_metadata(&place).is_err() => Ok(false),
-            moved => moved.map(|()| true),
+            moved => {
+                moved?;
+                // The deepest part, beside the rest.
+                away.part_with(away.path().join("work"));
+                Ok(true)
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod snapshot;
 pub mod stamp;
 mod store;
 pub mod transfer;
+mod trash;
 pub mod tree;
 mod unpack;
 mod volume;

@@ -59,6 +59,14 @@ impl Remover {
         if depth > DEPTH {
             return self.move_up(dir, name);
         }
+        match self.empty(dir, name, depth) {
+            // Somebody else removes it, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn empty(&mut self, dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result<()> {
         let inner = open(dir, name)?;
         for child in beneath::names(&inner)? {
             self.remove(inner.as_fd(), &child, depth + 1)?;

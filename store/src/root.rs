@@ -18,6 +18,7 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::layout::{FORMAT, Layout};
 use crate::lock::{self, LockGuard};
 use crate::owner::{self, Owner, OwnerId};
+use crate::trash::{TempDir, Trash};
 
 /// Which attributes overlayfs keeps its marks in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +67,8 @@ pub(crate) struct Root {
     owner: Mutex<Option<Arc<Owner>>>,
     owner_id: std::sync::OnceLock<OwnerId>,
     counter: AtomicU64,
-    /// Temporary directories to be removed when there is time for it.
-    trash: Arc<Mutex<Vec<PathBuf>>>,
+    /// Removes temporary directories beside the work.
+    trash: Trash,
     dirty: AtomicBool,
     /// Whether an image was met that may be another's, killed before its sync. Images have no markers as layers have.
     has_met_image: AtomicBool,
@@ -101,6 +102,7 @@ impl Root {
         owner::reap(&disk, &layout.tmp())?;
         Ok(Root {
             layout,
+            trash: Trash::new(disk.clone()),
             disk,
             overlay_xattrs: options.overlay_xattrs,
             has_single_id: options.has_single_id,
@@ -109,7 +111,6 @@ impl Root {
             owner: Mutex::new(None),
             owner_id: std::sync::OnceLock::new(),
             counter: AtomicU64::new(0),
-            trash: Arc::default(),
             dirty: AtomicBool::new(false),
             has_met_image: AtomicBool::new(false),
             unsynced: Mutex::default(),
@@ -147,27 +148,19 @@ impl Root {
     pub(crate) fn temp_dir(&self) -> Result<TempDir> {
         let path = self.temp_path()?;
         self.disk.make_dir(&path)?;
-        Ok(TempDir {
-            path,
-            disk: self.disk.clone(),
-            trash: None,
-        })
+        Ok(TempDir::new(path, &self.disk))
     }
 
-    /// The same for a step: what is left of it when it has become a layer is removed by [`Root::tidy`].
+    /// The same; nobody waits for its removal before the store is closed.
     pub(crate) fn step_dir(&self) -> Result<TempDir> {
-        let mut temp = self.temp_dir()?;
-        temp.trash = Some(Arc::clone(&self.trash));
+        let temp = self.step_path()?;
+        self.disk.make_dir(temp.path())?;
         Ok(temp)
     }
 
-    /// Removes the temporary directories that nobody uses any more.
-    pub(crate) fn tidy(&self) {
-        let paths = std::mem::take(&mut *self.trash.lock().unwrap_or_else(PoisonError::into_inner));
-        for path in paths {
-            // What can't be removed now is removed with the owner's directory.
-            let _ = self.disk.remove_tree(&path);
-        }
+    /// The same, which is not there yet.
+    pub(crate) fn step_path(&self) -> Result<TempDir> {
+        Ok(TempDir::removed_later(self.temp_path()?, &self.disk, &self.trash))
     }
 
     /// Moves what is damaged out of the way, to be looked at until the next collection; removes it where that can't be (on a full disk).
@@ -222,7 +215,6 @@ impl Root {
     /// Makes all that this process wrote durable: one `syncfs`, then the markers of the layers it covers.
     /// Nothing happens when nothing was written.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.tidy();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -264,6 +256,13 @@ impl Root {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // Before the owner's directory is removed.
+        self.trash.close();
     }
 }
 
@@ -367,31 +366,4 @@ const SINGLE_ID_VERSION: &str = "1 single-id\n";
 fn read_boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     Ok(std::fs::read_to_string(path).at("read", path)?.trim().to_owned())
-}
-
-/// A directory in this process' part of `tmp/`; removed with the handle (or soon after), or by a later command if this one is killed.
-#[derive(Debug)]
-pub(crate) struct TempDir {
-    path: PathBuf,
-    disk: Disk,
-    trash: Option<Arc<Mutex<Vec<PathBuf>>>>,
-}
-
-impl TempDir {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        match &self.trash {
-            Some(trash) => trash
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(std::mem::take(&mut self.path)),
-            // What can't be removed now is removed with the owner's directory.
-            None => drop(self.disk.remove_tree(&self.path)),
-        }
-    }
 }

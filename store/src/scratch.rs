@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::root::TempDir;
 use crate::store::Store;
+use crate::trash::TempDir;
 
 /// A directory that is removed with the handle, or by a later command if this one is killed.
 #[derive(Debug)]

@@ -297,12 +297,6 @@ impl Store {
         self.root.sync()
     }
 
-    /// Removes the temporary directories that nobody uses any more: something to do while waiting for something else. What
-    /// is left goes with the next sync, at the latest with the store.
-    pub fn tidy(&self) {
-        self.root.tidy();
-    }
-
     /// Takes the lock of one thing, waiting for whoever holds it. `class` is a short word (`a-z`, `0-9`, `-`). Held until
     /// the guard is dropped; not re-entrant.
     pub fn lock(&self, class: &str, key: &Digest) -> Result<LockGuard> {

@@ -19,9 +19,9 @@ use crate::layer::apply::{ApplyError, Extract, Extracted, Limits, Retime, RootAt
 use crate::layer::decompress::Decompressor;
 use crate::layer::survey::survey;
 use crate::layer::{DirAttrs, Draft, Layer, LayerTimes};
-use crate::root::TempDir;
 use crate::stamp::Stamp;
 use crate::store::Store;
+use crate::trash::TempDir;
 
 /// What an archive may ask for.
 #[derive(Debug, Clone, Default)]

@@ -128,7 +128,6 @@ impl Tools<'_> {
     pub(crate) fn options(&self) -> PrepareOptions {
         PrepareOptions {
             mount_stubs: Vec::new(),
-            removed_later: false,
             mtimes: match self.request.mtimes {
                 TimesMode::Logical => Mtimes::Logical,
                 TimesMode::Real => Mtimes::Real,

@@ -257,10 +257,7 @@ impl Ready {
     fn snapshot(&mut self, tools: &Tools<'_>, layers: &[Layer]) -> Result<&ActiveSnapshot, StoreError> {
         let pages = layers.iter().flat_map(|layer| layer.id_pages());
         self.id_pages.extend(pages.copied());
-        let options = PrepareOptions {
-            removed_later: true,
-            ..tools.options()
-        };
+        let options = PrepareOptions { ..tools.options() };
         let snapshot = tools.store.prepare(layers, &options)?;
         self.snapshots.push(snapshot);
         self.layers.extend_from_slice(layers);

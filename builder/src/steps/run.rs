@@ -101,7 +101,6 @@ impl Room {
         stubs.extend(ready.stubs.iter().cloned());
         let options = PrepareOptions {
             mount_stubs: stubs,
-            removed_later: true,
             ..tools.options()
         };
         let mut active = tools.store.prepare(at.layers, &options)?;

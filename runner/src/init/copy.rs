@@ -182,7 +182,12 @@ fn unpack_at(place: &Path) -> Done {
     for (path, mode) in directories.iter().rev() {
         fs::set_permissions(path, fs::Permissions::from_mode(*mode)).map_err(failed("write", path))?;
     }
-    Ok(())
+    drain(archive).map_err(failed("read for", place))
+}
+
+/// Writers fill the last record up after the end of a tar; they must not meet a closed pipe.
+fn drain(archive: tar::Archive<impl io::Read>) -> io::Result<()> {
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
 }
 
 fn write(
@@ -224,5 +229,6 @@ fn unpack(dest: &Path) -> Done {
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
     archive.set_unpack_xattrs(false);
-    archive.unpack(dest).map_err(failed("unpack into", dest))
+    archive.unpack(dest).map_err(failed("unpack into", dest))?;
+    drain(archive).map_err(failed("read for", dest))
 }

@@ -12,8 +12,9 @@ use crate::digest::DiffId;
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::meta::LayerFacts;
 use crate::layer::tar;
-use crate::root::{OverlayXattrs, TempDir};
+use crate::root::OverlayXattrs;
 use crate::stamp::Stamp;
+use crate::trash::TempDir;
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 

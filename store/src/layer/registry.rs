@@ -14,7 +14,8 @@ use crate::layer::handle::{Layer, Shared};
 use crate::layer::meta::{LayerFacts, LayerMeta};
 use crate::layer::tar;
 use crate::lock;
-use crate::root::{Root, TempDir};
+use crate::root::Root;
+use crate::trash::TempDir;
 
 /// Layers up to this size (bytes of files and headers) are hashed at once: that is faster than a thread.
 const HASH_AT_ONCE: u64 = 256 << 10;

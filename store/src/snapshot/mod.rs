@@ -18,8 +18,9 @@ use crate::beneath;
 use crate::disk::Disk;
 use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers, fetch_all, visible};
-use crate::root::{Root, TempDir};
+use crate::root::Root;
 pub(crate) use crate::snapshot::clock::logical_time;
+use crate::trash::TempDir;
 
 use crate::snapshot::clock::Clock;
 use crate::tree::Tree;
@@ -76,6 +77,7 @@ impl ActiveSnapshot {
             self.dirs.overlay_xattrs,
         )?;
         drop(upper);
+        self.temp.part_with(self.dirs.work);
         self.layers.adopt(Draft {
             temp: self.temp,
             tree: self.dirs.upper,
@@ -98,10 +100,7 @@ pub(crate) fn prepare(
     let mut lower = Vec::with_capacity(lowers.len() + 1);
     lower.extend(fixups.lower(root, &tree, &options.mount_stubs)?);
     lower.extend(visible(lowers).iter().rev().map(Layer::path));
-    let temp = match options.removed_later {
-        true => root.step_dir()?,
-        false => root.temp_dir()?,
-    };
+    let temp = root.step_dir()?;
     let (upper, work) = (temp.path().join("upper"), temp.path().join("work"));
     root.disk.make_dir(&upper)?;
     root.disk.make_dir(&work)?;

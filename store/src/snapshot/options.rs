@@ -39,8 +39,6 @@ pub enum MountStub {
 /// How a snapshot is prepared.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PrepareOptions {
-    /// Whether what is left of its directory may wait for [`Store::tidy`](crate::Store::tidy) or the next sync.
-    pub removed_later: bool,
     /// What must exist to be mounted over.
     pub mount_stubs: Vec<MountStub>,
     /// What becomes of times.

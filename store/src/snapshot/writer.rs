@@ -21,12 +21,13 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::layer::survey::survey;
 use crate::layer::whiteout::{self, is_kept_xattr};
 use crate::layer::{DirAttrs, Draft, Layer, Layers, fetch_all};
-use crate::root::{Root, TempDir};
+use crate::root::Root;
 use crate::snapshot::canvas::{Canvas, timestamps};
 use crate::snapshot::clock::Clock;
 use crate::snapshot::options::PrepareOptions;
 use crate::snapshot::{content, fixup};
 use crate::stamp::Stamp;
+use crate::trash::TempDir;
 use crate::tree::Tree;
 
 /// What an entry is given besides its content.

@@ -12,9 +12,9 @@ use crate::digest::{Digest, Hasher};
 use crate::error::IoContext;
 use crate::layer::apply::{ApplyError, EntryName, Kind, Limits, Members};
 use crate::layer::decompress::Decompressor;
-use crate::root::TempDir;
 use crate::store::Store;
 use crate::transfer::document::DOCUMENT_LIMIT;
+use crate::trash::TempDir;
 
 /// The parts of an archive.
 pub(super) struct Staged {
