@@ -22,6 +22,7 @@ mod oci;
 mod output;
 mod registry;
 mod run;
+mod shell;
 mod volume;
 
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub(crate) use oci::{
 pub(crate) use output::{ExportArgs, OutputKind, OutputSpec};
 pub(crate) use registry::{LoginArgs, LogoutArgs, PullArgs, PullMode, PushArgs, RegistryArgs};
 pub(crate) use run::{ContainerArgs, CreateArgs, HealthArgs, RunArgs};
+pub(crate) use shell::ShellArgs;
 pub(crate) use volume::{
     VolumeAction, VolumeCreateArgs, VolumeFilter, VolumeListArgs, VolumePruneArgs, VolumeRemoveArgs,
 };
@@ -290,6 +292,8 @@ pub(crate) struct BuildArgs {
     pub(crate) pull: PullMode,
     #[command(flatten)]
     pub(crate) front: FrontArgs,
+    #[command(flatten)]
+    pub(crate) shell: ShellArgs,
 }
 
 impl BuildArgs {

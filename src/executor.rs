@@ -7,15 +7,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use box_builder::exec::{self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream};
-use box_runner::{ContainerSpec, Network, PrivateNetwork, Process, RunnerError, Runtime, UserNamespace};
+use box_builder::exec::{
+    self, ExecError, ExecIo, ExecOutcome, ExecRequest, ExecStatus, Executor, Stream, Visit,
+};
+use box_runner::{
+    ContainerSpec, Network, PrivateNetwork, Process, RunnerError, Running, Runtime, UserNamespace,
+};
 
+use crate::agent::Agent;
 use crate::app::App;
 use crate::error::Failure;
 use crate::pump::pump;
 use crate::ranges::IdRange;
 use crate::resolv::Wishes;
 use crate::step_mounts::{self, root_fs};
+use crate::terminal::{Screen, Session, Window};
 use crate::{etc, networks};
 
 /// Host ids are the machine's; see `ranges`.
@@ -26,6 +32,8 @@ pub(crate) struct ContainerExecutor<'a> {
     app: &'a App,
     shared: Mutex<Option<Shared>>,
     counter: AtomicU64,
+    /// The user's terminal, for visits.
+    seat: Option<(Screen, Window)>,
 }
 
 struct Shared {
@@ -94,6 +102,15 @@ impl<'a> ContainerExecutor<'a> {
             app,
             shared: Mutex::new(None),
             counter: AtomicU64::new(0),
+            seat: None,
+        }
+    }
+
+    /// With somebody at the terminal, if there is one, who may be let in.
+    pub(crate) fn at_terminal(self, screen: Option<Screen>, window: &Window) -> Self {
+        Self {
+            seat: screen.map(|screen| (screen, window.clone())),
+            ..self
         }
     }
 
@@ -168,24 +185,44 @@ impl<'a> ContainerExecutor<'a> {
     }
 }
 
-impl Executor for ContainerExecutor<'_> {
-    fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError> {
+/// A container that runs, and what serves it.
+struct Started {
+    running: Running,
+    runtime: Arc<Runtime>,
+    _agents: Vec<Agent>,
+}
+
+impl ContainerExecutor<'_> {
+    fn start(&self, request: &ExecRequest<'_>, terminal: bool) -> Result<Started, ExecError> {
         let (runtime, ids) = self.shared(&request.id_pages)?;
         let network = match request.network {
             exec::NetworkMode::Private => Some(ids.network(&runtime).map_err(exec_error)?),
             _ => None,
         };
         let mut spec = self.spec(request, network.as_deref());
-        let (mounts, _agents) = step_mounts::mounts(request).map_err(failed)?;
-        spec.mounts = mounts;
-        let mut running = runtime
-            .spawn_in(
-                &spec,
-                &ids.namespace,
-                network.as_deref().map(PrivateNetwork::namespace),
-                box_runner::Stdio::captured(),
-            )
-            .map_err(exec_error)?;
+        let (mounts, agents) = step_mounts::mounts(request).map_err(failed)?;
+        (spec.mounts, spec.terminal) = (mounts, terminal);
+        let stdio = match terminal {
+            true => box_runner::Stdio::null(),
+            false => box_runner::Stdio::captured(),
+        };
+        let network = network.as_deref().map(PrivateNetwork::namespace);
+        let running = runtime.spawn_in(&spec, &ids.namespace, network, stdio);
+        Ok(Started {
+            running: running.map_err(exec_error)?,
+            runtime,
+            _agents: agents,
+        })
+    }
+}
+
+impl Executor for ContainerExecutor<'_> {
+    fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError> {
+        let Started {
+            mut running,
+            runtime,
+            _agents,
+        } = self.start(request, false)?;
         // While this step runs the next one's init loads.
         runtime.start_ahead(box_runner::Stdio::captured());
         let killer = running.handle();
@@ -205,6 +242,29 @@ impl Executor for ContainerExecutor<'_> {
             return Err(ExecError::Cancelled);
         }
         outcome.map(exec_outcome)
+    }
+
+    fn visit(&self, request: &ExecRequest<'_>, visit: Visit<'_>) -> Result<ExecStatus, ExecError> {
+        let Some((screen, window)) = &self.seat else {
+            return Err(ExecError::NoTerminal);
+        };
+        let Started {
+            mut running, _agents, ..
+        } = self.start(request, true)?;
+        let killer = running.handle();
+        let hook = visit.cancel.on_cancel(move || drop(killer.kill()));
+        let terminal = running.take_terminal().ok_or(ExecError::NoTerminal)?;
+        (visit.opened)();
+        let session = Session::on_screen(terminal, *screen).map_err(exec_error)?;
+        window.show(Some(session.terminal()));
+        let outcome = running.wait().map_err(exec_error);
+        window.show(None);
+        session.finish();
+        drop(hook);
+        if visit.cancel.is_cancelled() {
+            return Err(ExecError::Cancelled);
+        }
+        Ok(exec_outcome(outcome?).status)
     }
 }
 

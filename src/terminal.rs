@@ -1,6 +1,6 @@
-//! The terminal of `box run -t`: keys go in, output comes out, and the user's own terminal is itself again at the end.
+//! The terminal of `box run -t`, and of a shell in a build: keys go in, output comes out, and the user's own terminal is itself again at the end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use box_runner::{Handle, RawMode, RunnerError, Terminal};
@@ -21,18 +21,72 @@ pub(crate) struct Session {
     raw: Option<RawMode>,
 }
 
+/// Where a container's terminal is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Screen {
+    /// On standard output.
+    Stdout,
+    /// On standard error.
+    Stderr,
+}
+
+impl Screen {
+    /// The one that is a terminal; none is if neither is, or there is nobody to type.
+    pub(crate) fn find() -> Option<Self> {
+        use std::io::IsTerminal;
+        match std::io::stdin().is_terminal() {
+            true if std::io::stdout().is_terminal() => Some(Self::Stdout),
+            true if std::io::stderr().is_terminal() => Some(Self::Stderr),
+            _ => None,
+        }
+    }
+}
+
+/// The container's terminal that is shown, for changes of the window's size.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Window(Arc<Mutex<Option<Arc<Terminal>>>>);
+
+impl Window {
+    /// Shows this one, or none.
+    pub(crate) fn show(&self, terminal: Option<Arc<Terminal>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
+    }
+
+    /// The user's terminal has another size.
+    pub(crate) fn resized(&self) {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(terminal) = &*shown {
+            // A size that can't be set is the old one.
+            let _ = terminal.copy_size(std::io::stdin());
+        }
+    }
+}
+
 impl Session {
     /// Connects them; keys are passed on only if `interactive`.
     pub(crate) fn attach(terminal: Terminal, interactive: bool) -> Result<Self, RunnerError> {
-        let terminal = Arc::new(terminal);
         terminal.copy_size(std::io::stdout())?;
+        Self::on(terminal, Screen::Stdout, interactive)
+    }
+
+    /// Connects them for whoever sits there.
+    pub(crate) fn on_screen(terminal: Terminal, screen: Screen) -> Result<Self, RunnerError> {
+        terminal.copy_size(std::io::stdin())?;
+        Self::on(terminal, screen, true)
+    }
+
+    fn on(terminal: Terminal, screen: Screen, interactive: bool) -> Result<Self, RunnerError> {
+        let terminal = Arc::new(terminal);
         let raw = if interactive {
             RawMode::enter(std::io::stdin())?
         } else {
             None
         };
         let master = terminal.file()?;
-        let output = std::thread::spawn(move || copy(master, &mut std::io::stdout()));
+        let output = std::thread::spawn(move || match screen {
+            Screen::Stdout => copy(master, &mut std::io::stdout()),
+            Screen::Stderr => copy(master, &mut std::io::stderr()),
+        });
         if interactive {
             let master = terminal.file()?;
             // It ends with the program: a read from a terminal can't be called off.

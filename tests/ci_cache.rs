@@ -342,6 +342,38 @@ fn a_damaged_pack_is_written_anew() {
 }
 
 #[test]
+fn copies_out_of_a_mount_are_the_same_whether_it_was_made_here_or_elsewhere() {
+    // What is copied up keeps its time to the nanosecond; busybox' cp cuts it off.
+    const COPIES: &str = "FROM old AS build\n\
+        COPY main.c lib.c /out/\n\
+        RUN --network=none chmod 700 /out/main.c && touch -d @1200000000 /out/dated\n\
+        RUN --network=none sleep 1 && touch /out/late\n\
+        FROM old\n\
+        WORKDIR /a\n\
+        WORKDIR /b\n\
+        WORKDIR /c\n\
+        RUN --network=none --mount=from=build,source=/out,target=/m cp -a /m/. /x && cp -p /m/main.c /y\n";
+    let a = Bench::with_busybox();
+    let old = a.path("old.tar");
+    let retimed = format!(
+        "mkdir r && tar -C r -xf {} && tar --mtime=@1000000000 -C r -cf {} .",
+        a.busybox_tar().display(),
+        old.display()
+    );
+    sh(&format!("cd {} && {retimed}", a.path("").display()));
+    let (cache, context, b) = (Cache(a.path("cache")), a.context("ctx", &FILES), another(&a));
+    for bench in [&a, &b] {
+        bench.ok(["import", "--progress", "quiet", old.to_str().unwrap(), "old"]);
+    }
+    a.build(&context, COPIES, &[&cache.to(",mode=max"), "-t", "app"]);
+    let id = a.ok(["images", "-q", "--no-trunc", "app"]);
+    let (from, again) = (cache.from(""), "--no-cache-filter=1");
+    let told = b.build_plain(&context, COPIES, &[&from, again, "-t", "app"]);
+    assert_eq!(counts(&told).0, 3, "{told}");
+    assert_eq!(b.ok(["images", "-q", "--no-trunc", "app"]), id);
+}
+
+#[test]
 fn what_a_killed_writer_left_half_goes_with_the_next_export() {
     let a = Bench::with_busybox();
     let (cache, context) = (Cache(a.path("cache")), a.context("ctx", &FILES));

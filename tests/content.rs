@@ -261,3 +261,110 @@ fn images_are_listed_by_name() {
     assert_eq!(bench.ok(["images", "-q"]).lines().count(), 1);
     assert!(bench.fails(125, ["images", "app*"]).contains("app*"));
 }
+
+#[test]
+fn what_one_step_changed() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[("file", "text\n"), ("other", "other\n")]);
+    // 1 is the base's import, then come the stage's, after them those of the stage on it.
+    let boxfile = "FROM busybox AS base\n\
+        ENV A=1\n\
+        COPY file other /d/\n\
+        RUN chmod 700 /d/file && echo more >> /d/other && mkdir /new\n\
+        FROM base\n\
+        RUN rm -r /d && mkdir /d && touch /d/again\n\
+        LABEL x=y\n\
+        RUN true\n";
+    bench.build(&context, boxfile, &["--network", "none", "-t", "steps"]);
+    let step = |number: &str| bench.ok(["diff", "--step", number, "steps"]);
+    let base = step("1");
+    assert!(base.lines().all(|line| line.starts_with("A /")), "{base}");
+    assert!(base.contains("A /bin/busybox\n"), "{base}");
+    assert_eq!(step("3"), "A /d\nA /d/file\nA /d/other\n");
+    assert_eq!(step("4"), "C /d/file (mode)\nC /d/other (content)\nA /new\n");
+    assert_eq!(step("5"), "A /d/again\nD /d/file\nD /d/other\n");
+
+    // The numbers are those of the history, newest first.
+    let history = bench.ok(["history", "steps"]);
+    let numbers: Vec<&str> = history
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(numbers, ["7", "6", "5", "4", "3", "2", "1"], "{history}");
+    let entries: serde_json::Value =
+        serde_json::from_str(&bench.ok(["history", "--format", "json", "steps"])).unwrap();
+    assert_eq!(entries[4]["step"], 3);
+    assert_eq!(entries[4]["created_by"], "COPY file other /d/");
+
+    // What has no layer changed nothing, and that is said.
+    for (number, text) in [("2", "ENV A=1"), ("6", "LABEL x=y"), ("7", "true")] {
+        let output = bench.run(["diff", "--step", number, "steps"]);
+        let said = common::text(&output.stderr);
+        assert_eq!(common::success(output), "");
+        assert!(said.contains("no layer") && said.contains(text), "{said}");
+    }
+    let json = |number: &str| -> serde_json::Value {
+        serde_json::from_str(&bench.ok(["diff", "--format", "json", "--step", number, "steps"])).unwrap()
+    };
+    assert_eq!(json("2"), serde_json::json!([]));
+    assert_eq!(
+        json("5")[1],
+        serde_json::json!({"path": "/d/file", "change": "removed", "what": []})
+    );
+    for (number, count) in [
+        ("0", "it has 7"),
+        ("8", "it has 7"),
+        ("18446744073709551615", "it has 7"),
+    ] {
+        let said = bench.fails(1, ["diff", "--step", number, "steps"]);
+        assert!(
+            said.contains(&format!("no step {number}")) && said.contains(count),
+            "{said}"
+        );
+    }
+    bench.fails(125, ["diff", "--step", "1", "steps", "busybox"]);
+    bench.fails(125, ["diff", "--step", "x", "steps"]);
+    assert!(
+        bench
+            .fails(1, ["diff", "--step", "1", "nothing"])
+            .contains("no image named")
+    );
+}
+
+/// Other tools may leave the history out, or write what is not so.
+#[test]
+fn a_history_that_is_not_the_layers_is_believed_in_nothing() {
+    let bench = Bench::with_busybox();
+    let (saved, whole) = (bench.path("oci"), bench.path("whole.tar"));
+    bench.ok(["save", "-o", whole.to_str().unwrap(), "busybox"]);
+    // The config without history, named by its new digest wherever it is named.
+    let script = "import hashlib, json, os, sys\n\
+        root = sys.argv[1]\n\
+        blob = lambda digest: os.path.join(root, 'blobs', *digest.split(':'))\n\
+        def put(value):\n\
+        \x20data = json.dumps(value).encode()\n\
+        \x20digest = 'sha256:' + hashlib.sha256(data).hexdigest()\n\
+        \x20open(blob(digest), 'wb').write(data)\n\
+        \x20return dict(digest=digest, size=len(data))\n\
+        index = json.load(open(root + '/index.json'))\n\
+        manifest = json.load(open(blob(index['manifests'][0]['digest'])))\n\
+        config = json.load(open(blob(manifest['config']['digest'])))\n\
+        del config['history']\n\
+        manifest['config'].update(put(config))\n\
+        index['manifests'] = [dict(index['manifests'][0], **put(manifest))]\n\
+        json.dump(index, open(root + '/index.json', 'w'))\n\
+        os.path.exists(root + '/manifest.json') and os.remove(root + '/manifest.json')\n";
+    let file = bench.path("bare.py");
+    fs::write(&file, script).unwrap();
+    let (file, whole, bare) = (file.display(), whole.display(), bench.path("bare.tar"));
+    let saved = saved.display();
+    sh(&format!(
+        "mkdir {saved}; tar -C {saved} -xf {whole}; python3 {file} {saved}; tar -C {saved} -cf {} .",
+        bare.display()
+    ));
+    bench.ok(["rmi", "busybox"]);
+    bench.ok(["load", "-q", "-i", bare.to_str().unwrap()]);
+    let said = bench.fails(1, ["diff", "--step", "1", "busybox"]);
+    assert!(said.contains("does not say which layer"), "{said}");
+}

@@ -146,6 +146,27 @@ fn a_diamond() {
     assert_eq!(bench.sh("diamond", "cat /left /right"), "left\nright\n");
 }
 
+/// However few processors there are: each of four steps ends only when all four have come.
+#[test]
+fn by_default_four_steps_work_at_once() {
+    let bench = Bench::with_busybox();
+    let context = bench.context("c", &[]);
+    let names = ["a", "b", "c", "d"];
+    let stages = names.map(|name| {
+        let others: String = names.iter().map(|other| format!(" && [ -e /m/{other} ]")).collect();
+        format!(
+            "FROM busybox AS {name}\nRUN {SHARED} touch /m/{name}; n=0; until true{others}; do n=$((n+1)); [ $n -lt 400 ] || exit 9; sleep 0.02; done; echo {name} > /n\n"
+        )
+    });
+    let copies = names.map(|name| format!("COPY --from={name} /n /{name}\n"));
+    success(build(
+        &bench,
+        &context,
+        &format!("{}FROM busybox\n{}", stages.concat(), copies.concat()),
+        &[],
+    ));
+}
+
 #[test]
 fn a_failure_stops_the_others_and_says_what_where_and_why() {
     let bench = Bench::with_busybox();

@@ -37,6 +37,16 @@ pub enum BuildError {
         /// Why.
         source: Box<StepError>,
     },
+    /// Nobody could be let in where that was asked for.
+    #[error("{place}: no shell was opened: {reason}")]
+    NoShell {
+        /// The step that it was to be at.
+        place: Box<Place>,
+        /// Why not, in words.
+        reason: String,
+        /// What happened.
+        source: Box<StepError>,
+    },
     /// The build was cancelled.
     #[error("the build was cancelled")]
     Cancelled,

@@ -28,6 +28,30 @@ pub trait Executor: Sync {
     /// # Errors
     /// [`ExecError::Cancelled`] after [`CancelToken::cancel`]; otherwise why the command could not be run.
     fn run(&self, request: &ExecRequest<'_>, io: ExecIo<'_>) -> Result<ExecOutcome, ExecError>;
+
+    /// Runs one command to its end, on a terminal of its own that is joined with that of the person who builds. The same contract.
+    ///
+    /// # Errors
+    /// As of [`Executor::run`]; [`ExecError::NoTerminal`] where nobody is at one.
+    fn visit(&self, request: &ExecRequest<'_>, visit: Visit<'_>) -> Result<ExecStatus, ExecError> {
+        let _ = (request, visit);
+        Err(ExecError::NoTerminal)
+    }
+}
+
+/// What a person's visit is connected to besides their terminal.
+#[derive(Clone, Copy)]
+pub struct Visit<'a> {
+    /// Is called when the command runs, before the terminal is its own: the last that may be shown before it has ended.
+    pub opened: &'a dyn Fn(),
+    /// Ends the command when it is cancelled.
+    pub cancel: &'a CancelToken,
+}
+
+impl fmt::Debug for Visit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Visit")
+    }
 }
 
 /// What is run, in what.
@@ -195,6 +219,9 @@ pub enum ExecError {
     /// The build was cancelled.
     #[error("cancelled")]
     Cancelled,
+    /// Nobody is at a terminal.
+    #[error("there is no terminal")]
+    NoTerminal,
     /// The program does not exist in the rootfs.
     #[error("{command}: command not found")]
     CommandNotFound {

@@ -33,6 +33,28 @@ pub struct StagePlan {
     pub config: ImageConfig,
     /// What it is built for.
     pub platform: Platform,
+    /// Where its person is let in after these steps, in a build that is asked for that; what follows is left out.
+    pub visit: Option<Box<Visited>>,
+    /// How many steps were left out.
+    pub left_out: usize,
+}
+
+impl StagePlan {
+    /// How many steps its Boxfile has, FROM included.
+    pub fn total(&self) -> usize {
+        self.steps.len() + 1 + self.left_out
+    }
+}
+
+/// A point of a stage at which a person is let in.
+#[derive(Clone, Debug)]
+pub struct Visited {
+    /// The step that would come next; none at the end of the stage.
+    pub next: Option<Place>,
+    /// What a RUN would have there, or has: the next step is one.
+    pub run: RunStep,
+    /// Whether it is one.
+    pub is_run: bool,
 }
 
 /// What a stage is built on.
@@ -98,17 +120,9 @@ pub enum Action {
 impl Action {
     /// The stages that it copies or mounts from.
     pub fn stages(&self) -> Vec<StageId> {
-        let stage = |from: &CopyFrom| match from {
-            CopyFrom::Stage(stage) => Some(*stage),
-            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
-        };
-        let of_mount = |mount: &MountPlan| match &mount.kind {
-            MountSource::Bind(bind) | MountSource::Cache { from: Some(bind), .. } => stage(&bind.from),
-            _ => None,
-        };
         match self {
-            Action::Run(run) => run.mounts.iter().filter_map(of_mount).collect(),
-            Action::Copy(copy) => stage(&copy.from).into_iter().collect(),
+            Action::Run(run) => run.stages(),
+            Action::Copy(copy) => copy.from.stage().into_iter().collect(),
             Action::Config | Action::Workdir(_) => Vec::new(),
         }
     }
@@ -119,6 +133,8 @@ impl Action {
 pub struct RunStep {
     /// The program and its arguments, SHELL included.
     pub args: Vec<String>,
+    /// SHELL, also where the command does not use it.
+    pub shell: Vec<String>,
     /// The image's environment and every ARG in scope that has a value.
     pub env: BTreeMap<String, String>,
     /// Which of them are ARGs alone.
@@ -135,6 +151,17 @@ pub struct RunStep {
     pub limits: Limits,
     /// Until when its layer may be used again.
     pub reuse: Reuse,
+}
+
+impl RunStep {
+    /// The stages that it mounts from.
+    pub fn stages(&self) -> Vec<StageId> {
+        let of_mount = |mount: &MountPlan| match &mount.kind {
+            MountSource::Bind(bind) | MountSource::Cache { from: Some(bind), .. } => bind.from.stage(),
+            _ => None,
+        };
+        self.mounts.iter().filter_map(of_mount).collect()
+    }
 }
 
 /// How long a step's layer may be used again.
@@ -258,6 +285,15 @@ pub enum CopyFrom {
     Named(String),
     /// An image of the store, with the name it was asked for by.
     Image(String, Box<Image>),
+}
+
+impl CopyFrom {
+    fn stage(&self) -> Option<StageId> {
+        match self {
+            CopyFrom::Stage(stage) => Some(*stage),
+            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(..) => None,
+        }
+    }
 }
 
 /// What a COPY reads.

@@ -51,6 +51,17 @@ impl fmt::Display for Awaited<'_> {
     }
 }
 
+/// When a person is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion<'a> {
+    /// The step has failed, for this reason.
+    Failed(&'a str),
+    /// Before the step.
+    Before,
+    /// After it, at the end of its stage.
+    After,
+}
+
 /// One thing that happened. Of each step: perhaps a `StepAhead` with fetches, one `StepStarted`, then any number of outputs and fetches, then exactly one of
 /// `StepCached`, `StepFinished`, `StepFailed` and `StepCancelled`. Steps of several stages may run at the same time.
 #[derive(Clone, Debug)]
@@ -160,6 +171,30 @@ pub enum Event<'a> {
         id: StepId,
         /// From its start, without what it waited for others.
         wall: Duration,
+    },
+    /// The terminal is a person's, in a container: nothing is shown on it from now on.
+    ShellOpened {
+        /// The step that it is at; for the end of a stage its last one.
+        id: StepId,
+        /// Its stage's place in the Boxfile, from 0.
+        stage: usize,
+        /// Its stage's name.
+        stage_name: Option<&'a str>,
+        /// Its place in the stage, from 1; 1 is FROM.
+        index: usize,
+        /// Steps of its stage.
+        total: usize,
+        /// The instruction on one line.
+        text: &'a str,
+        /// Where the shell stands in the build.
+        occasion: Occasion<'a>,
+        /// What to say there to run the step's command, if it has one.
+        command: Option<&'a str>,
+    },
+    /// The terminal is the build's again.
+    ShellClosed {
+        /// As it was opened.
+        id: StepId,
     },
     /// A download or an unpacking begins.
     FetchStarted {

@@ -71,6 +71,10 @@ pub struct BuildRequest {
     pub imports: Option<Arc<Imports>>,
     /// Whether the outcome says which records, layers and cache mounts were used, so that they can be put elsewhere.
     pub notes_uses: bool,
+    /// Whether a person is let into the container of a RUN that fails, before the build does.
+    pub shell_on_error: bool,
+    /// Where a person is let in by [`visit`](crate::build::visit); what comes after that is left out. For a build: none.
+    pub shell_at: Option<ShellAt>,
     /// How many steps work at once, at least 1. With 1 they are done one after another, in the order of the plan.
     pub jobs: usize,
     /// Stops the build.
@@ -108,15 +112,30 @@ impl BuildRequest {
             cache_scope: None,
             imports: None,
             notes_uses: false,
+            shell_on_error: false,
+            shell_at: None,
             jobs: default_jobs(),
             cancel: CancelToken::new(),
         }
     }
 }
 
-/// As many steps at once as there are processors, and at least two: steps often wait for the network or the disk.
+/// A point of a build's target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShellAt {
+    /// Before this step, counted as it is shown: FROM is 1.
+    Step(usize),
+    /// After the last one.
+    End,
+}
+
+/// The fewest steps at once by default, however few processors there are.
+const LEAST_JOBS: usize = 4;
+
+/// As many steps at once as there are processors, and at least four: steps often wait for the network or the disk, and those that
+/// compute share the processors without loss. More would cost memory, which a small machine has little of.
 pub fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().max(2))
+    std::thread::available_parallelism().map_or(LEAST_JOBS, |count| count.get().max(LEAST_JOBS))
 }
 
 /// The lock of a build.

@@ -13,6 +13,9 @@ pub(crate) struct DiffArgs {
     /// Compare times, too.
     #[arg(long)]
     pub(crate) times: bool,
+    /// What this step of the image OLD changed; `box history` counts them, from 1. One without a layer changed no file.
+    #[arg(long, value_name = "N", conflicts_with = "new")]
+    pub(crate) step: Option<usize>,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: Format,

@@ -44,7 +44,7 @@ pub(crate) struct FrontArgs {
     /// A secret for RUN --mount=type=secret; without src= and env= the variable, or else the file, of the id's name.
     #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
     pub(crate) secrets: Vec<SecretArg>,
-    /// How many steps work at once; with 1 they are done one after another [default: the number of processors, at least 2].
+    /// How many steps work at once; with 1 they are done one after another [default: the number of processors, at least 4].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
     #[command(flatten)]

@@ -24,8 +24,9 @@ use crate::report::Recorder;
 
 use super::build_source::{self, BuildSource, Fetching};
 use super::metadata::StepFigures;
-use super::{call, contexts, export, lock, reproducible, tell};
+use super::{call, contexts, export, lock, reproducible, shell, tell};
 use crate::build_log::{How, Keeper, LastWords, Subject};
+use crate::terminal::Window;
 use crate::travel::Travel;
 use crate::{binfmt, signals, ui};
 
@@ -39,10 +40,8 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     let tags: Result<Vec<_>, _> = args.tags.iter().map(|tag| app::reference(tag)).collect();
     let tags = tags?;
     let cancel = CancelToken::new();
-    // What waits for standard input, or for a pipe, can only be killed.
-    let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
-    let waits = args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe);
-    let early = (!waits).then(|| cancel_on_signals(&cancel)).transpose()?;
+    let (screen, window) = (shell::seat(&args.shell)?, Window::default());
+    let early = (!waits(args)?).then(|| listen(&cancel, &window)).transpose()?;
     let fetching = Fetching {
         app,
         mode: args.progress,
@@ -58,11 +57,11 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     }
     let ended_by = match early {
         Some(ended_by) => ended_by,
-        None => cancel_on_signals(&cancel)?,
+        None => listen(&cancel, &window)?,
     };
     let mode = args.shown();
     let sink = ui::build_sink(mode, args.cache.explain == Some(ExplainMode::Json));
-    let executor = ContainerExecutor::new(app);
+    let executor = ContainerExecutor::new(app).at_terminal(screen, &window);
     let figures = StepFigures::new(sink.as_ref());
     let recorder = Recorder::new(&figures, args.cache.explain.is_some());
     let shown: &dyn EventSink = if args.tell.report.is_some() {
@@ -71,13 +70,15 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
         &figures
     };
     let log = Keeper::new(&app.store, shown, subject(args, &request)?);
+    if request.shell_at.is_some() {
+        let visited = box_builder::build::visit(&app.store, &executor, &request, &log);
+        let visited = visited.map_err(|error| ended(app, &error, &ended_by, &log));
+        return shell::over(visited, log, mode);
+    }
     let is_checked = args.front.hold.check_reproducible;
     let caches = is_checked.then(|| reproducible::Caches::new(app, &mut request));
     let outcome = box_builder::build::build(&app.store, &executor, &request, &log);
-    let outcome = outcome.map_err(|error| {
-        let failure = with_single_id(app, &error, failure(&error, ended_by.load(Ordering::SeqCst)));
-        logged(failure, &error, &log)
-    });
+    let outcome = outcome.map_err(|error| ended(app, &error, &ended_by, &log));
     if let Ok(outcome) = &outcome {
         log.over(How::Done, Some(outcome.image.id.to_string()), None);
     }
@@ -116,6 +117,12 @@ pub(super) fn run(app: &App, args: &BuildArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Whether it waits for standard input, or for a pipe: then it can only be killed.
+fn waits(args: &BuildArgs) -> Result<bool, Failure> {
+    let is_pipe = |file: &PathBuf| file.as_os_str() == "-" || !file.is_file();
+    Ok(args.source.context()?.as_os_str() == "-" || args.source.file.as_ref().is_some_and(is_pipe))
+}
+
 /// What RUN finds in /etc/hosts. The host's own address is not the same everywhere, and would be in the cache's keys.
 fn hosts(given: &[crate::values::HostArg]) -> Result<Vec<(String, std::net::IpAddr)>, Failure> {
     if let Some(name) = given.iter().find_map(crate::values::HostArg::gateway) {
@@ -135,6 +142,12 @@ fn subject(args: &BuildArgs, request: &BuildRequest) -> Result<Subject, Failure>
         target: request.target.clone(),
         tags: args.tags.clone(),
     })
+}
+
+/// How a build failed, with what is known of it.
+fn ended(app: &App, error: &BuildError, ended_by: &AtomicI32, log: &Keeper<'_>) -> Failure {
+    let failure = failure(error, ended_by.load(Ordering::SeqCst));
+    logged(with_single_id(app, error, failure), error, log)
 }
 
 /// The failure with what the step that failed printed last.
@@ -162,6 +175,7 @@ pub(super) fn request(
     request.ignore.clone_from(&source.ignore);
     request.cancel = cancel.clone();
     request.target = args.target.clone();
+    shell::ask(args, &mut request)?;
     request.build_args = args
         .build_args
         .iter()
@@ -288,11 +302,19 @@ pub(super) fn proxies() -> BTreeMap<String, String> {
 /// Ctrl-C and its like end the build in order: the step is killed, and nothing is left. Returns where the signal's number is
 /// kept.
 pub(super) fn cancel_on_signals(cancel: &CancelToken) -> Result<Arc<AtomicI32>, Failure> {
-    let cancel = cancel.clone();
+    listen(cancel, &Window::default())
+}
+
+/// The same with a shell that may have the terminal.
+fn listen(cancel: &CancelToken, window: &Window) -> Result<Arc<AtomicI32>, Failure> {
+    let (cancel, window) = (cancel.clone(), window.clone());
     let ended_by = Arc::new(AtomicI32::new(0));
     let kept = ended_by.clone();
     let mut asked = 0;
     let handler = move |signal| {
+        if signal == Signal::SIGWINCH {
+            window.resized();
+        }
         if matches!(
             signal,
             Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT

@@ -1,9 +1,9 @@
-//! `box diff`: how the root file systems of two images, or two layers, differ.
+//! `box diff`: how the root file systems of two images, or two layers, differ, and what one step of an image changed.
 
 use std::os::unix::ffi::OsStrExt;
 
 use box_store::compare::{Change, Difference, compare};
-use box_store::{DiffId, Layer};
+use box_store::{DiffId, History, Layer};
 use serde_json::json;
 
 use crate::app::App;
@@ -13,14 +13,7 @@ use crate::ui;
 
 /// Prints every difference, as it is found.
 pub(super) fn run(app: &App, args: &DiffArgs) -> Result<u8, Failure> {
-    let old = layers(app, &args.old)?;
-    let (old, new) = match &args.new {
-        Some(new) => (old, layers(app, new)?),
-        None => match old.split_last() {
-            Some((_, below)) => (below.to_vec(), old),
-            None => (Vec::new(), Vec::new()),
-        },
-    };
+    let (old, new) = sides(app, args)?;
     let mut found = Vec::new();
     let mut tell = |difference: Difference| match args.format {
         Format::Json => {
@@ -34,6 +27,55 @@ pub(super) fn run(app: &App, args: &DiffArgs) -> Result<u8, Failure> {
         ui::json(&serde_json::Value::Array(found))?;
     }
     Ok(0)
+}
+
+/// The layers that are compared.
+fn sides(app: &App, args: &DiffArgs) -> Result<(Vec<Layer>, Vec<Layer>), Failure> {
+    if let Some(number) = args.step {
+        return step(app, &args.old, number);
+    }
+    let old = layers(app, &args.old)?;
+    Ok(match &args.new {
+        Some(new) => (old, layers(app, new)?),
+        None => match old.split_last() {
+            Some((_, below)) => (below.to_vec(), old),
+            None => (Vec::new(), Vec::new()),
+        },
+    })
+}
+
+/// Those below a step of an image, and with the step's own.
+fn step(app: &App, name: &str, number: usize) -> Result<(Vec<Layer>, Vec<Layer>), Failure> {
+    let image = app.image(name, EXIT_INPUT)?;
+    let history = &image.config.history;
+    let has_layer = |entry: &&History| entry.empty_layer != Some(true);
+    // A history may be anybody's, or missing.
+    if history.iter().filter(has_layer).count() != image.config.rootfs.diff_ids.len() {
+        let problem = format!("the history of {name} does not say which layer is which step's");
+        return Err(Failure::new(EXIT_INPUT, problem)
+            .hint("`box inspect` lists its layers, which box diff takes by their digests"));
+    }
+    let index = number.checked_sub(1).filter(|index| *index < history.len());
+    let Some(index) = index else {
+        let count = history.len();
+        return Err(Failure::new(
+            EXIT_INPUT,
+            format!("{name} has no step {number}: it has {count}, counted from 1"),
+        )
+        .hint(format!("`box history {name}` lists them")));
+    };
+    let below = history[..index].iter().filter(has_layer).count();
+    let upto = history[..=index].iter().filter(has_layer).count();
+    if upto == below {
+        let by = history[index].created_by.as_deref().unwrap_or_default();
+        ui::note(&format!(
+            "step {number} has no layer, and changed no file: {}",
+            ui::human::one_line(by)
+        ));
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let layers = app.layers(&image)?;
+    Ok((layers[..below].to_vec(), layers[..upto].to_vec()))
 }
 
 /// Those of an image, or one by its digest.

@@ -1,4 +1,4 @@
-//! `box history`: the steps that made an image, newest first.
+//! `box history`: the steps that made an image, newest first, numbered from the oldest.
 
 use box_store::{History, Image};
 use serde_json::json;
@@ -16,13 +16,15 @@ pub(super) fn run(app: &App, args: &HistoryArgs) -> Result<u8, Failure> {
         Format::Json => ui::json(&steps.iter().map(|step| step.json()).collect())?,
         Format::Table => {
             let cells: Vec<_> = steps.iter().map(|step| step.cells(args.no_trunc)).collect();
-            ui::result(&table::render(&["CREATED", "CREATED BY", "SIZE"], &cells))?;
+            ui::result(&table::render(&["STEP", "CREATED", "CREATED BY", "SIZE"], &cells))?;
         }
     }
     Ok(0)
 }
 
 struct Step<'a> {
+    /// Counted from the oldest, which is 1.
+    number: usize,
     entry: &'a History,
     layer: Option<String>,
     size: u64,
@@ -31,7 +33,7 @@ struct Step<'a> {
 fn steps<'a>(app: &App, image: &'a Image) -> Result<Vec<Step<'a>>, Failure> {
     let mut layers = app.layer_sizes(image)?.into_iter();
     let mut steps: Vec<Step<'a>> = Vec::new();
-    for entry in &image.config.history {
+    for (number, entry) in (1..).zip(&image.config.history) {
         let layer = if entry.empty_layer == Some(true) {
             None
         } else {
@@ -39,6 +41,7 @@ fn steps<'a>(app: &App, image: &'a Image) -> Result<Vec<Step<'a>>, Failure> {
         };
         let (id, size) = layer.map_or((None, 0), |(id, size)| (Some(id), size));
         steps.push(Step {
+            number,
             entry,
             layer: id,
             size,
@@ -53,6 +56,7 @@ impl Step<'_> {
         let by = human::one_line(self.entry.created_by.as_deref().unwrap_or_default());
         let by = if whole { by } else { human::truncate(&by, 60) };
         vec![
+            self.number.to_string(),
             self.entry.created.clone().unwrap_or_default(),
             by,
             human::bytes(self.size),
@@ -61,6 +65,7 @@ impl Step<'_> {
 
     fn json(&self) -> serde_json::Value {
         json!({
+            "step": self.number,
             "created": self.entry.created,
             "created_by": self.entry.created_by,
             "comment": self.entry.comment,

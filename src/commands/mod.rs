@@ -36,6 +36,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod shell;
 mod start;
 mod stats;
 mod stop;

@@ -24,6 +24,7 @@ pub(super) fn run(app: &App, args: &PlanArgs) -> Result<u8, Failure> {
                 .hint("`box build --check` checks it"),
         );
     }
+    super::shell::refuse(&build.shell)?;
     refuse_remote(build)?;
     let cancel = CancelToken::new();
     let fetching = Fetching {

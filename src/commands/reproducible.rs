@@ -67,6 +67,7 @@ pub(super) fn check(
     let again = BuildRequest {
         cache_scope: Some(format!("{}/2", caches.name)),
         explain: false,
+        shell_on_error: false,
         jobs: match request.jobs {
             0 | 1 => 4,
             _ => 1,

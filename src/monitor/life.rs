@@ -153,14 +153,17 @@ impl Life {
         Ok(true)
     }
 
-    /// It does not run any more, for now. What can't be written, on a full disk, is written at the end, or not at all.
-    pub(super) fn pause_between(&self, change: impl FnOnce(&mut State)) {
+    /// It does not run any more, for now, or for good: of one that goes then nothing is written. What can't be written, on a full disk, is
+    /// written at the end, or not at all.
+    pub(super) fn pause_between(&self, goes: bool, change: impl FnOnce(&mut State)) {
         let mut inner = self.inner();
         inner.live = None;
         inner.state.pid = 0;
         inner.state.finished = containers::now();
         change(&mut inner.state);
-        let _ = self.write(&inner.state, Durability::Later);
+        if !goes {
+            let _ = self.write(&inner.state, Durability::Later);
+        }
         if inner.state.oom_killed {
             self.note("oom", &[]);
         }
@@ -181,13 +184,17 @@ impl Life {
         durability: Durability,
         change: impl FnOnce(&mut State),
     ) -> Result<(), Failure> {
-        let state = self.finish_unwritten(change);
-        self.write(&state, durability)
+        let mut inner = self.inner();
+        self.over(&mut inner, change);
+        self.write(&inner.state, durability)
     }
 
     /// The same for one of which nothing is to be kept.
-    pub(super) fn finish_unwritten(&self, change: impl FnOnce(&mut State)) -> State {
-        let mut inner = self.inner();
+    pub(super) fn finish_unwritten(&self) {
+        self.over(&mut self.inner(), |_| {});
+    }
+
+    fn over(&self, inner: &mut Inner, change: impl FnOnce(&mut State)) {
         if std::mem::take(&mut inner.is_asked) {
             self.note("stop", &[]);
         }
@@ -196,7 +203,6 @@ impl Life {
         inner.state.pid = 0;
         inner.state.status = Status::Exited;
         change(&mut inner.state);
-        inner.state.clone()
     }
 
     /// Lets everybody know that it is over, and waits for their last words.

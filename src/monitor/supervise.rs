@@ -290,7 +290,8 @@ impl<'a> Supervisor<'a> {
         let outcome = outcome.map_err(|e| runner_failure(&e));
         let will_restart = outcome.as_ref().is_ok_and(|outcome| self.may_be_again(outcome));
         let is_to_end = self.life.is_to_end();
-        self.life.pause_between(|state| {
+        let goes = self.is_transient && !will_restart;
+        self.life.pause_between(goes, |state| {
             if let Ok(outcome) = &outcome {
                 state.exit_code = outcome.status.code();
                 state.oom_killed = outcome.oom_killed;
@@ -332,7 +333,7 @@ impl<'a> Supervisor<'a> {
         let lost = self.life.outlet.lost();
         let ended = match self.is_transient {
             true => {
-                self.life.finish_unwritten(|_| {});
+                self.life.finish_unwritten();
                 let removed = containers::remove(&self.app.store, &self.life.id, Some(&self.life.config));
                 // Once it is gone its state is nobody's concern.
                 removed

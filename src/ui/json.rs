@@ -1,19 +1,35 @@
 //! Progress as JSON, one object a line: `event` says what happened; times are in milliseconds, sizes in bytes.
 
+use std::sync::{Mutex, PoisonError};
+
 use box_builder::exec::Usage;
-use box_builder::progress::{Event, EventSink};
+use box_builder::progress::{Event, EventSink, Occasion};
 use serde_json::{Value, json};
 
+use super::shell::Held;
 use super::steps;
 
 /// Prints each event as an object on standard error.
 #[derive(Debug, Default)]
-pub(super) struct Lines;
+pub(super) struct Lines(Mutex<Held>);
 
 impl EventSink for Lines {
     fn event(&self, event: Event<'_>) {
-        if let Some(value) = object(&event) {
-            eprintln!("{value}");
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = match event {
+            Event::ShellClosed { .. } => held.release(),
+            _ => Vec::new(),
+        };
+        for line in waited
+            .into_iter()
+            .chain(object(&event).map(|value| value.to_string()))
+        {
+            if let Some(line) = held.pass(&line) {
+                eprintln!("{line}");
+            }
+        }
+        if let Event::ShellOpened { .. } = event {
+            held.hold();
         }
     }
 }
@@ -82,6 +98,7 @@ fn object(event: &Event<'_>) -> Option<Value> {
         Event::StepCancelled { id, wall } => {
             json!({"event": "step_cancelled", "id": id.0, "wall_ms": wall.as_millis()})
         }
+        Event::ShellOpened { .. } | Event::ShellClosed { .. } => return shell(event),
         Event::FetchStarted { id, what, total } => {
             json!({"event": "fetch_started", "id": id.0, "what": what, "total": total})
         }
@@ -91,6 +108,36 @@ fn object(event: &Event<'_>) -> Option<Value> {
             json!({"event": "warning", "text": diagnostic.render(sources)})
         }
         Event::Note(text) => json!({"event": "note", "text": text}),
+        _ => return None,
+    })
+}
+
+/// Of a shell in the build.
+fn shell(event: &Event<'_>) -> Option<Value> {
+    Some(match *event {
+        Event::ShellOpened {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+            occasion,
+            command,
+        } => json!({
+            "event": "shell_opened", "id": id.0, "stage": stage, "stage_name": stage_name,
+            "index": index, "total": total, "step": text, "command": command,
+            "occasion": match occasion {
+                Occasion::Failed(_) => "failed",
+                Occasion::Before => "before",
+                Occasion::After => "after",
+            },
+            "error": match occasion {
+                Occasion::Failed(why) => Some(why),
+                Occasion::Before | Occasion::After => None,
+            },
+        }),
+        Event::ShellClosed { id } => json!({"event": "shell_closed", "id": id.0}),
         _ => return None,
     })
 }

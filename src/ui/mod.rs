@@ -6,6 +6,7 @@ pub(crate) mod human;
 mod json;
 mod plain;
 mod quiet;
+mod shell;
 mod steps;
 pub(crate) mod table;
 mod transfer;
@@ -121,7 +122,7 @@ pub(crate) fn build_sink(mode: ProgressMode, explains_in_json: bool) -> Box<dyn 
     let mode = resolve(mode);
     let sink: Box<dyn EventSink> = match mode {
         ProgressMode::Tty => Box::new(tty::Live::new()),
-        ProgressMode::Json => Box::new(json::Lines),
+        ProgressMode::Json => Box::<json::Lines>::default(),
         ProgressMode::Quiet => Box::<quiet::Nothing>::default(),
         ProgressMode::Plain | ProgressMode::Auto => Box::<plain::Lines>::default(),
     };

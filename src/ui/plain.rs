@@ -5,19 +5,30 @@ use std::sync::{Mutex, PoisonError};
 use box_builder::explain::Verdict;
 use box_builder::progress::{Awaited, Event, EventSink, StepId};
 
+use super::shell::{self, Held};
 use super::{human, steps};
 
 /// Prints each event as a line on standard error.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    steps: Mutex<steps::Steps>,
+    state: Mutex<(steps::Steps, Held)>,
 }
 
 impl EventSink for Lines {
     fn event(&self, event: Event<'_>) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in lines(&mut steps, &event) {
-            eprintln!("{line}");
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (steps, held) = &mut *state;
+        let mut lines = lines(steps, &event);
+        if let Event::ShellClosed { .. } = event {
+            lines.extend(held.release());
+        }
+        for line in &lines {
+            if let Some(line) = held.pass(line) {
+                eprintln!("{line}");
+            }
+        }
+        if let Event::ShellOpened { .. } = event {
+            held.hold();
         }
     }
 }
@@ -82,6 +93,19 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::FetchStarted { id, what, total } => {
             let size = total.map_or_else(String::new, |t| format!(" ({})", human::bytes(t)));
             vec![format!("{} {}{size}", steps.label(id), human::one_line(what))]
+        }
+        Event::ShellOpened {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+            occasion,
+            command,
+        } => {
+            let label = steps.begin(id, stage, stage_name, (index, total), text);
+            vec![shell::opened(&label, text, occasion, command)]
         }
         Event::Warning(diagnostic, sources) => vec![human::printable(diagnostic.render(sources).trim_end())],
         Event::Note(text) => vec![human::printable(text)],

@@ -25,6 +25,21 @@ impl EventSink for Nothing {
             } => {
                 steps.begin(id, stage, stage_name, (index, total), text);
             }
+            Event::StepOutput { id, stream, bytes } => drop(steps.output(id, stream, bytes)),
+            Event::ShellOpened {
+                id,
+                stage,
+                stage_name,
+                index,
+                total,
+                text,
+                occasion,
+                command,
+            } => {
+                steps.last(id).iter().for_each(|line| eprintln!("  | {line}"));
+                let label = steps.begin(id, stage, stage_name, (index, total), text);
+                eprintln!("{}", super::shell::opened(&label, text, occasion, command));
+            }
             // It was asked for.
             Event::StepExplained { id, verdict } => {
                 let line = super::plain::explained(&steps, id, verdict);

@@ -1,6 +1,6 @@
 //! What is known of the steps of a build while it goes on: their labels, and what is left of an unfinished output line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use box_builder::exec::{Stream, Usage};
@@ -17,6 +17,8 @@ struct Step {
     label: String,
     text: String,
     unfinished: [Vec<u8>; 2],
+    /// The last lines of its output.
+    last: VecDeque<String>,
 }
 
 /// A line without an end is shown when it gets this long.
@@ -68,7 +70,18 @@ impl Steps {
         if buffer.len() > LONGEST_LINE {
             lines.push(printable(&std::mem::take(buffer)));
         }
+        let few = lines.len().saturating_sub(super::LAST_LINES);
+        step.last.extend(lines[few..].iter().cloned());
+        let old = step.last.len().saturating_sub(super::LAST_LINES);
+        step.last.drain(..old);
         lines
+    }
+
+    /// The last lines that the step printed.
+    pub(super) fn last(&mut self, id: StepId) -> Vec<String> {
+        let rest = self.rest(id);
+        let last = self.0.get(&id).map(|step| step.last.iter().cloned());
+        last.into_iter().flatten().chain(rest).collect()
     }
 
     /// What the step printed without ending the line.

@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use box_builder::progress::{Awaited, Event, EventSink, StepId};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::shell::{self, Held};
 use super::{human, steps};
 
 /// Draws on the terminal at standard error.
@@ -14,6 +15,7 @@ use super::{human, steps};
 pub(super) struct Live {
     bars: MultiProgress,
     state: Mutex<State>,
+    held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ impl Live {
         Self {
             bars: super::transfer::terminal(),
             state: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -46,8 +49,51 @@ impl Live {
     }
 
     fn print(&self, line: &str) {
-        // A terminal that went away is noticed by whoever writes the result.
-        let _ = self.bars.println(line);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = held.pass(line) {
+            // A terminal that went away is noticed by whoever writes the result.
+            let _ = self.bars.println(line);
+        }
+    }
+
+    /// A shell takes the terminal, or gives it back.
+    fn shell(&self, state: &mut State, event: &Event<'_>) {
+        let Event::ShellOpened {
+            id,
+            stage,
+            stage_name,
+            index,
+            total,
+            text,
+            occasion,
+            command,
+        } = *event
+        else {
+            return self.come_back();
+        };
+        let last = state.steps.last(id).into_iter();
+        let mut lines: Vec<String> = last.map(|line| format!("  | {line}")).collect();
+        let label = state.steps.begin(id, stage, stage_name, (index, total), text);
+        lines.push(shell::opened(&label, text, occasion, command));
+        self.leave(&lines);
+    }
+
+    /// Leaves the terminal to a shell, below what it should know.
+    fn leave(&self, lines: &[String]) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.bars.clear();
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+        lines.iter().for_each(|line| eprintln!("{line}"));
+        held.hold();
+    }
+
+    /// Comes back to it.
+    fn come_back(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = held.release();
+        drop(held);
+        self.bars.set_draw_target(ProgressDrawTarget::stderr());
+        lines.iter().for_each(|line| self.print(line));
     }
 
     fn start(&self, state: &mut State, id: StepId, label: &str) {
@@ -163,6 +209,7 @@ impl EventSink for Live {
                     &format!("cancelled after {}", human::duration(wall)),
                 );
             }
+            Event::ShellOpened { .. } | Event::ShellClosed { .. } => self.shell(state, &event),
             Event::FetchStarted { id, what, total } => self.fetch(state, id, what, total),
             Event::FetchProgress { id, bytes } => {
                 state.fetches.get(&id).inspect(|bar| bar.inc(bytes));

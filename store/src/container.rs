@@ -86,6 +86,7 @@ impl Store {
                 reason: "a container of this id is there already; try again".to_owned(),
             });
         }
+        temp.forget();
         root.wrote();
         match new.is_transient {
             true => Ok(()),

@@ -125,6 +125,11 @@ impl TempDir {
         &self.path
     }
 
+    /// It is elsewhere by now: nothing is removed.
+    pub(crate) fn forget(mut self) {
+        self.path = PathBuf::new();
+    }
+
     /// Has a part of it removed soon, if nobody waits for that.
     pub(crate) fn part_with(&self, part: PathBuf) {
         if let Some(trash) = &self.trash {
@@ -136,6 +141,7 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         match &self.trash {
+            _ if self.path.as_os_str().is_empty() => {}
             Some(trash) => trash.push(std::mem::take(&mut self.path)),
             // What can't be removed now is removed with the owner's directory.
             None => drop(self.disk.remove_tree(&self.path)),

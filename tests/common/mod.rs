@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod machines;
+pub mod pty;
 pub mod registry;
 pub mod server;
 #[cfg(target_arch = "x86_64")]

@@ -96,12 +96,12 @@ impl Announced<'_> {
             stage: self.plan.id.0,
             stage_name: self.plan.name.as_deref(),
             index: index + 1,
-            total: self.plan.steps.len() + 1,
+            total: self.plan.total(),
             text: &place.text,
         });
     }
 
-    fn id(&self, index: usize) -> StepId {
+    pub(super) fn id(&self, index: usize) -> StepId {
         StepId(self.first + index)
     }
 
@@ -116,7 +116,7 @@ impl Announced<'_> {
             stage: self.plan.id.0,
             stage_name: self.plan.name.as_deref(),
             index: index + 1,
-            total: self.plan.steps.len() + 1,
+            total: self.plan.total(),
             text: &place.text,
             line: place.span.line,
         }

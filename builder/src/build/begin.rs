@@ -21,6 +21,7 @@ use crate::url::without_credentials;
 use super::announce::{Ended, Failed, Outcome};
 use super::pulls::Pulls;
 use super::record::{Recorder, chain};
+use super::visit::Visits;
 
 /// What the stages of a build share.
 pub(super) struct Shared<'a> {
@@ -30,6 +31,8 @@ pub(super) struct Shared<'a> {
     pub(super) recorder: Recorder,
     /// Images whose layers are on their way.
     pub(super) pulls: &'a Pulls,
+    /// Who was let in, in any attempt.
+    pub(super) visits: &'a Visits,
 }
 
 /// A stage that was built.

@@ -29,6 +29,7 @@ use super::front::Planned;
 use super::pulls::Pulls;
 use super::record::Recorder;
 use super::stage::Stage;
+use super::visit::Visits;
 use super::{front, named_contexts, open_context};
 
 /// A step as a build would find it.
@@ -84,6 +85,7 @@ pub fn forecast(store: &Store, request: &BuildRequest) -> Result<Vec<Foreseen>, 
         cache: Cache::new(store, None),
         recorder: Recorder::default(),
         pulls: &Pulls::default(),
+        visits: &Visits::default(),
     };
     let mut forecast = Forecast {
         shared: &shared,
@@ -168,6 +170,7 @@ impl Forecast<'_> {
             result: base,
             first,
             is_open: Cell::new(is_open),
+            room: Cell::new(None),
         };
         for (index, step) in plan.steps.iter().enumerate() {
             let id = StepId(first + index + 1);

@@ -17,7 +17,7 @@ use crate::lint::{LintOptions, lint};
 use crate::lower::{Loaded, LowerError, Plan, lower};
 use crate::parse::{MAX_SOURCE, SyntaxErrors, parse_check_comment, parse_with};
 use crate::progress::{Event, EventSink};
-use crate::request::{BuildRequest, NamedContext};
+use crate::request::{BuildRequest, NamedContext, ShellAt};
 use crate::source::Source;
 
 use super::given::{platform_args, source_date_epoch};
@@ -169,6 +169,10 @@ impl<'a> Front<'a> {
         let boxfile = parse_with(&request.boxfile, &mut |path| included(context, path))?;
         let options = GraphOptions {
             target: request.target.clone(),
+            until: match request.shell_at {
+                Some(ShellAt::Step(step)) => Some(step),
+                Some(ShellAt::End) | None => None,
+            },
             build_args: request.build_args.clone(),
             platform_args: platform_args(request, &boxfile),
             contexts: request.contexts.keys().cloned().collect(),

@@ -23,6 +23,7 @@ mod pulls;
 mod record;
 mod schedule;
 mod stage;
+mod visit;
 
 use std::collections::BTreeMap;
 
@@ -34,9 +35,10 @@ use box_store::layer::Layer;
 use crate::cache::{BuildUses, Cache, UsesLog};
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::exec::{CancelToken, Executor};
+use crate::exec::{CancelToken, ExecStatus, Executor};
 use crate::files::FilesError;
 use crate::graph::StageId;
+use crate::lower::Plan;
 use crate::plan::{Place, StagePlan};
 use crate::progress::{Event, EventSink};
 use crate::request::{BuildRequest, NamedContext};
@@ -87,6 +89,32 @@ pub fn build(
     request: &BuildRequest,
     events: &dyn EventSink,
 ) -> Result<BuildOutcome, BuildError> {
+    run((store, request, events), executor, image)
+}
+
+/// Builds as far as [`BuildRequest::shell_at`] says, and lets a person in there; what they write is thrown away, and no image is made. Gives how
+/// their shell ended.
+///
+/// # Errors
+/// See [`BuildError`].
+pub fn visit(
+    store: &Store,
+    executor: &dyn Executor,
+    request: &BuildRequest,
+    events: &dyn EventSink,
+) -> Result<ExecStatus, BuildError> {
+    run((store, request, events), executor, |end| {
+        end.store.sync()?;
+        end.built.visited.ok_or(BuildError::Empty)
+    })
+}
+
+/// Builds the stages, and ends with what is made of the target.
+fn run<T: Send>(
+    (store, request, events): (&Store, &BuildRequest, &dyn EventSink),
+    executor: &dyn Executor,
+    end: impl FnOnce(End<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     // What stops the steps and pulls: the caller, or one of them that failed.
     let (cancel, pulls) = (CancelToken::new(), Pulls::default());
     let stop = cancel.clone();
@@ -100,7 +128,7 @@ pub fn build(
             pulls: &pulls,
             cancel: &cancel,
         };
-        let built = build_in(way, executor);
+        let built = build_in(way, executor, end);
         if built.is_err() {
             cancel.cancel();
         }
@@ -108,7 +136,22 @@ pub fn build(
     })
 }
 
-fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome, BuildError> {
+/// The target is built.
+struct End<'a> {
+    store: &'a Store,
+    request: &'a BuildRequest,
+    events: &'a dyn EventSink,
+    plan: &'a Plan,
+    built: Target<'a>,
+    source_date_epoch: Option<i64>,
+    uses: UsesLog,
+}
+
+fn build_in<T>(
+    way: Puller<'_, '_>,
+    executor: &dyn Executor,
+    end: impl FnOnce(End<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let Puller {
         store,
         request,
@@ -122,7 +165,7 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
         plan,
         source_date_epoch,
     } = plan(way, &context)?;
-    let uses = UsesLog::new(request.notes_uses);
+    let (uses, visits) = (UsesLog::new(request.notes_uses), visit::Visits::default());
     let built = elsewhere::attempts(way, &uses, |cancel| {
         let shared = Shared {
             tools: Tools {
@@ -142,11 +185,34 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
             cache: Cache::new(store, request.imports.as_ref()),
             recorder: Recorder::default(),
             pulls,
+            visits: &visits,
         };
         let built = schedule::stages(&shared, &plan);
         keep(&shared, elsewhere::fetched(request, built))
     })?;
     save(&context, &contexts)?;
+    end(End {
+        store,
+        request,
+        events,
+        plan: &plan,
+        built,
+        source_date_epoch,
+        uses,
+    })
+}
+
+/// The image of a target that is built.
+fn image(end: End<'_>) -> Result<BuildOutcome, BuildError> {
+    let End {
+        store,
+        request,
+        events,
+        plan,
+        built,
+        source_date_epoch,
+        uses,
+    } = end;
     let mut config = config(request, built.plan, &built.result)?;
     if let (Some(limit), true) = (source_date_epoch, built.result.has_own_layers) {
         // Its base may be younger.
@@ -156,7 +222,7 @@ fn build_in(way: Puller<'_, '_>, executor: &dyn Executor) -> Result<BuildOutcome
     let image = store.put_image(&config)?;
     store.sync()?;
     events.event(Event::Built { id: image.id });
-    let target = elsewhere::stages_of(&plan, built.plan);
+    let target = elsewhere::stages_of(plan, built.plan);
     Ok(BuildOutcome {
         image,
         is_cached: built.is_cached,
@@ -232,6 +298,8 @@ struct Target<'a> {
     result: StageResult,
     is_cached: bool,
     layers: Vec<BuiltLayer>,
+    /// How the shell ended that was asked for.
+    visited: Option<ExecStatus>,
 }
 
 /// The image's config: the plan's, with the layers that came of it.

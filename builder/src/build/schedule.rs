@@ -80,6 +80,7 @@ pub(super) fn stages<'a>(shared: &Shared<'_>, plan: &'a Plan) -> Result<Target<'
     Ok(Target {
         plan: target,
         result,
+        visited: shared.visits.status(),
         is_cached: shared.recorder.count() == 0,
         layers: layers(plan, &work.results),
     })

@@ -23,6 +23,7 @@ use crate::progress::{Event, StepId};
 use crate::request::TimesMode;
 use crate::steps::bind::{self, Source};
 use crate::steps::mounts;
+use crate::steps::run::{Left, Room};
 use crate::steps::{At, Made, copy, run, workdir};
 
 use super::ahead::Ahead;
@@ -68,14 +69,20 @@ pub(super) fn build_stage(
         result: base,
         first,
         is_open: Cell::new(false),
+        room: Cell::new(None),
     };
     for (index, step) in plan.steps.iter().enumerate() {
         for stage in step.action.stages() {
             results.wait(stage, cancel)?;
         }
         ahead.claim(StepId(first + index + 1))?;
-        announced.step(index + 1, &step.place, |id| stage.step(id, step))?;
+        let done = announced.step(index + 1, &step.place, |id| stage.step(id, step));
+        if let Err(error) = &done {
+            stage.let_in_after(&announced, index + 1, error);
+        }
+        done?;
     }
+    stage.let_in_at_end(&announced)?;
     Ok(stage.result)
 }
 
@@ -89,6 +96,8 @@ pub(super) struct Stage<'a, 'b> {
     pub(super) first: usize,
     /// Whether what lies below the next step is not known: only in a forecast, after a miss.
     pub(super) is_open: Cell<bool>,
+    /// The container of the RUN that failed, if a person may be let in.
+    pub(super) room: Cell<Option<Room>>,
 }
 
 impl Stage<'_, '_> {
@@ -156,23 +165,26 @@ impl Stage<'_, '_> {
             hosts: self.hosts(),
             ..self.parts(StepKind::Run, step.args.clone())
         };
-        let (usage, ordered) = (Cell::new(None), Cell::new(None));
+        let (left, ordered) = (Left::default(), Cell::new(None));
         let lists = || bind::lists(&self.shared.tools, id, &sources);
         let made = self.cached((id, parts, step.reuse), &self.result.layers, lists, || {
             // Tools that compare times see each layer newer than those below it.
             let tools = &self.shared.tools;
             let layers = tools.store.in_order(&self.result.layers);
             let layers = layers.map_err(|source| StepError::Order { source })?;
-            let made = run::run(tools, At { id, layers: &layers }, step, &sources, &usage)?;
+            let made = run::run(tools, At { id, layers: &layers }, step, &sources, &left)?;
             ordered.set(Some(layers));
             Ok(made)
         });
         if let Some(layers) = ordered.take() {
             self.result.layers = layers;
         }
-        made.map_err(|error| Failed {
-            error: Box::new(error),
-            usage: usage.get(),
+        made.map_err(|error| {
+            self.room.set(left.room.take());
+            Failed {
+                error: Box::new(error),
+                usage: left.usage.get(),
+            }
         })
     }
 
@@ -182,7 +194,11 @@ impl Stage<'_, '_> {
     }
 
     /// What the mounts of a step read, one for each.
-    fn mount_sources<'b>(&self, id: StepId, step: &'b RunStep) -> Result<Vec<Option<Source<'b>>>, StepError> {
+    pub(super) fn mount_sources<'b>(
+        &self,
+        id: StepId,
+        step: &'b RunStep,
+    ) -> Result<Vec<Option<Source<'b>>>, StepError> {
         let source = |mount| match mounts::bind_of(mount) {
             Some(bind) => {
                 let layers = self.results.layers_of(self.shared, &bind.from)?;

@@ -107,7 +107,7 @@ impl UsesLog {
             uses.all.records.push(tree);
         }
         uses.mounts = log.mounts.iter().cloned().collect();
-        uses.suspects = imports.map(Imports::refused).unwrap_or_default();
+        uses.suspects = imports.map(Imports::suspects).unwrap_or_default();
         Ok(uses)
     }
 }

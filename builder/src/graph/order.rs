@@ -24,6 +24,14 @@ pub(super) fn target(
     if let FromRef::Stage(id) = names.resolve(target) {
         return Ok(id);
     }
+    // As a stage without a name is shown.
+    if let Some(number) = target.strip_prefix("stage-")
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && let FromRef::Stage(id) = names.resolve(number)
+        && stages.get(id.0).is_some_and(|stage| stage.name.is_none())
+    {
+        return Ok(id);
+    }
     let known = || names.stages.keys().map(String::as_str);
     let list = known().collect::<Vec<_>>().join(", ");
     let list = if list.is_empty() {

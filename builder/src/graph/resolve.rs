@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ImageTriggers;
 use super::base::{expand_global, resolve_base};
+use super::order::target;
 use super::types::{Base, FromRef, GraphOptions, Names, Stage, StageId, Trigger, context_name, point_at};
 use crate::ast::{ArgDeclaration, Boxfile, Escape, From, Instruction, InstructionKind};
 use crate::diagnostic::Diagnostic;
@@ -47,6 +48,7 @@ pub(super) fn resolve(
             .push(Diagnostic::error(span, "no build stage: there is no FROM").expected("FROM BASE"));
     }
     resolver.triggers(triggers);
+    resolver.leave_out(boxfile);
     resolver.needs();
     match resolver.errors.is_empty() {
         true => Ok((resolver.stages, resolver.names, resolver.args)),
@@ -109,6 +111,7 @@ impl Resolver<'_> {
             platform: None,
             triggers: Vec::new(),
             instructions: Vec::new(),
+            left_out: 0,
             needs: BTreeSet::new(),
         });
         self.names.count = self.stages.len();
@@ -151,6 +154,7 @@ impl Resolver<'_> {
             platform,
             triggers: Vec::new(),
             instructions,
+            left_out: 0,
             needs,
         })
     }
@@ -192,6 +196,21 @@ impl Resolver<'_> {
             }
         }
         triggers
+    }
+
+    /// Leaves out what comes after the last step that matters. (Of a stage on a named context one more may stay: whether that is a
+    /// directory, whose copy is a step, is not known here.)
+    fn leave_out(&mut self, boxfile: &Boxfile) {
+        let Some(until) = self.options.until else {
+            return;
+        };
+        // One that does not exist is told of later.
+        let target = target(&self.stages, &self.names, self.options, boxfile).ok();
+        if let Some(stage) = target.and_then(|target| self.stages.get_mut(target.0)) {
+            let kept = until.saturating_sub(1 + stage.triggers.len());
+            stage.left_out = stage.instructions.len().saturating_sub(kept);
+            stage.instructions.truncate(kept);
+        }
     }
 
     /// Finds out which stages each one needs. A later stage may be copied from, too.

@@ -15,6 +15,8 @@ pub struct StageId(pub usize);
 pub struct GraphOptions {
     /// `--target`: a stage's name or number; unset: the last stage.
     pub target: Option<String>,
+    /// The last step of the target that matters, counted from its FROM, which is 1; unset: all do.
+    pub until: Option<usize>,
     /// `--build-arg`
     pub build_args: BTreeMap<String, String>,
     /// Predefined global ARGs with their values (`TARGETPLATFORM`, `BUILDOS`, …).
@@ -40,6 +42,8 @@ pub struct Stage {
     pub triggers: Vec<Trigger>,
     /// What follows its FROM.
     pub instructions: Vec<Instruction>,
+    /// How many instructions after those do not matter.
+    pub left_out: usize,
     /// The stages it needs: its base, those it copies or mounts from.
     pub needs: BTreeSet<StageId>,
 }

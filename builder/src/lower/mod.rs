@@ -14,6 +14,7 @@ mod ports;
 mod run;
 mod state;
 mod triggers;
+mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,22 +146,36 @@ impl Lowering<'_> {
             return Ok(None);
         };
         let mut steps = Vec::with_capacity(stage.instructions.len());
+        let mut before = None;
         steps.extend(self.context_step(stage));
         for trigger in &stage.triggers {
+            if self.is_over(stage, &steps, &state, &mut before) {
+                break;
+            }
             steps.push(self.trigger(&mut state, trigger, &stage.from)?);
         }
         for instruction in &stage.instructions {
+            if self.is_over(stage, &steps, &state, &mut before) {
+                break;
+            }
             steps.push(self.step(&mut state, instruction)?);
         }
+        let visit = self.visit(stage, before.as_ref().unwrap_or(&state), &mut steps);
+        let all = usize::from(self.context_step(stage).is_some())
+            + stage.triggers.len()
+            + stage.instructions.len()
+            + stage.left_out;
         let plan = StagePlan {
             id: stage.id,
             name: stage.name.clone(),
             from: self.place(&stage.from),
             base,
             base_name: base_name(&stage.base),
+            left_out: all.saturating_sub(steps.len()),
             steps,
             config: state.config.clone(),
             platform: state.platform.clone(),
+            visit: visit.map(Box::new),
         };
         self.states.insert(stage.id, state);
         Ok(Some(plan))

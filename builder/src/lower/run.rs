@@ -42,6 +42,7 @@ impl Lowering<'_> {
         let created_by = created_by(state, &args);
         let step = RunStep {
             args,
+            shell: state.shell(),
             env: state.scope.build_env().clone(),
             declared: state.scope.arg_names().map(str::to_owned).collect(),
             user: state.config.config.user.clone(),

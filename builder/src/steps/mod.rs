@@ -17,6 +17,7 @@ mod rootfs;
 pub(crate) mod run;
 pub(crate) mod turns;
 mod users;
+pub(crate) mod visit;
 pub(crate) mod workdir;
 
 use std::collections::BTreeMap;

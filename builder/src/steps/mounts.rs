@@ -137,6 +137,25 @@ impl Ready {
         Ok(())
     }
 
+    /// Makes them ready for another container, when the first is gone. What it wrote into them is still there, but for what was in memory.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn mount_again(&mut self) -> Result<(), StoreError> {
+        for snapshot in &mut self.snapshots {
+            snapshot.mount_again()?;
+            let again = snapshot.dirs();
+            for mount in &mut self.mounts {
+                if let ExecMountKind::Layers { dirs, .. } = &mut mount.kind
+                    && dirs.upper == again.upper
+                {
+                    dirs.work.clone_from(&again.work);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn add(
         &mut self,
         tools: &Tools<'_>,

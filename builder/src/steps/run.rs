@@ -23,32 +23,119 @@ use super::{At, Made, Tools, users};
 /// The host name of every step.
 const HOSTNAME: &str = "box";
 
-/// Runs the command. `usage` is told what it used, also when it fails.
+/// What is known of a RUN that failed.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// What its command used.
+    pub(crate) usage: Cell<Option<Usage>>,
+    /// Its container, if a person may be let in.
+    pub(crate) room: Cell<Option<Room>>,
+}
+
+/// Runs the command. `left` is told of it, also when it fails.
 ///
 /// # Errors
-/// [`StepError::Exited`] and its like when it ends badly; nothing is left then.
+/// [`StepError::Exited`] and its like when it ends badly; nothing is left then, but for what is in `left`.
 pub(crate) fn run(
     tools: &Tools<'_>,
     at: At<'_>,
     step: &RunStep,
     sources: &[Option<Source<'_>>],
-    usage: &Cell<Option<Usage>>,
+    left: &Left,
 ) -> Result<Made, StepError> {
     let ready = mounts::prepare(tools, at, step, sources)?;
     let _turn = tools.turn(at.id)?;
-    let mut stubs = PrepareOptions::standard_stubs();
-    stubs.extend(ready.stubs.iter().cloned());
-    let options = PrepareOptions {
-        mount_stubs: stubs,
-        ..tools.options()
-    };
-    let mut active = tools.store.prepare(at.layers, &options)?;
-    active.sees(&ready.layers);
-    let request = request(tools, at, step, &active, &ready);
-    let outcome = execute(tools, at, &request, &ready)?;
-    usage.set(Some(outcome.usage));
-    check(tools, &outcome, step.limits)?;
-    Ok(Made::of(active.commit()?, Some(outcome.usage)))
+    let room = Room::new(tools, at, step, ready)?;
+    let request = room.request(tools, step);
+    let outcome = execute(tools, at, &request, &room.ready);
+    let ended = outcome.and_then(|outcome| {
+        left.usage.set(Some(outcome.usage));
+        check(tools, &outcome, step.limits)?;
+        Ok(outcome.usage)
+    });
+    match ended {
+        Ok(usage) => Ok(Made::of(room.active.commit()?, Some(usage))),
+        Err(error) => {
+            if tools.request.shell_on_error && was_run(&error) {
+                left.room.set(Some(room));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Whether there was a container, and no other one with the same would be refused.
+fn was_run(error: &StepError) -> bool {
+    match error {
+        StepError::Exited { .. }
+        | StepError::Signaled { .. }
+        | StepError::OutOfMemory { .. }
+        | StepError::TimedOut { .. } => true,
+        StepError::Exec(error) => matches!(
+            error,
+            ExecError::CommandNotFound { .. } | ExecError::CommandNotExecutable { .. }
+        ),
+        _ => false,
+    }
+}
+
+/// A step's container before and after its command: what it writes into, and what it has mounted.
+pub(crate) struct Room {
+    pub(super) active: ActiveSnapshot,
+    pub(super) ready: Ready,
+    id_pages: BTreeSet<u32>,
+}
+
+impl Room {
+    /// On these layers.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn new(
+        tools: &Tools<'_>,
+        at: At<'_>,
+        step: &RunStep,
+        ready: Ready,
+    ) -> Result<Room, StepError> {
+        let mut stubs = PrepareOptions::standard_stubs();
+        stubs.extend(ready.stubs.iter().cloned());
+        let options = PrepareOptions {
+            mount_stubs: stubs,
+            ..tools.options()
+        };
+        let mut active = tools.store.prepare(at.layers, &options)?;
+        active.sees(&ready.layers);
+        let mut id_pages = id_pages(at, &step.user);
+        id_pages.extend(&ready.id_pages);
+        Ok(Room {
+            active,
+            ready,
+            id_pages,
+        })
+    }
+
+    /// What is run in it.
+    pub(super) fn request<'a>(&'a self, tools: &Tools<'a>, step: &RunStep) -> ExecRequest<'a> {
+        let mut env = env(tools, step, self.active.logical_time());
+        for (name, value) in &self.ready.env {
+            env.retain(|(known, _)| known.as_os_str() != name.as_str());
+            env.push((name.into(), value.clone()));
+        }
+        ExecRequest {
+            dirs: self.active.dirs(),
+            args: step.args.iter().map(OsString::from).collect(),
+            env,
+            cwd: PathBuf::from(&step.workdir),
+            user: step.user.clone(),
+            hostname: HOSTNAME.to_owned(),
+            hosts: &tools.request.hosts,
+            network: step.network,
+            limits: step.limits,
+            limits_policy: tools.request.limits_policy,
+            id_pages: self.id_pages.clone(),
+            mounts: self.ready.mounts.clone(),
+        }
+    }
 }
 
 /// Runs it; its output shows no secret.
@@ -90,36 +177,6 @@ fn execute(
         ExecError::Cancelled => StepError::Cancelled,
         other => StepError::Exec(other),
     })
-}
-
-fn request<'a>(
-    tools: &Tools<'a>,
-    at: At<'_>,
-    step: &RunStep,
-    active: &'a ActiveSnapshot,
-    ready: &Ready,
-) -> ExecRequest<'a> {
-    let mut env = env(tools, step, active.logical_time());
-    for (name, value) in &ready.env {
-        env.retain(|(known, _)| known.as_os_str() != name.as_str());
-        env.push((name.into(), value.clone()));
-    }
-    let mut id_pages = id_pages(at, &step.user);
-    id_pages.extend(&ready.id_pages);
-    ExecRequest {
-        dirs: active.dirs(),
-        args: step.args.iter().map(OsString::from).collect(),
-        env,
-        cwd: PathBuf::from(&step.workdir),
-        user: step.user.clone(),
-        hostname: HOSTNAME.to_owned(),
-        hosts: &tools.request.hosts,
-        network: step.network,
-        limits: step.limits,
-        limits_policy: tools.request.limits_policy,
-        id_pages,
-        mounts: ready.mounts.clone(),
-    }
 }
 
 /// The step's environment, and what it does not have to say: PATH, the proxies, the time that its files will have.

@@ -363,7 +363,7 @@ impl Layer {
         Ok(self.shared.mtimes.get_or_init(|| mtimes).contains(&mtime))
     }
 
-    fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
+    pub(crate) fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
         let mut walk = self.walk()?;
         while let Some(visit) = walk.next().at("read", self.path())? {
             if !visit.metadata.is_whiteout() {

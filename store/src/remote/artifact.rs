@@ -213,9 +213,8 @@ impl Backend for RegistryBackend {
         self.ask(move |artifact| artifact.put_blob(&digest, &bytes))
     }
 
-    /// A registry takes no blob that has another digest than its name.
-    fn discard(&self, _: &Object) -> Result<(), RemoteError> {
-        Ok(())
+    fn discard(&self, _: &Object) -> Result<bool, RemoteError> {
+        Ok(false)
     }
 
     fn publish(&self, merge: &mut Merge<'_>) -> Result<(), RemoteError> {

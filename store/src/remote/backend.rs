@@ -50,11 +50,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// When it can't be written; nothing of that name is there then.
     fn write(&self, pack: &Object, bytes: Vec<u8>) -> Result<bool, RemoteError>;
 
-    /// Removes a pack that is not what its name says, so that it is written anew. What verifies all that it takes need not do anything.
+    /// Removes a pack that is not what its name says, so that it is written anew; says whether it could: registries remove nothing.
     ///
     /// # Errors
     /// When it can't be reached.
-    fn discard(&self, pack: &Object) -> Result<(), RemoteError>;
+    fn discard(&self, pack: &Object) -> Result<bool, RemoteError>;
 
     /// Puts a new index in the place of those that are there, and removes packs that nobody needs. Of writers at the same time none
     /// is lost for good: what one could not see, the other's next look finds, or both stay.

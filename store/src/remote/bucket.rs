@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::backend::{Backend, Merge, Object};
 use super::error::RemoteError;
-use super::seal::PACKED_LIMIT;
+use super::seal::{ALL_PACKED_LIMIT, MOST, PACKED_LIMIT};
 use crate::digest::Digest;
 use crate::transfer::http::Proxies;
 
@@ -130,8 +130,13 @@ impl BucketBackend {
         answer.map_err(|e| RemoteError::Server(e.to_string()))
     }
 
-    /// An object, or a part of it; none if it is not there.
-    fn get(&self, path: Path, range: Option<std::ops::Range<u64>>) -> Result<Option<Vec<u8>>, RemoteError> {
+    /// An object, or a part of it; none if it is not there, nothing if it has more than `limit` bytes.
+    fn get(
+        &self,
+        path: Path,
+        range: Option<std::ops::Range<u64>>,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, RemoteError> {
         self.ask(move |store| async move {
             let options = GetOptions {
                 range: range.map(GetRange::Bounded),
@@ -142,7 +147,7 @@ impl BucketBackend {
                 found => found?,
             };
             // What is longer than an index may be is no cache's.
-            if found.range.end - found.range.start > PACKED_LIMIT {
+            if found.range.end - found.range.start > limit {
                 return Ok(Some(Vec::new()));
             }
             Ok(Some(found.bytes().await?.to_vec()))
@@ -162,19 +167,27 @@ impl BucketBackend {
     /// All indexes, with the bytes of those that are whole.
     fn read_indexes(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<Found>, RemoteError> {
         for _ in 0..ATTEMPTS {
-            let mut found = Vec::new();
-            let listed = self.list("indexes")?;
+            let (mut found, mut left) = (Vec::new(), ALL_PACKED_LIMIT);
+            let mut listed = self.list("indexes")?;
+            if listed.len() > MOST {
+                warn(format!(
+                    "there are more than {MOST} indexes; the others are left out"
+                ));
+                listed.truncate(MOST);
+            }
             let count = listed.len();
             for object in listed {
-                let Some(bytes) = self.get(object.location.clone(), None)? else {
+                let Some(bytes) = self.get(object.location.clone(), None, PACKED_LIMIT.min(left))? else {
                     // There is a newer one.
                     break;
                 };
                 let is_whole = object.location.filename() == Some(&Digest::of(&bytes).hex());
                 if !is_whole {
-                    warn(format!("the index {} is damaged", object.location));
+                    warn(format!("the index {} is damaged, or too long", object.location));
                 }
-                found.push((object.location, Some(bytes).filter(|_| is_whole)));
+                let bytes = Some(bytes).filter(|_| is_whole);
+                left -= bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                found.push((object.location, bytes));
             }
             if found.len() == count {
                 return Ok(found);
@@ -237,6 +250,7 @@ impl Backend for BucketBackend {
             _ => self.get(
                 self.path("packs", &pack.digest),
                 Some(at..at.saturating_add(length)),
+                PACKED_LIMIT,
             ),
         }
     }
@@ -256,8 +270,8 @@ impl Backend for BucketBackend {
         self.put(path, bytes).map(|()| true)
     }
 
-    fn discard(&self, pack: &Object) -> Result<(), RemoteError> {
-        self.remove(self.path("packs", &pack.digest))
+    fn discard(&self, pack: &Object) -> Result<bool, RemoteError> {
+        self.remove(self.path("packs", &pack.digest)).map(|()| true)
     }
 
     fn publish(&self, merge: &mut Merge<'_>) -> Result<(), RemoteError> {

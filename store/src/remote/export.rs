@@ -11,12 +11,14 @@ use super::fetch;
 use super::index::{Claims, Index, LayerEntry, MountEntry, RecordEntry, now};
 use super::mount;
 use super::pack::{Chunk, Packer, Pending, Stored};
-use super::seal::{IndexKey, PACKED_LIMIT};
+use super::seal::IndexKey;
 use super::uses::{ExportOptions, Exported, Uses};
 use crate::cache_mount::CacheMountSpec;
 use crate::digest::{DiffId, Digest};
 use crate::layer::Layer;
 use crate::store::Store;
+
+mod verify;
 
 /// Packs that are sent at the same time, and that wait for it.
 const SENDERS: usize = 4;
@@ -162,48 +164,11 @@ impl Job<'_> {
             ));
             index.forget(&missing);
         }
-        let damaged = self.verify(&mut index)?;
-        if !damaged.is_empty() {
-            notes.push(format!(
-                "{} packs are damaged; what they held is sent again",
-                damaged.len()
-            ));
-            index.forget(&damaged);
-        }
+        let damaged = verify::verify(self, &mut index, notes)?;
+        index.forget(&damaged);
         let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         gone.extend(missing.union(&damaged));
         Ok(index)
-    }
-
-    /// Reads the packs of what some cache could not give; removes and gives those that are damaged. What they say of it is forgotten, too.
-    fn verify(&self, index: &mut Index) -> Result<BTreeSet<Object>, RemoteError> {
-        let mut packs = BTreeSet::new();
-        for suspect in &self.uses.suspects {
-            let layer = index.layers.remove(&DiffId(*suspect)).map(|entry| entry.stored);
-            let mount = index.mounts.remove(suspect).map(|entry| entry.stored);
-            packs.extend(
-                [layer, mount]
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|stored| stored.packs),
-            );
-        }
-        let mut damaged = BTreeSet::new();
-        for pack in packs {
-            if (self.cancelled)() {
-                return Err(RemoteError::Cancelled);
-            }
-            // What is longer is no pack of ours.
-            let bytes = match pack.size <= PACKED_LIMIT {
-                true => self.backend.read(&pack, 0, pack.size)?,
-                false => None,
-            };
-            if bytes.is_none_or(|bytes| Digest::of(&bytes) != pack.digest) {
-                self.backend.discard(&pack)?;
-                damaged.insert(pack);
-            }
-        }
-        Ok(damaged)
     }
 
     /// Packs these layers and the cache mounts while packs that are full are sent.
@@ -355,9 +320,10 @@ impl Job<'_> {
                 ));
             }
             let mut index = Index::read_all(sealed, self.key, &mut |_| {});
-            // What was not there is there again where it is this build's, and else nowhere.
+            // What was not there is there again where it is this build's, or another one has sent it meanwhile.
             let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-            index.forget(&gone.difference(&own.packs()).copied().collect());
+            let gone: Vec<Object> = gone.difference(&own.packs()).copied().collect();
+            index.forget(&self.backend.missing(&gone)?.into_iter().collect());
             index.replace(own.clone());
             index.evict(max_size);
             let bytes = index.write(self.key)?;

@@ -39,6 +39,8 @@ pub struct Imports {
     store: Store,
     places: Vec<Place>,
     cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Layers and cache mounts that are damaged somewhere.
+    suspects: Mutex<BTreeSet<Digest>>,
     warnings: Mutex<Vec<String>>,
     failures: AtomicUsize,
 }
@@ -74,6 +76,7 @@ impl Imports {
             store: store.clone(),
             places: places.collect(),
             cancelled,
+            suspects: Mutex::default(),
             warnings: Mutex::default(),
             failures: AtomicUsize::new(0),
         })
@@ -123,16 +126,28 @@ impl Imports {
         mounts.map(|mount| mount.spec.clone()).collect()
     }
 
-    /// The layers, cache mounts and records that some cache said it had and could not give.
-    pub fn refused(&self) -> BTreeSet<Digest> {
-        let refused = |place: &Place| {
-            place
-                .refused
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        };
-        self.places.iter().flat_map(refused).collect()
+    /// The layers and cache mounts that are damaged in some cache, or not what its index says.
+    pub fn suspects(&self) -> BTreeSet<Digest> {
+        self.suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes what a cache could not give, unless it could not be reached.
+    fn suspect(&self, digest: Digest, error: &RemoteError) {
+        match error {
+            RemoteError::Server(_)
+            | RemoteError::Registry(_)
+            | RemoteError::Store(_)
+            | RemoteError::Cancelled => {}
+            _ => drop(
+                self.suspects
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(digest),
+            ),
+        }
     }
 
     /// Says that a record makes no sense: it is not given out again.
@@ -183,6 +198,7 @@ impl Imports {
                 Ok(made) => return made,
                 Err(error) => {
                     place.refuse(key);
+                    self.suspect(key, &error);
                     let place = place.backend.describe();
                     self.warn(format!(
                         "cache {place}: cache mount {}: {error}; it begins empty",
@@ -242,10 +258,11 @@ impl Imports {
                 && !is_as_claimed(layer.facts(), &entry.claims)
             {
                 place.refuse(diff_id.0);
+                let error =
+                    RemoteError::damaged("index", format!("layer {diff_id} is not what it says of it"));
+                self.suspect(diff_id.0, &error);
                 let place = place.backend.describe();
-                self.warn(format!(
-                    "cache {place}: layer {diff_id} is not what the index says of it; that is left out"
-                ));
+                self.warn(format!("cache {place}: {error}; that is left out"));
                 self.failures.fetch_add(1, Ordering::AcqRel);
                 return Err(StoreError::MissingLayer { diff_id: *diff_id });
             }
@@ -256,6 +273,7 @@ impl Imports {
                 Ok(layer) => return Ok(layer),
                 Err(error) => {
                     place.refuse(diff_id.0);
+                    self.suspect(diff_id.0, &error);
                     let place = place.backend.describe();
                     self.warn(format!("cache {place}: {error}; the layer is made here"));
                 }

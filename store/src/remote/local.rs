@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::backend::{Backend, Merge, Object};
 use super::error::{At, RemoteError};
-use super::seal::PACKED_LIMIT;
+use super::seal::{ALL_PACKED_LIMIT, MOST, PACKED_LIMIT};
 use crate::digest::Digest;
 
 /// How long what nobody needs may still be somebody's who is about to need it.
@@ -98,9 +98,15 @@ impl LocalBackend {
     fn read_indexes(&self, warn: &mut dyn FnMut(String)) -> Result<Vec<Found>, RemoteError> {
         let mut attempts = 0;
         'again: loop {
-            let mut found = Vec::new();
+            let (mut found, mut left) = (Vec::new(), ALL_PACKED_LIMIT);
             for path in names(&self.indexes_dir())? {
-                let bytes = match read_whole(&path, PACKED_LIMIT) {
+                if found.len() == MOST {
+                    warn(format!(
+                        "there are more than {MOST} indexes; the others are left out"
+                    ));
+                    break;
+                }
+                let bytes = match read_whole(&path, PACKED_LIMIT.min(left)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 10 => {
                         attempts += 1;
                         continue 'again;
@@ -111,9 +117,11 @@ impl LocalBackend {
                     .as_ref()
                     .is_some_and(|bytes| path.ends_with(Digest::of(bytes).hex()));
                 if !is_whole {
-                    warn(format!("the index {} is damaged", path.display()));
+                    warn(format!("the index {} is damaged, or too long", path.display()));
                 }
-                found.push((path, bytes.filter(|_| is_whole)));
+                let bytes = bytes.filter(|_| is_whole);
+                left -= bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                found.push((path, bytes));
             }
             return Ok(found);
         }
@@ -132,7 +140,9 @@ impl LocalBackend {
             }
         }
         for path in names(&self.dir.join("tmp"))? {
-            if is_old(&path) || is_of_the_dead(&path) {
+            // Locked until it is gone, so that who makes it sees that.
+            let dead = of_the_dead(&path);
+            if dead.is_some() || is_old(&path) {
                 let _ = fs::remove_file(&path);
             }
         }
@@ -215,11 +225,11 @@ impl Backend for LocalBackend {
         self.put(&self.pack(pack), &bytes).map(|()| true)
     }
 
-    fn discard(&self, pack: &Object) -> Result<(), RemoteError> {
+    fn discard(&self, pack: &Object) -> Result<bool, RemoteError> {
         let path = self.pack(pack);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.tried("remove", &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            removed => removed.tried("remove", &path).map(|()| true),
         }
     }
 
@@ -241,8 +251,8 @@ impl Backend for LocalBackend {
 fn begin(path: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        // Somebody may have taken it for a dead one's before it was locked.
+        // Somebody may take it for a dead one's before it is locked, and holds the lock until it is gone.
+        while let Err(Errno::INTR) = rustix::fs::flock(&file, FlockOperation::LockExclusive) {}
         match file.metadata()?.nlink() {
             0 => continue,
             _ => return Ok(file),
@@ -250,10 +260,11 @@ fn begin(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether nobody writes this file any more.
-fn is_of_the_dead(path: &Path) -> bool {
-    let file = open(path);
-    file.is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+/// The file, locked, if nobody writes it any more.
+fn of_the_dead(path: &Path) -> Option<File> {
+    let file = open(path).ok()?;
+    let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    locked.ok().map(|()| file)
 }
 
 /// What belongs to somebody else must not be followed elsewhere, nor be waited for.

@@ -18,6 +18,9 @@ const MAGIC: &str = "box-cache 1\n";
 /// The longest index that is read, packed, in bytes.
 pub(super) const PACKED_LIMIT: u64 = 64 << 20;
 const LEVEL: i32 = 9;
+/// How much is read of all indexes of a cache, in bytes, and how many.
+pub(super) const ALL_PACKED_LIMIT: u64 = 128 << 20;
+pub(super) const MOST: usize = 256;
 /// The block of SHA-256, in bytes.
 const BLOCK: usize = 64;
 

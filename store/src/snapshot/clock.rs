@@ -6,14 +6,14 @@
 //! 1. some entry of a lower layer has exactly this time (`cp -p`; topmost layer first): that layer's canonical time of m — but not by a
 //!    whole second that is only a logical time below;
 //! 2. m is not older than a minute before the step's start: the layer's logical time L;
-//! 3. m is what the step of a layer that was mounted wrote (`cp -p` out of a mount), or a whole second in which a lower or mounted layer's
-//!    step wrote (busybox `cp -a` cuts times off): L, too. It must be the same whether that layer was made a second or a day ago, and
-//!    follow from what is in the step's key, which of a mounted directory says no times;
+//! 3. m is the time of an entry that the step saw in a mount (`cp -p`), with or without its parts of a second (busybox `cp -a` cuts them
+//!    off), or a whole second in which a lower layer's step wrote: L, too. It must be the same whether such a layer was made here or
+//!    elsewhere, a second or a day ago, and follow from what is in the step's key, which of a mounted directory says no times;
 //! 4. else m itself, in whole seconds: a tool set it on purpose.
 //!
 //! L is one second after the newest canonical time below, so that layers are in order everywhere, whenever they are built.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -46,6 +46,8 @@ pub(crate) struct Clock {
     lowers: Vec<Layer>,
     /// What else the step can see.
     mounted: Vec<Layer>,
+    /// The times in them, whole and cut off, once somebody has asked.
+    mounted_times: Option<HashSet<Stamp>>,
     times: LayerTimes,
     is_real: bool,
     known: HashMap<Stamp, i64>,
@@ -70,6 +72,7 @@ impl Clock {
         Clock {
             lowers: lowers.to_vec(),
             mounted: Vec::new(),
+            mounted_times: None,
             times,
             is_real,
             known: HashMap::new(),
@@ -149,21 +152,24 @@ impl Clock {
         Ok(None)
     }
 
-    /// Whether it is when a mounted layer was made: that says nothing of the file.
-    fn is_copied_from_mount(&self, on_disk: Stamp) -> Result<bool> {
-        for layer in &self.mounted {
-            let facts = layer.facts();
-            let is_kept = match facts.times.exceptions.get(&on_disk) {
-                Some(&time) => time == on_disk.sec,
-                None => !facts.times.is_logical(on_disk),
-            };
-            let within = |(oldest, newest)| oldest <= on_disk && on_disk <= newest;
-            let may_be = facts.times.exceptions.contains_key(&on_disk) || facts.window.is_some_and(within);
-            if !is_kept && may_be && layer.has_mtime(on_disk)? {
-                return Ok(true);
-            }
+    /// Whether something in a mount has this time. The trees are walked once, if a time is older than the step.
+    fn is_copied_from_mount(&mut self, on_disk: Stamp) -> Result<bool> {
+        if self.mounted.is_empty() || self.times.is_logical(on_disk) {
+            return Ok(false);
         }
-        Ok(false)
+        if self.mounted_times.is_none() {
+            let mut times = HashSet::new();
+            for layer in &self.mounted {
+                layer.each_mtime(|mtime| {
+                    times.extend([mtime, Stamp::new(mtime.sec, 0)]);
+                })?;
+            }
+            self.mounted_times = Some(times);
+        }
+        Ok(self
+            .mounted_times
+            .as_ref()
+            .is_some_and(|times| times.contains(&on_disk)))
     }
 
     /// The cheap test, so that trees are walked only where it can matter.
@@ -180,10 +186,9 @@ impl Clock {
         !means_the_same && facts.newest_on_disk.is_some_and(|newest| on_disk <= newest)
     }
 
-    /// Whether it may be the time of a file below, or in a mount, without its parts of a second.
+    /// Whether it may be the time of a file below without its parts of a second.
     fn is_cut_off(&self, on_disk: Stamp) -> bool {
-        let windows = self.lowers.iter().chain(&self.mounted);
-        let windows = windows.filter_map(|layer| layer.facts().window);
+        let windows = self.lowers.iter().filter_map(|layer| layer.facts().window);
         on_disk.nsec == 0
             && windows
                 .into_iter()

@@ -19,6 +19,7 @@ pub use reserved::Reserved;
 pub use writer::{Attrs, LayerWriter};
 
 use crate::beneath;
+use crate::disk::Disk;
 use crate::error::{IoContext, Result};
 use crate::layer::{Draft, Layer, Layers, fetch_all, visible};
 use crate::root::Root;
@@ -35,6 +36,7 @@ pub(crate) use fixup::{Fixups, set_dir_attrs};
 #[derive(Debug)]
 pub struct ActiveSnapshot {
     layers: Arc<Layers>,
+    disk: Disk,
     temp: TempDir,
     dirs: OverlayDirs,
     lowers: Vec<Layer>,
@@ -55,6 +57,17 @@ impl ActiveSnapshot {
     /// The layer's logical time L: what RUN sees as SOURCE_DATE_EPOCH, in seconds since 1970.
     pub fn logical_time(&self) -> i64 {
         self.clock.logical_time()
+    }
+
+    /// Makes it ready to be mounted once more, with what was written so far. What had it mounted must be gone. (A work directory that was
+    /// used by a volatile overlay takes no second mount, so it gets another one.)
+    pub fn mount_again(&mut self) -> Result<()> {
+        let mut name = self.dirs.work.file_name().unwrap_or_default().to_owned();
+        name.push("+");
+        let work = self.temp.path().join(name);
+        self.disk.make_dir(&work)?;
+        self.dirs.work = work;
+        Ok(())
     }
 
     /// Says that what writes here sees these [layers](Self::layers) in mounts: of what is copied from them with its times, those that say when a layer
@@ -112,6 +125,7 @@ pub(crate) fn prepare(
     let clock = Clock::start(lowers, options, root.clock_offset);
     Ok(ActiveSnapshot {
         layers: Arc::clone(layers),
+        disk: root.disk.clone(),
         temp,
         dirs,
         lowers: lowers.to_vec(),

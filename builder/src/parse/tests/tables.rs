@@ -383,6 +383,7 @@ fn step_errors(case: &Value) -> Vec<String> {
         };
         let options = &step["options"];
         let options = GraphOptions {
+            until: None,
             target: options["target"].as_str().map(str::to_owned),
             build_args: serde_json::from_value(options["build_args"].clone()).unwrap_or_default(),
             platform_args: platform_args(),
