@@ -331,17 +331,22 @@ impl Layer {
 
     /// Whether an entry has this time on disk; the tree is walked once for it.
     pub(crate) fn has_mtime(&self, mtime: Stamp) -> Result<bool> {
+        Ok(self.mtimes()?.contains(&mtime))
+    }
+
+    /// The times of its entries on disk; the tree is walked once for it.
+    pub(crate) fn mtimes(&self) -> Result<&HashSet<Stamp>> {
         if let Some(mtimes) = self.shared.mtimes.get() {
-            return Ok(mtimes.contains(&mtime));
+            return Ok(mtimes);
         }
         let mut mtimes = HashSet::new();
         self.each_mtime(|mtime| {
             mtimes.insert(mtime);
         })?;
-        Ok(self.shared.mtimes.get_or_init(|| mtimes).contains(&mtime))
+        Ok(self.shared.mtimes.get_or_init(|| mtimes))
     }
 
-    pub(crate) fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
+    fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
         let mut walk = Walk::new(self.dir()?).at("read", self.path())?;
         while let Some(visit) = walk.next().at("read", self.path())? {
             if !visit.metadata.is_whiteout() {
