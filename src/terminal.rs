@@ -42,19 +42,41 @@ impl Screen {
     }
 }
 
-/// The container's terminal that is shown, for changes of the window's size.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Window(Arc<Mutex<Option<Arc<Terminal>>>>);
+/// The container's terminal that is shown, for changes of the window's size; and how the user's own was before.
+#[derive(Debug, Clone)]
+pub(crate) struct Window {
+    shown: Arc<Mutex<Option<Arc<Terminal>>>>,
+    before: Arc<Mutex<Option<Termios>>>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            shown: Arc::default(),
+            before: Arc::new(Mutex::new(tcgetattr(std::io::stdin()).ok())),
+        }
+    }
+}
 
 impl Window {
+    /// Before box ends without its last words: the user's terminal must not stay as the container has it.
+    pub(crate) fn restore(&self) {
+        let shown = self.shown.try_lock().is_ok_and(|shown| shown.is_some());
+        if let (true, Ok(before)) = (shown, self.before.try_lock())
+            && let Some(before) = &*before
+        {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
+        }
+    }
+
     /// Shows this one, or none.
     pub(crate) fn show(&self, terminal: Option<Arc<Terminal>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
     }
 
     /// The user's terminal has another size.
     pub(crate) fn resized(&self) {
-        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(terminal) = &*shown {
             // A size that can't be set is the old one.
             let _ = terminal.copy_size(std::io::stdin());

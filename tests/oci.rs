@@ -5,10 +5,11 @@ mod common;
 #[path = "oci/mod.rs"]
 mod oci;
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::sh;
+use common::{OrdinaryUser, USER_ID, sh};
 use oci::Bundle;
 use serde_json::{Value, json};
 
@@ -492,6 +493,122 @@ fn a_user_namespace_is_mapped_as_asked_for() {
     assert_eq!((made.uid(), made.gid()), (300_000, 400_000));
     b.remove("/linux/uidMappings");
     assert!(b.fails(&["create", "c"]).contains("uidMappings"));
+}
+
+/// `box oci` as an ordinary user, whose bundle it is. Gives the exit code, and what was printed.
+fn as_user(b: &Bundle, user: &OrdinaryUser, before: &[&str], args: &[&str]) -> (Option<i32>, String) {
+    let state = user.home().join("state");
+    let program = user.home().join("box");
+    let words: Vec<&OsStr> = before
+        .iter()
+        .map(OsStr::new)
+        .chain([
+            program.as_os_str(),
+            "oci".as_ref(),
+            "--root".as_ref(),
+            state.as_os_str(),
+        ])
+        .chain(args.iter().map(OsStr::new))
+        .collect();
+    // The container keeps the streams of its `create`: a pipe would be waited for.
+    let told = b.path("told");
+    let file = std::fs::File::create(&told).unwrap();
+    let mut command = user.command_of(&words);
+    let status = command
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        .status()
+        .unwrap();
+    (status.code(), std::fs::read_to_string(told).unwrap())
+}
+
+/// A user namespace is not asked of root: whoever has none makes it.
+#[test]
+fn an_ordinary_user_has_containers_of_its_own_ids() {
+    let b = Bundle::new();
+    let user = OrdinaryUser::new(b.bench());
+    b.set("/process/capabilities/bounding", json!(["CAP_CHOWN", "CAP_KILL"]));
+    b.set(
+        "/process/capabilities/effective",
+        json!(["CAP_CHOWN", "CAP_KILL"]),
+    );
+    b.set(
+        "/process/capabilities/permitted",
+        json!(["CAP_CHOWN", "CAP_KILL"]),
+    );
+    sh(&format!("chown -R {USER_ID}:{USER_ID} {}", b.dir().display()));
+    let dir = b.dir().display().to_string();
+    let run = |args: &[&str]| as_user(&b, &user, &[], args);
+    let said = run(&["create", "--bundle", &dir, "c"]);
+    assert!(
+        said.0 == Some(1) && said.1.contains("needs a user namespace of its own"),
+        "{said:?}"
+    );
+    b.namespace("user");
+    let map = |first: u32, size: u32| {
+        let map = json!([
+            {"containerID": 0, "hostID": USER_ID, "size": 1},
+            {"containerID": 1, "hostID": first, "size": size}
+        ]);
+        b.set("/linux/uidMappings", map.clone());
+        b.set("/linux/gidMappings", map);
+    };
+    for (first, size) in [
+        (0, 1),
+        (5, 1),
+        (USER_ID, 2),
+        (699_999_999, 2),
+        (700_000_000, 65_537),
+    ] {
+        map(first, size);
+        let said = run(&["create", "--bundle", &dir, "c"]);
+        assert!(
+            said.0 == Some(1) && said.1.contains("the user may not map"),
+            "{said:?}"
+        );
+        assert_eq!(run(&["list", "-q"]), (Some(0), String::new()));
+    }
+    map(700_000_000, 65_536);
+    b.command("touch /made; chown 7:8 /made; echo > /dev/null; id -u > /told; sleep 100");
+    assert_eq!(run(&["create", "--bundle", &dir, "c"]), (Some(0), String::new()));
+    assert_eq!(run(&["start", "c"]), (Some(0), String::new()));
+    b.wait_for("told");
+    use std::os::unix::fs::MetadataExt;
+    let made = std::fs::metadata(b.rootfs("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (700_000_006, 700_000_007));
+    let said = run(&[
+        "exec",
+        "c",
+        "sh",
+        "-c",
+        "id -u; grep CapBnd /proc/self/status; exit 9",
+    ]);
+    assert_eq!(said, (Some(9), "0\nCapBnd:\t0000000000000021\n".to_owned()));
+    let state: Value = serde_json::from_str(&run(&["state", "c"]).1).unwrap();
+    assert_eq!(state["status"], "running");
+    let processes = run(&["ps", "c"]).1;
+    assert!(processes.contains(&format!("{}\n", state["pid"])), "{processes}");
+    assert_eq!(run(&["kill", "c", "KILL"]), (Some(0), String::new()));
+    b.wait_gone();
+    assert_eq!(run(&["delete", "c"]), (Some(0), String::new()));
+    // A limit that the user can't have is refused, not forgotten.
+    b.set("/linux/resources", json!({"pids": {"limit": 9}}));
+    let said = run(&["run", "--bundle", &dir, "d"]);
+    assert!(said.0 == Some(1) && said.1.contains("pids"), "{said:?}");
+    assert_eq!(run(&["list", "-q"]), (Some(0), String::new()));
+}
+
+/// As podman starts the runtime of an ordinary user: root already, in a user namespace that is the container's, too.
+#[test]
+fn root_of_a_user_namespace_shares_it_with_its_containers() {
+    let b = Bundle::new();
+    let user = OrdinaryUser::new(b.bench());
+    sh(&format!("chown -R {USER_ID}:{USER_ID} {}", b.dir().display()));
+    b.command("id -u; tr -s ' ' < /proc/self/uid_map; echo > /dev/null && echo null; test -c /dev/zero && echo zero");
+    let dir = b.dir().display().to_string();
+    let inside = ["unshare", "--user", "--map-root-user", "--mount"];
+    let said = as_user(&b, &user, &inside, &["run", "--bundle", &dir, "c"]);
+    assert_eq!(said, (Some(0), format!("0\n 0 {USER_ID} 1\nnull\nzero\n")));
 }
 
 /// config-linux.md: Sysctl.

@@ -532,6 +532,12 @@ fn a_shell_at_any_point() {
             ("ls /mounted", "ls: /mounted: No such file or directory\n"),
         ],
     );
+    // Of what comes next nothing is built.
+    there(
+        &["6"],
+        "[stage-3 6/6] COPY --from=broken / /broken comes next",
+        &[("cat ran", "ran\n")],
+    );
     there(
         &["2"],
         "[stage-3 2/6] COPY Boxfile /copied comes next",

@@ -16,6 +16,7 @@ mod error;
 mod hindrance;
 mod hook;
 mod init;
+mod mapping;
 mod net;
 mod netlink;
 mod parent;
@@ -45,7 +46,9 @@ pub use private::{
     network_members, reap_networks,
 };
 pub use pty::{RawMode, Terminal};
-pub use rootless::{Rootless, SINGLE_ID, enter_user_namespace, join_user_namespace, needs_user_namespace};
+pub use rootless::{
+    Rootless, SINGLE_ID, enter_user_namespace, has_all_ids, join_user_namespace, needs_user_namespace,
+};
 pub use spec::{
     ContainerSpec, DeviceAccess, EtcFiles, FileContent, FileCopy, IdExtent, IdMap, Label, Limits,
     LimitsPolicy, Mount, MountKind, MountLimits, Namespaces, Process, Resource, Rlimit, RootFs, Seccomp,

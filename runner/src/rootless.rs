@@ -19,7 +19,7 @@ use crate::sys::{self, ExecStrings};
 /// Most bytes read of passwd, subuid or subgid.
 const MAX_FILE: u64 = 16 << 20;
 const TOOL_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
-const PACKAGE: &str = "uidmap";
+pub(crate) const PACKAGE: &str = "uidmap";
 
 /// Why a user of a single id can't have another.
 pub const SINGLE_ID: &str = "a user without subordinate ids has the id 0 alone in containers; as root: apt-get install uidmap, usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME, and use another --root after that";
@@ -72,6 +72,11 @@ pub fn needs_user_namespace() -> bool {
     let is_admin = sys::permitted_caps().is_ok_and(|caps| caps & CAP_SYS_ADMIN != 0);
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !rustix::process::geteuid().is_root() || !is_admin || !is_whole(&map)
+}
+
+/// Whether this process' user namespace has every id that there is: the machine's first one, or one like it.
+pub fn has_all_ids() -> bool {
+    is_whole(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
 }
 
 /// Whether a map has every id that there is.

@@ -1,10 +1,11 @@
 //! The user namespace of a container, or of all steps of a build.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use crate::error::{Result, RunnerError};
+use crate::mapping::{IdKind, write_map};
 use crate::net;
 use crate::spec::IdMap;
 use crate::sys::NamespaceHolder;
@@ -62,9 +63,8 @@ impl UserNamespace {
     fn make(uids: &str, gids: &str, ids: IdMap) -> Result<UserNamespace> {
         let holder = NamespaceHolder::new_user()
             .map_err(|source| RunnerError::forbidden("make a user namespace", source))?;
-        for (file, text) in [("uid_map", uids), ("gid_map", gids)] {
-            let path = format!("/proc/{}/{file}", holder.pid());
-            fs::write(&path, text).map_err(|e| RunnerError::os(format!("map the ids {text:?}"), e))?;
+        for (kind, text) in [(IdKind::User, uids), (IdKind::Group, gids)] {
+            write_map(holder.pid(), kind, text)?;
         }
         Ok(UserNamespace {
             fd: namespace(&holder, "user")?,

@@ -324,6 +324,7 @@ fn listen(cancel: &CancelToken, window: &Window) -> Result<Arc<AtomicI32>, Failu
             asked += 1;
             if asked == PATIENCE {
                 // Something holds the end up; what is left is removed by a later command.
+                window.restore();
                 std::process::exit(128 + signal as i32);
             }
         }

@@ -30,15 +30,21 @@ struct Step<'a> {
     size: u64,
 }
 
+fn is_with_layer(entry: &History) -> bool {
+    entry.empty_layer != Some(true)
+}
+
 fn steps<'a>(app: &App, image: &'a Image) -> Result<Vec<Step<'a>>, Failure> {
-    let mut layers = app.layer_sizes(image)?.into_iter();
+    let mut layers = app.layer_sizes(image)?;
+    let has_layer = |entry: &&History| is_with_layer(entry);
+    // A history may be anybody's, or missing: then nobody knows whose layer is whose.
+    if image.config.history.iter().filter(has_layer).count() != layers.len() {
+        layers.clear();
+    }
+    let mut layers = layers.into_iter();
     let mut steps: Vec<Step<'a>> = Vec::new();
     for (number, entry) in (1..).zip(&image.config.history) {
-        let layer = if entry.empty_layer == Some(true) {
-            None
-        } else {
-            layers.next()
-        };
+        let layer = if is_with_layer(entry) { layers.next() } else { None };
         let (id, size) = layer.map_or((None, 0), |(id, size)| (Some(id), size));
         steps.push(Step {
             number,

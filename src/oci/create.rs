@@ -21,13 +21,14 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub(super) fn create(root: &Root, args: &OciCreate) -> Result<Record, Failure> {
     let bundle = fs::canonicalize(&args.bundle)
         .map_err(|e| Failure::own(format!("bundle {}: {e}", args.bundle.display())))?;
-    let spec = read_spec(&bundle.join("config.json"))?;
+    let mut spec = read_spec(&bundle.join("config.json"))?;
     check_console(
         spec.process().as_ref().and_then(|p| p.terminal()),
         args.console_socket.as_deref(),
         false,
     )?;
     let hooks = RuntimeHooks::of(&spec).map_err(|e| of_runner(&e))?;
+    super::rootless::enter(&mut spec)?;
     let _held = root.claim(&args.id)?;
     let made = create_claimed(root, args, &bundle, &spec, &hooks);
     if made.is_err() {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::record::Root;
+use super::record::{Root, Status};
 use crate::cli::Format;
 use crate::error::Failure;
 use crate::ui;
@@ -42,7 +42,10 @@ pub(super) fn list(root: &Root, format: Format, quiet: bool) -> Result<u8, Failu
 /// `ps`.
 pub(super) fn processes(root: &Root, id: &str, format: Format) -> Result<u8, Failure> {
     let (record, _held) = root.find(id)?;
-    let pids = record.groups.processes();
+    let mut pids = record.groups.processes();
+    if pids.is_empty() && record.status(root) != Status::Stopped {
+        pids = of_namespace(record.first.pid);
+    }
     match format {
         Format::Json => ui::json(&json!(pids))?,
         Format::Table => {
@@ -51,6 +54,23 @@ pub(super) fn processes(root: &Root, id: &str, format: Format) -> Result<u8, Fai
         }
     }
     Ok(0)
+}
+
+/// Without a cgroup: the processes of the container's pid namespace, or its first one alone if it has none of its own.
+fn of_namespace(first: i32) -> Vec<i32> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&first.to_string());
+    if own.is_none() || own == namespace("self") {
+        return vec![first];
+    }
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = names
+        .filter(|name| namespace(name) == own)
+        .filter_map(|name| name.parse().ok());
+    let mut pids: Vec<i32> = pids.collect();
+    pids.sort_unstable();
+    pids
 }
 
 /// `features`, as features.md of the specification has it.

@@ -7,6 +7,7 @@ mod create;
 mod exec;
 mod list;
 mod record;
+mod rootless;
 
 use std::ffi::OsString;
 use std::fs;

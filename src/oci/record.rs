@@ -117,12 +117,15 @@ pub(super) struct Held(#[allow(dead_code)] Flock<fs::File>);
 
 impl Root {
     pub(super) fn of(given: Option<&Path>) -> Result<Root, Failure> {
+        let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let is_root = nix::unistd::geteuid().is_root();
         let path = match given {
             Some(path) => std::path::absolute(path).map_err(|e| Failure::of(EXIT_BOX, &e))?,
-            None if nix::unistd::geteuid().is_root() => PathBuf::from("/run/box-oci"),
-            None => match std::env::var_os("XDG_RUNTIME_DIR") {
-                Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("box-oci"),
-                _ => {
+            // Root of a user namespace is some user (podman starts runtimes so).
+            None if is_root && (own.is_none() || box_runner::has_all_ids()) => PathBuf::from("/run/box-oci"),
+            None => match own {
+                Some(dir) => PathBuf::from(dir).join("box-oci"),
+                None => {
                     return Err(Failure::own("there is no directory for the state of containers")
                         .hint("give --root DIR, or set XDG_RUNTIME_DIR"));
                 }

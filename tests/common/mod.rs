@@ -267,10 +267,17 @@ impl OrdinaryUser {
 
     /// box, as this user; its store is in its home.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.command_of(&[self.home.join("box")]);
+        command.args(args);
+        command
+    }
+
+    /// Any command as this user.
+    pub fn command_of<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let enter = self.enter();
         let mut command = Command::new("unshare");
         command.args(["-m", "--propagation", "private", "sh", "-c", &enter, "sh"]);
-        command.arg(self.home.join("box")).args(args).stdin(Stdio::null());
+        command.args(words).stdin(Stdio::null());
         command
             .env("HOME", &self.home)
             .env("BOX_ROOT", self.home.join("store"))

@@ -59,6 +59,10 @@ impl Bundle {
         bundle
     }
 
+    pub fn bench(&self) -> &Bench {
+        &self.bench
+    }
+
     pub fn dir(&self) -> PathBuf {
         self.path("bundle")
     }

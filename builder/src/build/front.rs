@@ -61,7 +61,8 @@ pub(super) fn plan(way: Puller<'_, '_>, context: &Context<'_>) -> Result<Planned
         LowerError::Store(error) => BuildError::Store(error),
     })?;
     warn(&plan.warnings, &check, &front.boxfile, events)?;
-    if !plan.unused_args.is_empty() {
+    // Those after the point may be declared.
+    if !plan.unused_args.is_empty() && request.shell_at.is_none() {
         let note = format!(
             "no ARG declares these build arguments: {}",
             plan.unused_args.join(", ")

@@ -86,6 +86,7 @@ impl Stage<'_, '_> {
         if self.shared.visits.status().is_some() {
             return Ok(());
         }
+        self.shared.visits.is_taken.store(true, Ordering::SeqCst);
         let tools = &self.shared.tools;
         for stage in visited.run.stages() {
             self.results.wait(stage, tools.cancel)?;

@@ -112,6 +112,7 @@ impl Resolver<'_> {
             triggers: Vec::new(),
             instructions: Vec::new(),
             left_out: 0,
+            is_cut: false,
             needs: BTreeSet::new(),
         });
         self.names.count = self.stages.len();
@@ -155,6 +156,7 @@ impl Resolver<'_> {
             triggers: Vec::new(),
             instructions,
             left_out: 0,
+            is_cut: false,
             needs,
         })
     }
@@ -209,6 +211,7 @@ impl Resolver<'_> {
         if let Some(stage) = target.and_then(|target| self.stages.get_mut(target.0)) {
             let kept = until.saturating_sub(1 + stage.triggers.len());
             stage.left_out = stage.instructions.len().saturating_sub(kept);
+            stage.is_cut = kept > 0 && kept <= stage.instructions.len();
             stage.instructions.truncate(kept);
         }
     }
@@ -227,12 +230,21 @@ impl Resolver<'_> {
                 let found = self.errors[before..].iter_mut();
                 found.for_each(|error| trigger.point_at(stage.from.span, error));
             }
-            for instruction in &stage.instructions {
+            // Before a COPY nothing of what it copies is needed; a RUN's mounts are.
+            let last = match stage.is_cut && !is_run(stage.instructions.last()) {
+                true => stage.instructions.len().saturating_sub(1),
+                false => stage.instructions.len(),
+            };
+            for instruction in &stage.instructions[..last] {
                 copied_from(instruction, &self.names, &mut needs, &mut self.errors);
             }
             self.stages[index].needs = needs;
         }
     }
+}
+
+fn is_run(instruction: Option<&Instruction>) -> bool {
+    instruction.is_some_and(|instruction| matches!(instruction.kind, InstructionKind::Run { .. }))
 }
 
 /// What an ONBUILD does in the stages that are built on its own.

@@ -44,6 +44,8 @@ pub struct Stage {
     pub instructions: Vec<Instruction>,
     /// How many instructions after those do not matter.
     pub left_out: usize,
+    /// Whether the last of them is the one before which the build ends.
+    pub is_cut: bool,
     /// The stages it needs: its base, those it copies or mounts from.
     pub needs: BTreeSet<StageId>,
 }

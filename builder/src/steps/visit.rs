@@ -61,6 +61,7 @@ impl Room {
             request.env.push(("TERM".into(), TERM.into()));
         }
         if let Some(text) = shell_text(step) {
+            request.env.retain(|(name, _)| name != VARIABLE);
             request.env.push((VARIABLE.into(), text.into()));
         }
         let visit = Visit {

@@ -34,13 +34,16 @@ pub fn create(
     let parts = plan::parts(request)?;
     let path = parts.linux.cgroups_path().clone();
     let path = path.filter(|path| !path.as_os_str().is_empty());
-    let path = match path {
-        Some(path) => path,
-        None => own_place(request)?,
+    let (path, is_asked) = match path {
+        Some(path) => (path, true),
+        None => (own_place(request)?, false),
     };
     let mut groups = PlacedGroups::plan(&path)?;
     note(request.dir, &groups)?;
-    groups.make(&path)?;
+    match is_asked {
+        true => groups.make(&path)?,
+        false => groups.make_allowed(&path)?,
+    }
     // All that is in it is killed with the container.
     if !groups.processes().is_empty() {
         groups.remove();

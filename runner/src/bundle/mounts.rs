@@ -271,7 +271,7 @@ pub(super) fn binds_dev(mounts: &[Mount]) -> bool {
 }
 
 /// The nodes and links that every container has, and those asked for.
-pub(super) fn devices(plan: &mut Plan, asked: &[LinuxDevice], has_user_namespace: bool) -> Result<()> {
+pub(super) fn devices(plan: &mut Plan, asked: &[LinuxDevice], in_user_namespace: bool) -> Result<()> {
     let mut nodes: Vec<Node> = NODES
         .iter()
         .map(|(path, major, minor)| usual(path, (*major, *minor)))
@@ -282,7 +282,7 @@ pub(super) fn devices(plan: &mut Plan, asked: &[LinuxDevice], has_user_namespace
         nodes.push(node);
     }
     for (number, node) in nodes.into_iter().enumerate() {
-        if !has_user_namespace {
+        if !in_user_namespace {
             plan.inside.push(bundle(BundleOp::Node(node)));
             continue;
         }

@@ -10,6 +10,7 @@ use crate::cgroup::PlacedGroups;
 use crate::channel::Raw;
 use crate::error::Result;
 use crate::hook::Hook;
+use crate::rootless::has_all_ids;
 use crate::setup::bundle::{BundleOp, MountChange};
 use crate::setup::{SetupOp, Slot};
 use crate::spec::sysctl;
@@ -223,7 +224,7 @@ pub(super) fn plan(
     }
     // In a directory of the host nothing is made; what is there is what it gets.
     if !mounts::binds_dev(all) {
-        mounts::devices(&mut plan, devices, has_user)?;
+        mounts::devices(&mut plan, devices, has_user || !has_all_ids())?;
     }
     let mounted = std::mem::take(&mut plan.inside);
     entering(request, parts, &mut plan)?;

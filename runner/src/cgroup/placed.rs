@@ -29,6 +29,15 @@ pub(crate) struct PlacedGroup {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedGroups {
     pub(crate) groups: Vec<PlacedGroup>,
+    /// Whether there are hierarchies in which this user may have none.
+    #[serde(default)]
+    pub(crate) is_partial: bool,
+}
+
+/// Why a group is not made.
+struct Refusal {
+    reason: String,
+    is_forbidden: bool,
 }
 
 impl PlacedGroups {
@@ -42,16 +51,37 @@ impl PlacedGroups {
             group.dir = parts.iter().fold(group.top.clone(), |dir, part| dir.join(part));
             group.is_ours = !group.dir.exists();
         }
-        Ok(PlacedGroups { groups })
+        Ok(PlacedGroups {
+            groups,
+            is_partial: false,
+        })
     }
 
     /// Makes them, with all that leads to them; those that are there after all are not ours.
     pub(crate) fn make(&mut self, path: &Path) -> Result<()> {
         let parts = parts(path)?;
         let made = self.groups.iter_mut().try_for_each(|group| group.make(&parts));
-        made.map_err(|reason| {
+        made.map_err(|refusal| {
             self.remove();
-            refused(reason)
+            refused(refusal.reason)
+        })
+    }
+
+    /// The same; hierarchies in which this user may make none are left out: what an ordinary user's containers have, who asks for no place.
+    pub(crate) fn make_allowed(&mut self, path: &Path) -> Result<()> {
+        let parts = parts(path)?;
+        let (mut allowed, mut failed) = (Vec::new(), None);
+        for mut group in std::mem::take(&mut self.groups) {
+            match group.make(&parts) {
+                Err(refusal) if refusal.is_forbidden => self.is_partial = true,
+                Err(refusal) => failed = Some(refusal.reason),
+                Ok(()) => allowed.push(group),
+            }
+        }
+        self.groups = allowed;
+        failed.map_or(Ok(()), |reason| {
+            self.remove();
+            Err(refused(reason))
         })
     }
 
@@ -185,7 +215,7 @@ impl PlacedGroups {
 }
 
 impl PlacedGroup {
-    fn make(&mut self, parts: &[&std::ffi::OsStr]) -> std::result::Result<(), String> {
+    fn make(&mut self, parts: &[&std::ffi::OsStr]) -> std::result::Result<(), Refusal> {
         let mut dir = self.top.clone();
         for (number, part) in parts.iter().enumerate() {
             if self.is_unified {
@@ -196,10 +226,20 @@ impl PlacedGroup {
             match fs::create_dir(&dir) {
                 Ok(()) => self.is_ours = number + 1 == parts.len(),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.is_ours = false,
-                Err(e) => return Err(told("make", &dir)(e)),
+                Err(e) => {
+                    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+                    return Err(Refusal {
+                        is_forbidden: matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem),
+                        reason: told("make", &dir)(e),
+                    });
+                }
             }
             if self.controllers.iter().any(|c| c == "cpuset") {
-                fill_cpuset(&above, &dir)?;
+                let may = rustix::fs::access(dir.join("cpuset.cpus"), rustix::fs::Access::WRITE_OK);
+                fill_cpuset(&above, &dir).map_err(|reason| Refusal {
+                    reason,
+                    is_forbidden: may.is_err(),
+                })?;
             }
         }
         Ok(())

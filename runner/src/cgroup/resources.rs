@@ -36,8 +36,13 @@ impl PlacedGroups {
     }
 
     fn need(&self, controller: &'static str) -> Result<&PlacedGroup, String> {
-        self.with(controller)
-            .ok_or_else(|| format!("this machine has no {controller} controller"))
+        self.with(controller).ok_or_else(|| match self.is_partial {
+            true => format!(
+                "this user may have no cgroup with the {controller} controller; leave the limit out, or have one delegated and name \
+                 it (linux.cgroupsPath)"
+            ),
+            false => format!("this machine has no {controller} controller"),
+        })
     }
 
     fn memory(&self, memory: &LinuxMemory) -> Done {
@@ -213,6 +218,8 @@ impl PlacedGroups {
             .find(|g| g.controllers.iter().any(|c| c == "devices"));
         let Some(group) = v1 else {
             return match self.unified() {
+                // An ordinary user's container has no device that its user may not use.
+                _ if self.is_partial => Ok(()),
                 Some(group) => device_program(group, rules),
                 // Without cgroups there is nothing to deny with.
                 None if rules.is_empty() => Ok(()),

@@ -353,17 +353,22 @@ impl Layer {
 
     /// Whether an entry has this time on disk; the tree is walked once for it.
     pub(crate) fn has_mtime(&self, mtime: Stamp) -> Result<bool> {
+        Ok(self.mtimes()?.contains(&mtime))
+    }
+
+    /// The times of its entries on disk; the tree is walked once for it.
+    pub(crate) fn mtimes(&self) -> Result<&HashSet<Stamp>> {
         if let Some(mtimes) = self.shared.mtimes.get() {
-            return Ok(mtimes.contains(&mtime));
+            return Ok(mtimes);
         }
         let mut mtimes = HashSet::new();
         self.each_mtime(|mtime| {
             mtimes.insert(mtime);
         })?;
-        Ok(self.shared.mtimes.get_or_init(|| mtimes).contains(&mtime))
+        Ok(self.shared.mtimes.get_or_init(|| mtimes))
     }
 
-    pub(crate) fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
+    fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
         let mut walk = self.walk()?;
         while let Some(visit) = walk.next().at("read", self.path())? {
             if !visit.metadata.is_whiteout() {
@@ -391,10 +396,4 @@ impl std::fmt::Debug for Shared {
             .field("serial", &self.serial)
             .finish_non_exhaustive()
     }
-}
-
-/// Of these layers, bottom first, those that are not hidden as a whole by one above them.
-pub(crate) fn visible(layers: &[Layer]) -> &[Layer] {
-    let first = layers.iter().rposition(|layer| layer.facts().hides_below);
-    &layers[first.unwrap_or(0)..]
 }

@@ -21,7 +21,7 @@ pub(crate) mod tar;
 pub(crate) mod whiteout;
 
 pub use handle::Layer;
-pub(crate) use handle::{LayerSource, fetch_all, visible};
+pub(crate) use handle::{LayerSource, fetch_all};
 pub use meta::{DirAttrs, EPOCH, LayerFacts, LayerMeta, LayerTimes};
 pub(crate) use registry::{Condition, Draft, Layers};
-pub(crate) use stack::{BaseFor, KIND as STACK, can_be_base, is_plain};
+pub(crate) use stack::{BaseFor, KIND as STACK, can_be_base, is_plain, visible};

@@ -202,3 +202,9 @@ impl Layers {
         Ok(written.is_ok() && digest == *key)
     }
 }
+
+/// Of these layers, bottom first, those that are not hidden as a whole by one above them.
+pub(crate) fn visible(layers: &[Layer]) -> &[Layer] {
+    let first = layers.iter().rposition(|layer| layer.facts().hides_below);
+    &layers[first.unwrap_or(0)..]
+}

@@ -160,9 +160,11 @@ impl Clock {
         if self.mounted_times.is_none() {
             let mut times = HashSet::new();
             for layer in &self.mounted {
-                layer.each_mtime(|mtime| {
-                    times.extend([mtime, Stamp::new(mtime.sec, 0)]);
-                })?;
+                for &mtime in layer.mtimes()? {
+                    // What the layer has on disk where it was fetched, too.
+                    let canonical = layer.facts().times.canonical(mtime);
+                    times.extend([mtime, Stamp::new(mtime.sec, 0), Stamp::new(canonical, 0)]);
+                }
             }
             self.mounted_times = Some(times);
         }
