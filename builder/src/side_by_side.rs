@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 
+/// As much as the program's first thread usually has: directories are walked in here, however deep.
+const STACK: usize = 8 << 20;
+
 /// So many files are best taken at once: those of one directory stay together.
 pub(crate) const FILES: usize = 64;
 /// More than this many threads only wait for the file system.
@@ -45,7 +48,8 @@ pub(crate) fn each<T: Send, E: Send>(
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Those that can't be had are not needed.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, worker);
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            let _ = thread.spawn_scoped(scope, worker);
         }
         worker();
     });

@@ -175,7 +175,7 @@ impl Store {
                     return Ok(None);
                 };
                 if record::open(kind, key, &sealed).is_some() {
-                    return self.look_at_stack(kind, key, path, repair);
+                    return self.look_at_stack(kind, key, repair);
                 }
                 if repair {
                     root.set_aside(path, &format!("record-{kind}-{key}"))?;

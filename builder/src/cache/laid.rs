@@ -27,6 +27,8 @@ const MAGIC: &[u8] = b"box laid 1\n";
 const MAGIC_OVER: &[u8] = b"box laid over 1\n";
 /// Fewer entries are copied as fast.
 const FEWEST: usize = 256;
+/// The longest list that is kept, in bytes: records have a limit, too.
+const LONGEST: usize = 64 << 20;
 /// At most one in so many entries may differ.
 const PART: usize = 4;
 
@@ -112,7 +114,7 @@ impl Laid {
             entry.hash_into(&mut hasher, false);
             bytes.extend_from_slice(hasher.finish().as_bytes());
         }
-        Some(Laid(bytes))
+        (bytes.len() <= LONGEST).then_some(Laid(bytes))
     }
 
     /// Which entries of `selection`, of which this is the list, are to be laid over `earlier` to make it this; by their places. None if that does

@@ -1,7 +1,5 @@
 //! Layers that are made up of two others.
 
-use std::path::Path;
-
 use super::Finding;
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
@@ -10,22 +8,16 @@ use crate::store::Store;
 
 impl Store {
     /// A layer that is made up of two others.
-    pub(super) fn look_at_stack(
-        &self,
-        kind: &str,
-        key: &str,
-        path: &Path,
-        repair: bool,
-    ) -> Result<Option<Finding>> {
-        let (root, layers) = self.parts();
+    pub(super) fn look_at_stack(&self, kind: &str, key: &str, repair: bool) -> Result<Option<Finding>> {
+        let (_, layers) = self.parts();
         let Some(digest) = Digest::from_hex(key).ok().filter(|_| kind == STACK) else {
             return Ok(None);
         };
-        if layers.stack_is_whole(&digest)? {
+        let Some(layer) = layers.damaged_stack(&digest)? else {
             return Ok(None);
-        }
+        };
         if repair {
-            root.set_aside(path, &format!("record-{kind}-{key}"))?;
+            layers.drop_stack(&layer)?;
         }
         Ok(Some(Finding {
             what: "layer",

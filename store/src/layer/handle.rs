@@ -14,6 +14,8 @@ use crate::root::OverlayXattrs;
 use crate::stamp::Stamp;
 use crate::trash::TempDir;
 
+mod times;
+
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// A layer, ready to be used as a lower. Cheap to clone; the tree stays while a handle lives.
@@ -322,6 +324,10 @@ impl Layer {
     /// The newest time on disk that its step wrote, leaving out times it set in its own future; none if it wrote none.
     pub(crate) fn newest_written(&self) -> Option<Stamp> {
         let facts = self.facts();
+        if self.is_stacked() {
+            // What its tree gets.
+            return Some(facts.committed);
+        }
         facts.window.map(|(_, newest)| newest.min(facts.committed))
     }
 
@@ -349,44 +355,6 @@ impl Layer {
         }
         let dir = beneath::open_dir(self.dir()?, path).at("open", path)?;
         beneath::has_xattr(&dir, self.shared.overlay_xattrs.opaque()).at("read attributes of", path)
-    }
-
-    /// Whether an entry has this time on disk; the tree is walked once for it.
-    pub(crate) fn has_mtime(&self, mtime: Stamp) -> Result<bool> {
-        Ok(self.mtimes()?.contains(&mtime))
-    }
-
-    /// The times of its entries on disk; the tree is walked once for it.
-    pub(crate) fn mtimes(&self) -> Result<&HashSet<Stamp>> {
-        if let Some(mtimes) = self.shared.mtimes.get() {
-            return Ok(mtimes);
-        }
-        let mut mtimes = HashSet::new();
-        self.each_mtime(|mtime| {
-            mtimes.insert(mtime);
-        })?;
-        Ok(self.shared.mtimes.get_or_init(|| mtimes))
-    }
-
-    fn each_mtime(&self, mut each: impl FnMut(Stamp)) -> Result<()> {
-        let mut walk = self.walk()?;
-        while let Some(visit) = walk.next().at("read", self.path())? {
-            if !visit.metadata.is_whiteout() {
-                each(visit.metadata.mtime);
-            }
-        }
-        Ok(())
-    }
-
-    fn newest_until(&self, limit: i64) -> Option<i64> {
-        let mut newest = None;
-        let times = &self.facts().times;
-        // An unreadable tree is an error where it is used; here it only has no times.
-        let _ = self.each_mtime(|mtime| {
-            let time = times.canonical(mtime);
-            newest = newest.max(Some(time).filter(|&time| time <= limit));
-        });
-        newest
     }
 }
 

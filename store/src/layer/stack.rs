@@ -168,14 +168,21 @@ impl Layers {
         Ok(Some(layer))
     }
 
-    /// Drops a layer that turned out not to be what its digest says, and puts aside what of its pieces is damaged, so that it is made anew.
+    /// Drops a layer that turned out not to be what its digest says: what of its pieces is damaged is put aside, and it is absent until that
+    /// is here again. If none is, it is what was recorded that is wrong.
     pub(crate) fn drop_stack(&self, layer: &Layer) -> Result<()> {
+        let mut are_whole = true;
         for piece in layer.pieces() {
-            self.set_aside(&piece.diff_id()?)?;
+            let piece = piece.diff_id()?;
+            self.set_aside(&piece)?;
+            are_whole &= self.has_plain(&piece)?;
         }
         let diff_id = layer.diff_id()?;
-        let path = self.root().layout.record(KIND, &diff_id.0);
         self.forget(&diff_id);
+        if !are_whole {
+            return Ok(());
+        }
+        let path = self.root().layout.record(KIND, &diff_id.0);
         self.root().disk.remove_file(&path).map(drop)
     }
 
@@ -193,13 +200,15 @@ impl Layers {
         }
     }
 
-    /// Whether what is recorded under this digest makes it up; true where a piece is not here, which counts as absent.
-    pub(crate) fn stack_is_whole(&self, key: &Digest) -> Result<bool> {
+    /// The layer that is recorded under this digest, if what it is made up of is something else. None, too, where a piece is not here, which
+    /// counts as absent.
+    pub(crate) fn damaged_stack(&self, key: &Digest) -> Result<Option<Layer>> {
         let Some(layer) = self.get_stacked(&DiffId(*key))? else {
-            return Ok(true);
+            return Ok(None);
         };
         let (written, digest) = hash_beside(|out| layer.write_tar(out));
-        Ok(written.is_ok() && digest == *key)
+        let is_whole = written.is_ok() && digest == *key;
+        Ok(Some(layer).filter(|_| !is_whole))
     }
 }
 

@@ -266,7 +266,9 @@ impl Imports {
                 self.failures.fetch_add(1, Ordering::AcqRel);
                 return Err(StoreError::MissingLayer { diff_id: *diff_id });
             }
-            return Ok(layer);
+            // Who asked may have looked for its tree before it was known to be made up of others.
+            let unstacked = self.store.unstacked(&[layer])?.pop();
+            return unstacked.ok_or(StoreError::MissingLayer { diff_id: *diff_id });
         }
         for (place, entry) in self.places_of(diff_id) {
             match self.fetch_from(place, diff_id, entry, time) {
