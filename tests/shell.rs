@@ -519,6 +519,37 @@ fn at_point(bench: &Bench, context: &Path, point: &[&str], said: &str, lines: &[
 }
 
 #[test]
+fn who_waits_for_a_shell_is_told_for_what() {
+    let bench = Bench::with_busybox();
+    let boxfile =
+        "FROM busybox\nRUN --mount=type=cache,id=q,sharing=locked,target=/c touch /c/begun; sleep 4\n";
+    let context = context(&bench, boxfile);
+    let mut other = bench
+        .command(arguments(&context, &["--progress", "quiet"]))
+        .spawn()
+        .unwrap();
+    let begun = format!("ls {}/cache-mounts/*/0/data/begun", bench.store().display());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !Command::new("sh")
+        .args(["-c", &begun])
+        .output()
+        .unwrap()
+        .status
+        .success()
+    {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut shell = at_terminal(&bench, &context, &["--progress", "plain", "--shell-at", "2"]);
+    shell.expect("the shell waits for ");
+    shell.expect("comes next");
+    assert_eq!(shell.say("ls /c"), "begun\n");
+    shell.press("exit\n");
+    assert!(shell.end().0.success());
+    assert!(other.wait().unwrap().success());
+}
+
+#[test]
 fn a_shell_at_any_point() {
     let bench = Bench::with_busybox();
     let context = context(&bench, STAGES);

@@ -61,8 +61,7 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         }
         // That there is much to do is seen anyway.
         Event::StepWaiting { id, what: Some(what) } if what != Awaited::Turn => {
-            let what = human::one_line(&what.to_string());
-            vec![format!("{} waits for {what}", steps.label(id))]
+            vec![waits(steps, id, what)]
         }
         Event::StepOutput { id, stream, bytes } => {
             let lines = steps.output(id, stream, bytes);
@@ -111,6 +110,15 @@ fn lines(steps: &mut steps::Steps, event: &Event<'_>) -> Vec<String> {
         Event::Note(text) => vec![human::printable(text)],
         _ => Vec::new(),
     }
+}
+
+/// That a step waits. One that was not begun is where a person is to be let in.
+pub(super) fn waits(steps: &steps::Steps, id: StepId, what: Awaited<'_>) -> String {
+    let label = match steps.label(id) {
+        "" => "the shell",
+        label => label,
+    };
+    format!("{label} waits for {}", human::one_line(&what.to_string()))
 }
 
 /// Why a step is done, or not; nothing of those that are nothing to do.

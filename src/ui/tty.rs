@@ -171,7 +171,10 @@ impl EventSink for Live {
             } => {
                 state.steps.begin(id, stage, stage_name, (index, total), text);
             }
-            Event::StepWaiting { id, what } => waiting(state, id, what),
+            Event::StepWaiting { id, what } if state.running.contains_key(&id) => waiting(state, id, what),
+            Event::StepWaiting { id, what: Some(what) } if state.steps.label(id).is_empty() => {
+                self.print(&super::plain::waits(&state.steps, id, what));
+            }
             Event::StepExplained { id, verdict } => {
                 let line = super::plain::explained(&state.steps, id, verdict);
                 line.inspect(|line| self.print(line));
