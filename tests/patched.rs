@@ -322,6 +322,9 @@ fn its_pieces_stay_as_long_as_it_does() {
     bench.ok(["prune"]);
     bench.ok(["gc"]);
     assert_eq!(stacks(&bench), 1);
+    let usage: serde_json::Value = serde_json::from_str(&bench.ok(["df", "--format", "json"])).unwrap();
+    assert_eq!(usage["cacheLayers"], 0, "{usage}");
+    assert!(usage["imageLayers"].as_u64().unwrap() > 400 * 4096, "{usage}");
     assert_eq!(bench.sh("app", "cat /t/d1/f10 /t/d1/f11"), "new\nfile 1 11\n");
     assert!(bench.ok(["fsck"]).contains("all is well"));
     for name in ["app", "base", "busybox"] {

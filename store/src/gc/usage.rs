@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// When it can't be read.
     pub fn usage(&self) -> Result<Usage> {
-        let (root, _) = self.parts();
+        let (root, known) = self.parts();
         let top = root.layout.root();
         let mut layers: BTreeMap<Digest, u64> = BTreeMap::new();
         for (name, path) in entries(&top.join("layers"))? {
@@ -66,17 +66,25 @@ impl Store {
         }
         let images = self.images()?;
         let mut owners: BTreeMap<DiffId, u64> = BTreeMap::new();
-        let layers_of = |image: &image::Image| -> BTreeSet<DiffId> {
-            image.config.rootfs.diff_ids.iter().copied().collect()
+        // With those that it keeps as parts of others.
+        let layers_of = |image: &image::Image| -> Result<BTreeSet<DiffId>> {
+            let mut all: BTreeSet<DiffId> = image.config.rootfs.diff_ids.iter().copied().collect();
+            for diff_id in &image.config.rootfs.diff_ids {
+                all.extend(known.recorded_pieces(diff_id)?);
+            }
+            Ok(all)
         };
-        for diff_id in images.iter().flat_map(&layers_of) {
-            *owners.entry(diff_id).or_default() += 1;
+        let images: Vec<(image::Image, BTreeSet<DiffId>)> = images
+            .into_iter()
+            .map(|image| layers_of(&image).map(|layers| (image, layers)))
+            .collect::<Result<_>>()?;
+        for diff_id in images.iter().flat_map(|(_, layers)| layers) {
+            *owners.entry(*diff_id).or_default() += 1;
         }
         let names = self.names()?;
         let bytes = |diff_id: &DiffId| layers.get(&diff_id.0).copied().unwrap_or_default();
-        let usage_of = |image: &image::Image| {
+        let usage_of = |(image, all): &(image::Image, BTreeSet<DiffId>)| {
             let is_shared = |diff_id: &&DiffId| owners.get(diff_id).is_some_and(|count| *count > 1);
-            let all = layers_of(image);
             let shared = all.iter().filter(is_shared).map(bytes).sum();
             let named = names.iter().filter(|named| named.id == image.id);
             ImageUsage {

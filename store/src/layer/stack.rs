@@ -186,6 +186,12 @@ impl Layers {
         self.root().disk.remove_file(&path).map(drop)
     }
 
+    /// The layers that one is recorded to be made up of, if it is.
+    pub(crate) fn recorded_pieces(&self, diff_id: &DiffId) -> Result<Vec<DiffId>> {
+        let stacked = self.read_stacked(diff_id)?;
+        Ok(stacked.map_or(Vec::new(), |stacked| vec![stacked.base, stacked.patch]))
+    }
+
     fn read_stacked(&self, diff_id: &DiffId) -> Result<Option<Stacked>> {
         let record = record::get(self.root(), &RecordKind::new(KIND)?, &diff_id.0)?;
         let stacked = record.and_then(|record| serde_json::from_slice::<Stacked>(&record.bytes).ok());

@@ -63,14 +63,15 @@ impl Reading<'_> {
                 continue;
             };
             let mut placer = Placer::new(tree, writer, target)?;
-            if placer.put_some(self.tree(), directory, &places)?
-                && let Some(layer) = placer.finish().commit_over(&base)?
-            {
-                return Ok(Some(Made {
-                    laid: Some(Kept::Over(key, diff_id)),
-                    ..Made::of(layer, None)
-                }));
+            // What is in the way lies below, so it would be in the way of every earlier one.
+            if !placer.put_some(self.tree(), directory, &places)? {
+                return Ok(None);
             }
+            let layer = placer.finish().commit_over(&base)?;
+            return Ok(layer.map(|layer| Made {
+                laid: Some(Kept::Over(key, diff_id)),
+                ..Made::of(layer, None)
+            }));
         }
         Ok(None)
     }
