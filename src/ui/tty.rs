@@ -48,6 +48,17 @@ impl Live {
         ));
     }
 
+    /// A step that waits says so; its time is that of its own work. One that was not begun is a shell's.
+    fn waiting(&self, state: &mut State, id: StepId, what: Option<Awaited<'_>>) {
+        if let Some(bar) = state.running.get(&id) {
+            let text = what.map(|what| format!("waits for {}", human::one_line(&what.to_string())));
+            bar.set_message(clipped(&text.unwrap_or_default()));
+            bar.reset_elapsed();
+        } else if let (Some(what), "") = (what, state.steps.label(id)) {
+            self.print(&super::plain::waits(&state.steps, id, what));
+        }
+    }
+
     fn print(&self, line: &str) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = held.pass(line) {
@@ -171,10 +182,7 @@ impl EventSink for Live {
             } => {
                 state.steps.begin(id, stage, stage_name, (index, total), text);
             }
-            Event::StepWaiting { id, what } if state.running.contains_key(&id) => waiting(state, id, what),
-            Event::StepWaiting { id, what: Some(what) } if state.steps.label(id).is_empty() => {
-                self.print(&super::plain::waits(&state.steps, id, what));
-            }
+            Event::StepWaiting { id, what } => self.waiting(state, id, what),
             Event::StepExplained { id, verdict } => {
                 let line = super::plain::explained(&state.steps, id, verdict);
                 line.inspect(|line| self.print(line));
@@ -227,15 +235,6 @@ impl EventSink for Live {
             Event::Note(text) => self.print(&human::printable(text)),
             _ => {}
         }
-    }
-}
-
-/// A step that waits says so; its time is that of its own work.
-fn waiting(state: &mut State, id: StepId, what: Option<Awaited<'_>>) {
-    if let Some(bar) = state.running.get(&id) {
-        let text = what.map(|what| format!("waits for {}", human::one_line(&what.to_string())));
-        bar.set_message(clipped(&text.unwrap_or_default()));
-        bar.reset_elapsed();
     }
 }
 

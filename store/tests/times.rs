@@ -132,6 +132,34 @@ fn a_preserving_copy_out_of_a_mount_at_once_and_long_after_mean_the_same() {
     }
 }
 
+/// What busybox' `cp -a` cuts off must mean the same whether two steps come to copy in the same second or not.
+#[test]
+fn copies_with_times_cut_off_are_equal_in_one_second_and_in_two() {
+    let make = |apart: i64| {
+        let fixture = Fixture::new();
+        let source = fixture.written(&[], &[("src/file", "text"), ("other/file", "more")]);
+        let second = Stamp::new(mtime(&source.path().join("src/file")).sec, 0);
+        let one = fixture.prepare(&[source.clone()]);
+        one.file_at("copy/one", "text", second).touch("copy", second);
+        let one = one.commit();
+        let later = Stamp::new(second.sec + apart, 0);
+        let two = fixture.prepare(&[source.clone(), one.clone()]);
+        two.file_at("copy/two", "more", later).touch("copy", later);
+        let two = two.commit();
+        let three = fixture.prepare(&[source.clone(), one.clone(), two.clone()]);
+        // Copied up as it is: nothing of it was changed but, say, its mode.
+        let kept = mtime(&two.path().join("copy/two"));
+        three.file_at("copy/two", "more", kept);
+        let three = three.commit();
+        assert_eq!(time(&three, "copy/two"), two.logical_time());
+        [source, one, two, three].map(|layer| layer.diff_id().unwrap())
+    };
+    let same = make(0);
+    for apart in [1, 2, -1] {
+        assert_eq!(make(apart), same, "{apart} seconds apart");
+    }
+}
+
 #[test]
 fn a_preserving_copy_at_once_and_long_after_mean_the_same() {
     let copy = |offset: i64| {

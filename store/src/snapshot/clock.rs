@@ -129,6 +129,19 @@ impl Clock {
         Ok(self.settle(on_disk, time))
     }
 
+    /// What a whole second becomes on disk that says no more than when the step was: the time at which that began. Else a later step's copy
+    /// with its times cut off would mean this layer or its own, as it happens to be in the same second or not.
+    pub(crate) fn stamp_instead(&mut self, on_disk: Stamp, canonical: i64) -> Option<Stamp> {
+        let is_logical = canonical == self.times.logical && canonical != on_disk.sec;
+        if self.is_real || on_disk.nsec != 0 || !is_logical {
+            return None;
+        }
+        // Nothing has that time any more.
+        self.times.exceptions.remove(&on_disk);
+        let start = self.times.start;
+        Some(Stamp::new(start.sec, start.nsec.max(1)))
+    }
+
     /// One time on disk has one meaning in a layer, or its tar could not be made again from tree and record.
     fn settle(&mut self, on_disk: Stamp, time: i64) -> i64 {
         let time = self.times.clamped(time);

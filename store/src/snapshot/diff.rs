@@ -17,7 +17,9 @@ use crate::layer::survey::Survey;
 use crate::layer::tar::kept_xattrs;
 use crate::layer::{DirAttrs, LayerFacts, whiteout};
 use crate::root::OverlayXattrs;
+use crate::snapshot::canvas::timestamps;
 use crate::snapshot::clock::Clock;
+use crate::stamp::Stamp;
 use crate::tree::{Tree, TreeEntry};
 
 /// Cleans up the upper directory of a step on top of `below`.
@@ -110,8 +112,18 @@ impl Diff<'_> {
         }
         let below = below.map(|below| (below.metadata.mtime, below.canonical_mtime()));
         let canonical = self.clock.canonical(metadata.mtime, below)?;
+        let metadata = match self.clock.stamp_instead(metadata.mtime, canonical) {
+            None => *metadata,
+            Some(stamp) => {
+                set_mtime(visit, stamp)?;
+                Metadata {
+                    mtime: stamp,
+                    ..*metadata
+                }
+            }
+        };
         self.survey
-            .add(metadata, canonical, self.clock.is_logical(metadata.mtime));
+            .add(&metadata, canonical, self.clock.is_logical(metadata.mtime));
         Ok(())
     }
 
@@ -142,6 +154,11 @@ impl Diff<'_> {
         }
         Ok(is_opaque)
     }
+}
+
+fn set_mtime(visit: &Visit<'_>, stamp: Stamp) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::utimensat(visit.dir, &visit.name, &timestamps(stamp), flags).at("set the time of", visit.path)
 }
 
 /// Removes an entry; the time of its directory stays, since it says what the step did.
