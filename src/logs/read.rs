@@ -94,7 +94,7 @@ impl LogReader {
             }
             let Some(next) = next else { return Ok(None) };
             self.begun.clear();
-            self.current = open(&next)?;
+            self.current = Some(BufReader::new(next));
         }
     }
 }
@@ -115,28 +115,40 @@ fn open(path: &Path) -> io::Result<Option<BufReader<File>>> {
     }
 }
 
-/// The file in which the log goes on after this one; none if it does in this one. Files are renamed meanwhile, but always from a lower
-/// number to a higher one: looked at from the highest on, each is met.
-fn successor(file: &File, path: &Path) -> io::Result<Option<PathBuf>> {
-    let open = file.metadata()?;
-    let identity = |number: u32| {
-        let found = fs::metadata(name(path, number)).ok()?;
-        Some((found.dev(), found.ino()))
+/// The file in which the log goes on after this one, opened; none if it does in this one. Files are renamed meanwhile, always from a lower
+/// number to a higher one, the highest first: looked at from the lowest on, each is met. What was renamed while it was opened is looked for again.
+fn successor(file: &File, path: &Path) -> io::Result<Option<File>> {
+    let identity = |file: &fs::Metadata| (file.dev(), file.ino());
+    let own = Some(identity(&file.metadata()?));
+    let at = |number: u32| {
+        fs::metadata(name(path, number))
+            .ok()
+            .map(|found| identity(&found))
     };
-    let own = Some((open.dev(), open.ino()));
-    if identity(0) == own {
-        return Ok(None);
-    }
-    let count = (1..).find(|number| identity(*number).is_none()).unwrap_or(1);
-    let place = (0..count).rev().find(|number| identity(*number) == own);
-    match place {
-        Some(0) => Ok(None),
-        Some(number) => Ok(Some(name(path, number - 1))),
-        // It has been removed: from the oldest one on.
-        None => Ok((0..count)
-            .rev()
-            .map(|number| name(path, number))
-            .find(|file| file.exists())),
+    loop {
+        if at(0) == own {
+            return Ok(None);
+        }
+        // While files are renamed one number is free for a moment.
+        let count = (1..)
+            .find(|number| at(*number).is_none() && at(number + 1).is_none())
+            .unwrap_or(1);
+        let (place, before) = match (0..=count).find(|number| at(*number) == own) {
+            Some(0) => return Ok(None),
+            Some(number) => (number - 1, own),
+            // It has been removed: from the oldest one on.
+            None => match (0..=count).rev().find(|number| at(*number).is_some()) {
+                Some(oldest) => (oldest, None),
+                None => return Ok(None),
+            },
+        };
+        if let Some(next) = open(&name(path, place))?
+            && at(place) == Some(identity(&next.get_ref().metadata()?))
+            && at(place + 1) == before
+        {
+            return Ok(Some(next.into_inner()));
+        }
+        std::thread::yield_now();
     }
 }
 
