@@ -9,24 +9,11 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{Bench, Traces};
+use common::{Bench, Random, Traces};
 
 const BOXFILE: &str = "FROM ./rootfs.tar\nCOPY files /files\nRUN seq 1 200 | while read n; do echo $n > /tmp/$n; done\n\
                        RUN dd if=/dev/urandom of=/dev/shm/x bs=1M count=4 2>/dev/null; dd if=/dev/zero of=/big bs=1M count=16 2>/dev/null\n\
                        FROM busybox\nCOPY --from=0 /files /files\nRUN rm -r /files/0\n";
-
-/// splitmix64: the moments are the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// Stages side by side, with steps that two of them have in common, and a layer that is hashed beside what follows.
 const PARALLEL: &str = "FROM ./rootfs.tar AS base\nCOPY files /files\n\

@@ -15,20 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::bucket::Bucket;
 use common::registry::Registry;
-use common::{Bench, Traces, sh, text};
-
-/// splitmix64: the moments are the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use common::{Bench, Random, Traces, sh, text};
 
 /// A base that is pulled, and stages side by side on it. What the last one is made of fills several packs.
 fn boxfile(base: &str) -> String {

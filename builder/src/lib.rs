@@ -32,7 +32,6 @@ pub mod plan;
 pub mod ports;
 pub mod progress;
 pub mod request;
-mod side_by_side;
 pub mod source;
 mod steps;
 pub mod suggest;

@@ -219,7 +219,9 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.at("open", path)?,
         };
-        let mut bytes = Vec::new();
+        // Room for all of it, so that it is read at once.
+        let length = file.metadata().at("read", path)?.len().min(limit);
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
         file.take(limit + 1).read_to_end(&mut bytes).at("read", path)?;
         if bytes.len() as u64 > limit {
             return Err(StoreError::TooLarge {

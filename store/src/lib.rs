@@ -33,6 +33,7 @@ pub mod remote;
 mod remove;
 mod root;
 pub mod scratch;
+pub mod side_by_side;
 pub mod snapshot;
 pub mod stamp;
 mod store;

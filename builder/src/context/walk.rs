@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use box_store::side_by_side;
+
 use super::select::{RuleSet, join};
 use crate::files::{Content, Entry, EntryKind, Facts, FileTree, FilesError, Meta};
 use crate::ignore::Level;
-use crate::side_by_side;
 
 /// From so many directories in one on, they are walked on all processors.
 const APART: usize = 2;

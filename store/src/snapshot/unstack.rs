@@ -1,16 +1,14 @@
 //! Layers whose tree was not made yet get it before they are mounted.
 
 use std::fs::File;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{ScopedJoinHandle, available_parallelism};
 
 use crate::beneath::{self, Kind, Visit};
 use crate::error::{IoContext, Result, StoreError};
 use crate::layer::{Layer, LayerTimes, Layers};
 use crate::root::Root;
+use crate::side_by_side;
 use crate::snapshot::options::PrepareOptions;
 use crate::snapshot::reserved::Reserved;
 use crate::snapshot::writer::{Attrs, LayerWriter};
@@ -107,26 +105,10 @@ impl Files {
 
     fn write(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.0);
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some((place, source)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                place.write(&mut &*source)?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        let threads = available_parallelism().map_or(1, NonZero::get).min(files.len());
-        std::thread::scope(|scope| {
-            // Those that can't be had are not needed.
-            let others: Vec<_> = (1..threads)
-                .filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, work).ok())
-                .collect();
-            let own = work();
-            let join = |other: ScopedJoinHandle<'_, Result<()>>| {
-                other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            others.into_iter().map(join).chain([own]).collect()
+        side_by_side::each(files.len(), side_by_side::FILES, |at| {
+            let (place, source) = &files[at];
+            place.write(&mut &*source)
         })
+        .map(drop)
     }
 }

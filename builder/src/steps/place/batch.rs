@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use box_store::side_by_side;
 use box_store::snapshot::Reserved;
 
 use crate::error::StepError;
 use crate::exec::CancelToken;
 use crate::files::{Content, Entry, FileTree, FilesError};
-use crate::side_by_side;
 
 /// The most that wait, and the most directories that are kept open for them.
 const FILES: usize = 4096;

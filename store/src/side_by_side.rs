@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 const STACK: usize = 8 << 20;
 
 /// So many files are best taken at once: those of one directory stay together.
-pub(crate) const FILES: usize = 64;
+pub const FILES: usize = 64;
 /// More than this many threads only wait for the file system.
 const MOST: usize = 8;
 
@@ -17,7 +17,7 @@ const MOST: usize = 8;
 ///
 /// # Errors
 /// Of all that were met, that of the lowest number.
-pub(crate) fn each<T: Send, E: Send>(
+pub fn each<T: Send, E: Send>(
     count: usize,
     piece: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
